@@ -1,0 +1,78 @@
+# Everything a developer or a newcomer calls. `make help` explains the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN_STAMP := $(VENV)/.run-installed
+DEV_STAMP := $(VENV)/.dev-installed
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PACKAGES := api operator worker cli testbed
+
+.PHONY: help demo test lint unit component faults bench generate check-generated lock clean
+
+help: ## explain every target
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make demo ARGS=--keep       leaves the servers running to look around, until Ctrl-C"
+	@echo "  make test PYTEST='-k lag'   hands options to pytest"
+	@echo "  make demo VENV=/tmp/v       another place for the virtual environment"
+
+demo: $(RUN_STAMP) ## move a live MySQL database to a server that behaves as Aurora DSQL does, and compare
+	@$(BIN)/whimbrel demo $(ARGS)
+
+test: lint unit component faults ## all that CI runs: lint, types, floors, unit, component and fault tests
+
+lint: $(DEV_STAMP) check-generated ## ruff, mypy --strict, import-linter, and generated files are up to date
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(PACKAGES) tests bench
+	$(BIN)/lint-imports
+
+unit: $(DEV_STAMP) ## pure tests, seconds
+	$(BIN)/pytest tests/unit $(PYTEST)
+
+component: $(DEV_STAMP) ## tests against real MySQL, PostgreSQL and the DSQL stand-in
+	$(BIN)/pytest tests/component $(PYTEST)
+
+faults: $(DEV_STAMP) ## the fault matrix: kills, lost replies, zombies, purged logs, each over several seeds
+	$(BIN)/pytest tests/faults $(PYTEST)
+
+bench: $(DEV_STAMP) ## speed beside its peers, as CPU seconds per million rows and ratios (minutes)
+	$(BIN)/python -m bench $(ARGS)
+
+generate: $(DEV_STAMP) ## write crds/ anew from the types in api/
+	$(BIN)/python -m whimbrel_api.crds crds
+
+check-generated: $(DEV_STAMP)
+	@$(BIN)/python -m whimbrel_api.crds --check crds
+
+lock: $(DEV_STAMP) ## resolve the dependencies anew into locks/, with hashes
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --extra operator --extra worker pyproject.toml -o locks/image.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --extra operator --extra worker --extra cli --extra testbed --extra build pyproject.toml -o locks/run.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --all-extras pyproject.toml -o locks/dev.txt
+
+clean: ## remove what was built in the tree; the download cache stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build *.egg-info
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Whimbrel needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Set PYTHON=… to another."; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "A virtual environment could not be made. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+
+$(RUN_STAMP): $(BIN)/python locks/run.txt pyproject.toml
+	@echo "Installing what the demo needs (hashes required) …"
+	@$(PIP_INSTALL) --require-hashes -r locks/run.txt || \
+	  { echo "The packages could not be installed: see pip's message above. pip needs a package index that it can reach."; exit 1; }
+	@$(PIP_INSTALL) --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(DEV_STAMP): $(RUN_STAMP) locks/dev.txt
+	@echo "Installing what the tests need (hashes required) …"
+	@$(PIP_INSTALL) --require-hashes -r locks/dev.txt
+	@touch $@
