@@ -1,0 +1,123 @@
+"""What every noun shares: the base model, names and references. No resource stands here."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+GROUP: Final = "whimbrel.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = "whimbrel.dev/v1alpha1"
+
+Name = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=253,
+        pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
+        description="A Kubernetes name: lower-case letters, digits, dots and dashes.",
+    ),
+]
+SecretKey = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=253,
+        pattern=r"^[-._a-zA-Z0-9]+$",
+        description="A key of a Secret: letters, digits, dots, dashes and underscores.",
+    ),
+]
+Host = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=253,
+        pattern=r"^[^\s/@]+$",
+        description="A host name or address, without scheme, user or path.",
+    ),
+]
+Port = Annotated[int, Field(ge=1, le=65535, description="A TCP port.")]
+Duration = Annotated[
+    str,
+    Field(
+        pattern=r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$",
+        max_length=32,
+        description="A duration such as 200ms, 5s, 10m or 1h30m.",
+    ),
+]
+Glob = Annotated[
+    str,
+    Field(min_length=1, max_length=200, description="A glob over database.table, such as `shop.*`."),
+]
+Identifier = Annotated[str, Field(min_length=1, max_length=64, description="The name of a database, user or column.")]
+
+
+def _aware(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise ValueError("a time must carry its zone, such as 2026-11-21T12:00:00Z")
+    return moment
+
+
+Moment = Annotated[datetime, AfterValidator(_aware)]
+
+
+class Model(BaseModel):
+    """A noun: camelCase outside, snake_case inside, unknown fields refused."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, use_enum_values=False
+    )
+
+
+class SecretRef(Model):
+    """A Secret in the resource's own namespace; there is no namespace field on purpose."""
+
+    name: Name
+
+
+class SecretKeyRef(Model):
+    """One key of a Secret in the resource's own namespace."""
+
+    name: Name
+    key: SecretKey = "ca.crt"
+
+
+class TlsMode(StrEnum):
+    """How a server's certificate is checked."""
+
+    VERIFY_FULL = "VerifyFull"
+    DISABLED = "Disabled"
+
+
+class Tls(Model):
+    """TLS towards one server. Without caSecretRef the system's own authorities are trusted."""
+
+    mode: TlsMode = TlsMode.VERIFY_FULL
+    ca_secret_ref: SecretKeyRef | None = None
+
+
+class ObjectMeta(BaseModel):
+    """The part of Kubernetes' metadata that Whimbrel reads; the rest is kept by the API server."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+
+    name: Name
+    namespace: Name = "default"
+    generation: int = 1
+    uid: str = ""
+
+
+ConditionStatus = Literal["True", "False", "Unknown"]
+
+
+class Condition(Model):
+    """A Kubernetes condition, keyed by type."""
+
+    type: str = Field(max_length=316)
+    status: ConditionStatus
+    reason: str = Field(max_length=1024)
+    message: str = Field(default="", max_length=32768)
+    last_transition_time: Moment
+    observed_generation: int = 0

@@ -1,0 +1,155 @@
+"""Worker reports: how a worker answers the operator. Bounded, without secrets, mirrored into status by the operator."""
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from whimbrel_api.base import Model, Moment
+from whimbrel_api.migration import CheckResult, Differences, TableStatus
+from whimbrel_api.tasks import TaskKind
+
+
+class WorkerState(StrEnum):
+    """Where a worker stands."""
+
+    STARTING = "Starting"
+    RUNNING = "Running"
+    DONE = "Done"
+    FAILED = "Failed"
+    STOPPED = "Stopped"
+
+
+class ErrorCategory(StrEnum):
+    """What kind of failure it is, and so what the operator does about it."""
+
+    CONFIGURATION = "ConfigurationError"
+    SOURCE_LOG_LOST = "SourceLogLost"
+    FENCED_OUT = "FencedOut"
+    INCOMPATIBLE = "Incompatible"
+    TRANSIENT = "Transient"
+    UNEXPECTED = "Unexpected"
+
+
+class ReportedError(Model):
+    """A failure for a tired person: what happened, where, why, what to do next."""
+
+    category: ErrorCategory
+    what: str = Field(max_length=4096)
+    where: str = Field(default="", max_length=1024)
+    why: str = Field(default="", max_length=4096)
+    todo: str = Field(default="", max_length=4096)
+
+    def sentence(self) -> str:
+        """All of it on one line."""
+        parts = (self.what, self.where and f"in {self.where}", self.why, self.todo)
+        return "; ".join(part for part in parts if part)
+
+
+class JournalEntry(Model):
+    """A step that the target's journal holds: `started`, `schema-ready`, `snapshot-complete`, `validated`,
+    `switched`, `timed-out`, `cancelled`."""
+
+    step: str
+    detail: str = ""
+    recorded_at: Moment
+
+
+class Record(Model):
+    """What the target's control tables say of a migration; the truth that status mirrors."""
+
+    exists: bool = False
+    source_id: str = ""
+    epoch: int = 0
+    plan_attempt: int = 1
+    start_position: str = ""
+    stream_position: str = ""
+    snapshot_complete: bool = False
+    chunks_total: int = 0
+    chunks_done: int = 0
+    validated_through: str = ""
+    journal: list[JournalEntry] = Field(default=[], max_length=100)
+
+    def last(self, step: str) -> JournalEntry | None:
+        """The newest journal entry of that step."""
+        return next((entry for entry in reversed(self.journal) if entry.step == step), None)
+
+
+class PreflightResult(Model):
+    """What the pre-flight found; `warnings` are things that will not be carried."""
+
+    source_id: str
+    source_version: str = ""
+    target_version: str = ""
+    write_path: str = ""
+    warnings: list[str] = Field(default=[], max_length=200)
+    record: Record = Record()
+
+
+class StreamResult(Model):
+    """Where the stream stands. `end_of_log_at`: when the target was last proven to hold the whole log."""
+
+    position: str = ""
+    lag_seconds: float | None = None
+    lag_observed_at: Moment | None = None
+    changes_applied: int = 0
+    last_change_time: Moment | None = None
+    end_of_log_at: Moment | None = None
+    drained_to: str = ""
+
+
+class CheckReport(Model):
+    """What a comparison found."""
+
+    result: CheckResult | None = None
+    differences: Differences = Differences()
+    inconclusive: int = 0
+    rows_compared: int = 0
+    rows_total: int = 0
+    tables_compared: int = 0
+    tables_total: int = 0
+    validated_through: str = ""
+    report_file: str = ""
+    examples: list[str] = Field(default=[], max_length=20)
+
+
+class FreezeResult(Model):
+    """The position at which the source came to rest; empty while it has not."""
+
+    position: str = ""
+    quiet_seconds: float = 0.0
+    last_position: str = ""
+
+
+class Counters(Model):
+    """What a worker has done since it started."""
+
+    rows: int = 0
+    bytes: int = 0
+    transactions: int = 0
+    retries: int = 0
+    conflicts: int = 0
+    connections: int = 0
+
+
+class WorkerReport(Model):
+    """The newest word of one worker. The operator reads at most one per worker."""
+
+    task: TaskKind
+    task_id: str
+    index: int = 0
+    state: WorkerState = WorkerState.STARTING
+    epoch: int = 0
+    attempt: int = 0
+    counters: Counters = Counters()
+    tables: list[TableStatus] = Field(default=[], max_length=100)
+    tables_total: int = 0
+    tables_done: int = 0
+    rows_total: int = 0
+    rows_done: int = 0
+    last_error: ReportedError | None = None
+    observed_at: Moment
+    preflight: PreflightResult | None = None
+    record: Record | None = None
+    stream: StreamResult | None = None
+    check: CheckReport | None = None
+    freeze: FreezeResult | None = None

@@ -1,0 +1,110 @@
+"""Task files and orders: how the operator speaks to a worker. What a worker answers stands in reports."""
+
+from enum import IntEnum, StrEnum
+
+from pydantic import Field
+
+from whimbrel_api.base import Model
+from whimbrel_api.endpoints import Source, Target
+from whimbrel_api.migration import Mode, Schema, Snapshot, Stream, Tables
+from whimbrel_api.validation import Recheck, Report
+
+
+class TaskKind(StrEnum):
+    """One file each in the worker's tasks folder."""
+
+    PREFLIGHT = "preflight"
+    SCHEMA = "schema"
+    SNAPSHOT = "snapshot"
+    STREAM = "stream"
+    CHECK = "check"
+    FREEZE = "freeze"
+    FENCE = "fence"
+    INSPECT = "inspect"
+
+
+class ExitCode(IntEnum):
+    """What a worker's exit status means (design: the house, Processes)."""
+
+    DONE = 0
+    FAILED = 1
+    CONFIGURATION = 2
+    SOURCE_LOG_LOST = 3
+    FENCED_OUT = 4
+    TOLD_TO_STOP = 5
+
+
+class CheckScope(StrEnum):
+    """A whole comparison, or the keys changed since a position, with counts."""
+
+    FULL = "Full"
+    FINAL = "Final"
+
+
+class CheckOptions(Model):
+    """For the check task. `since` and `through` are positions; a final check looks at the keys changed between them."""
+
+    scope: CheckScope = CheckScope.FULL
+    since: str = ""
+    through: str = ""
+    recheck: Recheck = Recheck()
+    report: Report = Report()
+    report_file: str = ""
+    rows_per_second: int | None = None
+
+
+class FreezeOptions(Model):
+    """For the freeze task: how long the source must have been quiet, in seconds."""
+
+    quiet_seconds: float = 3.0
+
+
+class FenceOptions(Model):
+    """For the fence task: what is written into the journal with the raised epoch.
+
+    `step` is `switched`, `timed-out` or `cancelled`. `plan_attempt` is the next attempt of the plan (0: unchanged).
+    """
+
+    step: str = "switched"
+    detail: str = ""
+    plan_attempt: int = 0
+
+
+class TaskFile(Model):
+    """All that one worker needs. Secrets are directories of files, by Secret name; nothing secret stands in here.
+
+    `epoch` is the one the operator last saw in the target; 0 where it is not known yet.
+    """
+
+    task: TaskKind
+    task_id: str
+    migration: str = Field(pattern=r"^[^/]+/[^/]+$")
+    index: int = Field(default=0, ge=0)
+    workers: int = Field(default=1, ge=1)
+    epoch: int = Field(default=0, ge=0)
+    mode: Mode = Mode.SNAPSHOT_AND_STREAM
+    source: Source
+    target: Target
+    tables: Tables = Tables()
+    schema_: Schema = Field(default=Schema(), alias="schema")
+    snapshot: Snapshot = Snapshot()
+    stream: Stream = Stream()
+    check: CheckOptions = CheckOptions()
+    freeze: FreezeOptions = FreezeOptions()
+    fence: FenceOptions = FenceOptions()
+    secrets: dict[str, str] = Field(default={})
+    report_file: str
+    orders_file: str
+    report_interval: float = 2.0
+
+
+class Orders(Model):
+    """Orders to a running worker; absent fields order nothing.
+
+    `drain_to`: bring the target to this position, report at once when it is there. `retire`: finish, then exit 0.
+    `rows_per_second`: a new rate limit.
+    """
+
+    drain_to: str = ""
+    retire: bool = False
+    rows_per_second: int | None = None
