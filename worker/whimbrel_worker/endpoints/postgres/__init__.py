@@ -1,0 +1,1 @@
+"""Targets that speak PostgreSQL's protocol: statements, control tables and sessions, by a Profile."""

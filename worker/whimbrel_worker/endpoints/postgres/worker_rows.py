@@ -1,0 +1,98 @@
+"""The control rows of workers: taken by compare-and-set, advanced in every transaction. The fence itself.
+
+A SELECT does not fence under snapshot isolation; the UPDATE does, because two of them on one row conflict.
+"""
+
+from dataclasses import dataclass, replace
+
+from psycopg import sql
+
+from whimbrel_worker.endpoints.postgres.connector import Connection
+from whimbrel_worker.endpoints.postgres.names import control_table
+from whimbrel_worker.engine.ports import Identity
+from whimbrel_worker.errors import Conflict, FencedOut
+
+_WORKERS = control_table("workers")
+_MIGRATIONS = control_table("migrations")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """A control row as its holder knows it."""
+
+    epoch: int
+    attempt: int
+    sequence: int
+    position: str
+
+
+def take_row(connection: Connection, identity: Identity, epoch: int) -> WorkerRow:
+    """Take the row as (epoch, attempt + 1), made if missing. Raises FencedOut when the epoch has moved on."""
+    with connection.transaction():
+        _require_epoch(connection, identity, epoch)
+        found = connection.execute(
+            sql.SQL(
+                "SELECT epoch, attempt, sequence, position FROM {} WHERE migration = %s AND task = %s AND idx = %s"
+            ).format(_WORKERS),
+            (identity.migration, identity.task, identity.index),
+        ).fetchone()
+        return _insert(connection, identity, epoch) if found is None else _raise(connection, identity, epoch, found)
+
+
+def _require_epoch(connection: Connection, identity: Identity, epoch: int) -> None:
+    found = connection.execute(
+        sql.SQL("SELECT epoch FROM {} WHERE migration = %s").format(_MIGRATIONS), (identity.migration,)
+    ).fetchone()
+    if found is None or found[0] != epoch:
+        raise FencedOut(
+            f"epoch {epoch} of this worker is over",
+            where=f"{identity.migration}, {identity.task} {identity.index}",
+            why=f"the target's control tables hold epoch {found[0] if found else 'none'}",
+            todo="nothing: the operator starts a worker of the new epoch if one is wanted",
+        )
+
+
+def _insert(connection: Connection, identity: Identity, epoch: int) -> WorkerRow:
+    connection.execute(
+        sql.SQL(
+            "INSERT INTO {} (migration, task, idx, epoch, attempt, sequence, position, heartbeat)"
+            " VALUES (%s, %s, %s, %s, 1, 0, '', now())"
+        ).format(_WORKERS),
+        (identity.migration, identity.task, identity.index, epoch),
+    )
+    return WorkerRow(epoch, 1, 0, "")
+
+
+def _raise(connection: Connection, identity: Identity, epoch: int, found: tuple[int, int, int, str]) -> WorkerRow:
+    held_epoch, attempt, sequence, position = found
+    if held_epoch > epoch:
+        raise FencedOut(f"epoch {epoch} of this worker is over", where=str(identity), why=f"its row is of {held_epoch}")
+    cursor = connection.execute(
+        sql.SQL(
+            "UPDATE {} SET epoch = %s, attempt = attempt + 1, heartbeat = now() WHERE migration = %s AND task = %s"
+            " AND idx = %s AND epoch = %s AND attempt = %s AND sequence = %s"
+        ).format(_WORKERS),
+        (epoch, identity.migration, identity.task, identity.index, held_epoch, attempt, sequence),
+    )
+    if cursor.rowcount != 1:
+        raise Conflict("another worker took the control row at the same moment", where=str(identity))
+    return WorkerRow(epoch, attempt + 1, sequence, position)
+
+
+def advance(connection: Connection, identity: Identity, row: WorkerRow, position: str) -> WorkerRow:
+    """Move the row on by one inside the caller's transaction. Raises FencedOut unless it is still the caller's."""
+    cursor = connection.execute(
+        sql.SQL(
+            "UPDATE {} SET sequence = sequence + 1, position = %s, heartbeat = now() WHERE migration = %s AND task = %s"
+            " AND idx = %s AND epoch = %s AND attempt = %s AND sequence = %s"
+        ).format(_WORKERS),
+        (position, identity.migration, identity.task, identity.index, row.epoch, row.attempt, row.sequence),
+    )
+    if cursor.rowcount != 1:
+        raise FencedOut(
+            "another worker holds the control row now",
+            where=f"{identity.migration}, {identity.task} {identity.index}",
+            why=f"no row with epoch {row.epoch}, attempt {row.attempt}, sequence {row.sequence}",
+            todo="nothing: the successor goes on from the last committed position",
+        )
+    return replace(row, sequence=row.sequence + 1, position=position)

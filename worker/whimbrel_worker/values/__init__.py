@@ -1,0 +1,1 @@
+"""Types and their encodings: one codec for the snapshot, the stream and the comparison. No I/O."""
