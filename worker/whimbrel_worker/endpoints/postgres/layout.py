@@ -35,7 +35,7 @@ _TABLES = {
         migration text, number integer, step text NOT NULL, detail text NOT NULL, recorded_at timestamptz NOT NULL,
         PRIMARY KEY (migration, number)""",
 }
-_RACED = {"23505", "42P06", "42P07", "XX000", "40001"}
+_RACED = {"23505", "42710", "42P06", "42P07", "XX000", "40001"}
 
 
 def ensure_layout(connector: Connector) -> None:

@@ -5,6 +5,7 @@ A SELECT does not fence under snapshot isolation; the UPDATE does, because two o
 
 from dataclasses import dataclass, replace
 
+import psycopg
 from psycopg import sql
 
 from whimbrel_worker.endpoints.postgres.connector import Connection
@@ -53,6 +54,14 @@ def _require_epoch(connection: Connection, identity: Identity, epoch: int) -> No
 
 
 def _insert(connection: Connection, identity: Identity, epoch: int) -> WorkerRow:
+    try:
+        _insert_row(connection, identity, epoch)
+    except psycopg.errors.UniqueViolation:
+        raise Conflict("another worker made the control row at the same moment", where=str(identity)) from None
+    return WorkerRow(epoch, 1, 0, "")
+
+
+def _insert_row(connection: Connection, identity: Identity, epoch: int) -> None:
     connection.execute(
         sql.SQL(
             "INSERT INTO {} (migration, task, idx, epoch, attempt, sequence, position, heartbeat)"
@@ -60,7 +69,6 @@ def _insert(connection: Connection, identity: Identity, epoch: int) -> WorkerRow
         ).format(_WORKERS),
         (identity.migration, identity.task, identity.index, epoch),
     )
-    return WorkerRow(epoch, 1, 0, "")
 
 
 def _raise(connection: Connection, identity: Identity, epoch: int, found: tuple[int, int, int, str]) -> WorkerRow:
