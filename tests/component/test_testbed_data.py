@@ -62,6 +62,9 @@ def test_bench_rows_follow_from_the_seed(mysql: MySQLServer, mysql_database: str
     first = digest(1)
     assert digest(1) == first
     assert digest(2) != first
+    assert load_bench_rows(mysql, f"{mysql_database}.rows", 100_300) == 100_300
+    last = rows_of(mysql, f"SELECT MAX(id), COUNT(DISTINCT c_datetime) > 100290 FROM `{mysql_database}`.`rows`")
+    assert last == [(100_300, 1)]
     columns = rows_of(mysql, f"SELECT * FROM `{mysql_database}`.`rows` LIMIT 1")
     assert len(columns[0]) == 16
 

@@ -1,0 +1,183 @@
+"""The live view and the lines: what a person sees in each state, on wide and narrow terminals."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+from support.live_states import NOW, PLAN, STATES, migration, observed
+from whimbrel_api.validation import Validation
+from whimbrel_cli.figures import count, one_line, percent, shortened, size, span
+from whimbrel_cli.guidance import next_step
+from whimbrel_cli.live import PLAIN, Glyphs, view
+from whimbrel_cli.observed import Happening, Observed, Rates
+from whimbrel_cli.plain import PlainView
+
+
+def drawn(seen: Observed, width: int = 120, glyphs: Glyphs | None = None, tables: int = 12) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, force_terminal=False, legacy_windows=False)
+    console.print(view(seen, width=width, glyphs=glyphs, tables=tables))
+    assert isinstance(console.file, io.StringIO)
+    # The zone of the machine does not matter here.
+    return [re.sub(r"\d\d:\d\d:\d\d", "hh:mm:ss", line.rstrip()) for line in console.file.getvalue().splitlines()]
+
+
+FREEZE = "Stop the application's writes to the source now. It goes on by itself once the source is quiet."
+EVENTS = [
+    "Events   hh:mm:ss PhaseChanged: Pending -> Preflight",
+    "         hh:mm:ss WorkerFailed: snapshot-1 ended with code 1; it is started again",
+]
+
+
+def test_a_copy_shows_phase_tables_rates_and_time_left() -> None:
+    assert drawn(observed("snapshot", {"flights.flights": 41_200.0})) == [
+        "shop  mysql db:3306 → auroraDSQL abc.dsql.us-east-1.on.aws:5432",
+        "✔Pending ✔Preflight ✔Schema ▶Snapshot CatchUp Following CuttingOver Completed",
+        "Snapshot 58% · 214,000 of 364,000 rows · 1 of 3 tables · 31.4 MB · 41,200 rows/s · ETA 3.6 s",
+        "         flights.flights  ━━━━━━━━━━━━━━━━━╸              59% 200,000/336,776  41,200/s ETA 3.3 s Copying",
+        "         flights.weather                                   0%        0/26,115                     Pending",
+        "         flights.airports ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━ 100%           1,458                     Copied",
+        "Stream   not begun",
+        "Check    not begun",
+        *EVENTS,
+    ]
+
+
+def test_following_shows_the_gates_with_figures_and_the_command_to_approve() -> None:
+    lines = drawn(observed("following"))
+    assert lines[1] == "✔Pending ✔Preflight ✔Schema ✔Snapshot ✔CatchUp ▶Following CuttingOver Completed"
+    assert lines[4:11] == [
+        "Stream   lag 0.4 s · 1,204 changes applied",
+        "Check    Equal · 364,100 rows compared · 0 differences · 12 s ago",
+        "Gates    ✔ lag: 0.4 s, at most 5s",
+        "         ✔ check: Equal, 0 differences (at most 0), 12 s old (at most 1h)",
+        "         ✘ approval: not given",
+        "Cutover  AwaitingApproval",
+        f"Next     To cut over: whimbrel approve shop --plan {PLAN}",
+    ]
+
+
+def test_a_narrow_terminal_loses_bars_not_facts() -> None:
+    assert drawn(observed("snapshot", {"flights.flights": 41_200.0}), width=60)[:7] == [
+        "shop  mysql db:3306 → auroraDSQL abc.dsql.us-east-1.on.aws:…",
+        "▶ Snapshot, 4 of 8",
+        "Snapshot 58% · 214,000 of 364,000 rows · 1 of 3 tables ·",
+        "         31.4 MB · 41,200 rows/s · ETA 3.6 s",
+        "         flights.flights   59% 200,000/336,776 Copying",
+        "         flights.weather    0%        0/26,115 Pending",
+        "         flights.airports 100%           1,458 Copied",
+    ]
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 79, 80, 81, 100, 200])
+@pytest.mark.parametrize("state", STATES)
+def test_no_line_is_wider_than_the_terminal(state: str, width: int) -> None:
+    lines = drawn(observed(state, {"flights.flights": 41_200.0}), width=width)
+    assert max(len(line) for line in lines) <= max(width, 29)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_an_ascii_terminal_gets_ascii(state: str) -> None:
+    console = Console(file=io.TextIOWrapper(io.BytesIO(), encoding="ascii"), width=100, force_terminal=False)
+    console.print(view(observed(state), width=100, glyphs=PLAIN))
+    console.file.flush()
+
+
+def test_a_stall_is_marked_in_the_phase_and_says_what_to_do() -> None:
+    lines = drawn(observed("stalled"))
+    assert "▶Preflight (Stalled)" in lines[1]
+    assert "Next     Stalled (ConfigurationError): MySQL at db:3306 refused the password" in lines
+
+
+def test_many_tables_show_the_ones_at_work_and_count_the_rest() -> None:
+    lines = drawn(observed("snapshot"), tables=1)
+    assert any("flights.flights" in line for line in lines)
+    assert "         and 2 more" in lines
+    assert not any("flights.weather" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("state", "spec", "step"),
+    [
+        ("pending", {}, ""),
+        ("following", {}, f"To cut over: whimbrel approve shop --plan {PLAN}"),
+        ("following", {"cutover": {"approvedPlan": PLAN}}, ""),
+        ("following", {"paused": True}, "It is paused. To go on: whimbrel resume shop"),
+        ("different", {}, "flights.flights has stopped: the column geo has the type geometry"),
+        ("freezing", {}, FREEZE),
+        ("completed", {}, "The target has everything. Point the application at it."),
+        ("cancelled", {}, "Cancelled. The source was not changed; what was copied is still in the target."),
+    ],
+)  # fmt: skip
+def test_what_to_do_next(state: str, spec: dict[str, object], step: str) -> None:
+    assert next_step(migration(state, **spec)) == step
+
+
+def test_text_from_elsewhere_cannot_steer_the_terminal() -> None:
+    hostile = Happening(NOW, False, "Reason", "a\x1b[2Jb\r\nc\u202e")
+    seen = Observed(migration("pending"), NOW, [hostile])
+    text = "\n".join([*drawn(seen), *PlainView().lines(seen, 0.0)])
+    assert "a [2Jb c" in text
+    assert not any(char in text for char in "\x1b\r\u202e")
+
+
+def test_a_comparison_shows_its_result_by_kind() -> None:
+    spec = {"migrationRef": {"name": "shop"}}
+    status = {
+        "phase": "Completed",
+        "result": "Different",
+        "rowsCompared": 5,
+        "differences": {"missing": 1},
+        "report": "d.jsonl",
+    }
+    seen = Observed(Validation.model_validate({"metadata": {"name": "v"}, "spec": spec, "status": status}), NOW)
+    assert drawn(seen) == [
+        "v",
+        "Check    Different · 5 rows compared · 1 missing, 0 extra, 0 changed",
+        "Next     Source and target differ. All differences found: d.jsonl",
+    ]
+
+
+def test_lines_come_at_once_for_what_is_of_note_and_seldom_for_figures() -> None:
+    plain = PlainView()
+    first = [line.split("  ", 1)[1] for line in plain.lines(observed("snapshot"), 0.0)]
+    assert first == [
+        "PhaseChanged: Pending -> Preflight",
+        "Warning WorkerFailed: snapshot-1 ended with code 1; it is started again",
+        "Snapshot  58% 214,000 of 364,000 rows, 41,200 rows/s, ETA 3.6 s",
+    ]
+    assert plain.lines(observed("snapshot"), 10.0) == []
+    following = [line.split("  ", 1)[1] for line in plain.lines(observed("following"), 10.1)]
+    assert following == [
+        "Following/AwaitingApproval  lag 0.4 s, 1,204 changes, check Equal, 0 differences",
+        f"Next: To cut over: whimbrel approve shop --plan {PLAN}",
+    ]
+    moved = migration("following")
+    stream = moved.status.stream.model_copy(update={"changes_applied": 9})
+    status = moved.status.model_copy(update={"stream": stream})
+    later = Observed(moved.model_copy(update={"status": status}), NOW, observed("following").events)
+    assert plain.lines(later, 11.0) == []
+    assert len(plain.lines(later, 12.2)) == 1
+
+
+def test_rates_follow_the_last_seconds_and_start_anew() -> None:
+    rates = Rates()
+    assert rates.update(0.0, {"a": 0}) == {"a": 0.0}
+    assert rates.update(1.0, {"a": 100}) == {"a": 100.0}
+    assert rates.update(20.0, {"a": 100}) == {"a": 0.0}
+    assert rates.update(21.0, {"a": 5}) == {"a": 0.0}
+
+
+def test_figures() -> None:
+    assert [span(value) for value in (None, 0.42, 12, 59.7, 200, 7500, 356_400)] == [
+        "–", "0.4 s", "12 s", "1 m 0 s", "3 m 20 s", "2 h 5 m", "4 d 3 h",
+    ]  # fmt: skip
+    assert [size(value) for value in (0, 999, 1000, 28_400_000, 999_999)] == [
+        "0 B",
+        "999 B",
+        "1.0 KB",
+        "28.4 MB",
+        "1.0 MB",
+    ]
+    assert (percent(999, 1000), percent(1000, 1000), percent(5, 0), percent(7, 5)) == (99, 100, 0, 100)
+    assert (count(336_776), shortened("abcdef", 4), one_line(" a\n\tb ")) == ("336,776", "abc…", "a b")
