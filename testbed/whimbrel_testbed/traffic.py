@@ -1,0 +1,190 @@
+"""Traffic against the flights tables in MySQL, until stopped; the plan beside this chooses what."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Any, Self
+
+import pymysql
+from pymysql.connections import Connection
+from pymysql.constants import CLIENT, CR, ER
+from pymysql.cursors import Cursor
+
+from whimbrel_testbed.cache import TestbedError
+from whimbrel_testbed.mysql import MySQLAccess
+from whimbrel_testbed.traffic_plan import TrafficPlan, Transaction
+
+_LOST = frozenset((
+    0, CR.CR_CONNECTION_ERROR, CR.CR_CONN_HOST_ERROR, CR.CR_SERVER_GONE_ERROR, CR.CR_SERVER_LOST, ER.SERVER_SHUTDOWN,
+    ER.QUERY_INTERRUPTED, ER.LOCK_DEADLOCK, ER.LOCK_WAIT_TIMEOUT,
+))  # fmt: skip
+_FIRST_PAUSE, _LONGEST_PAUSE, _REPORT_SECONDS = 0.1, 5.0, 1.0
+
+
+@dataclass(frozen=True)
+class TrafficCounts:
+    """What was done so far, in rows of committed transactions; `reconnects` counts connections lost and made again."""
+
+    transactions: int = 0
+    inserts: int = 0
+    updates: int = 0
+    deletes: int = 0
+    key_changes: int = 0
+    rolled_back: int = 0
+    reconnects: int = 0
+
+    @property
+    def changes(self) -> int:
+        """Rows changed in all."""
+        return self.inserts + self.updates + self.deletes + self.key_changes
+
+
+def run_traffic(
+    access: MySQLAccess, *, database: str = "flights", rate: float = 200, seed: int, stop: threading.Event,
+    report: Callable[[TrafficCounts], None] | None = None,
+) -> TrafficCounts:  # fmt: skip
+    """Change rows until `stop` is set, about `rate` rows a second; `report` is called every second and at the end.
+
+    A lost connection is made again with a growing pause, so that it outlives a restart of the server. The account
+    needs SELECT, INSERT, UPDATE and DELETE on the database.
+    Raises pymysql's error for anything else, such as a refused sign-in.
+    """
+    traffic = _Run(access, database, rate, random.Random(seed), stop, report)  # noqa: S311
+    pause = _FIRST_PAUSE
+    while not stop.is_set():
+        try:
+            traffic.until_stopped()
+        except (pymysql.err.OperationalError, pymysql.err.InterfaceError) as error:
+            if error.args and error.args[0] not in _LOST:
+                raise
+            pause = _FIRST_PAUSE if traffic.moved_on() else min(pause * 2, _LONGEST_PAUSE)
+            stop.wait(pause)
+    if report is not None:
+        report(traffic.counts)
+    return traffic.counts
+
+
+@dataclass
+class _Run:
+    access: MySQLAccess
+    database: str
+    rate: float
+    rng: random.Random
+    stop: threading.Event
+    report: Callable[[TrafficCounts], None] | None
+    counts: TrafficCounts = TrafficCounts()
+    _known: int = 0
+
+    def moved_on(self) -> bool:
+        """Count a lost connection; say whether anything was done since the one before."""
+        before, self._known = self._known, self.counts.transactions
+        self.counts = replace(self.counts, reconnects=self.counts.reconnects + 1)
+        return self._known > before
+
+    def until_stopped(self) -> None:
+        """Open a connection, see which keys there are, and change rows at the wanted rate."""
+        options = {"autocommit": False, "client_flag": CLIENT.FOUND_ROWS, "init_command": "SET time_zone = '+00:00'"}
+        with closing(self.access.connect(self.database, **options)) as connection, connection.cursor() as cursor:
+            plan = read_plan(cursor, self.rng)
+            connection.rollback()
+            started, done, reported = time.monotonic(), self.counts.changes, time.monotonic()
+            while not self.stop.is_set():
+                self._run(connection, cursor, plan.next_transaction())
+                now = time.monotonic()
+                if self.report is not None and now - reported >= _REPORT_SECONDS:
+                    reported = now
+                    self.report(self.counts)
+                self.stop.wait(max(0.0, started + (self.counts.changes - done) / self.rate - now))
+
+    def _run(self, connection: Connection[Any], cursor: Cursor, transaction: Transaction) -> None:
+        done = {"inserts": 0, "updates": 0, "deletes": 0, "key_changes": 0}
+        for kind, statement, parameters in transaction.statements:
+            done[kind] += cursor.execute(statement, parameters)
+        if transaction.commit:
+            connection.commit()
+            totals = {kind: getattr(self.counts, kind) + rows for kind, rows in done.items()}
+            self.counts = replace(self.counts, transactions=self.counts.transactions + 1, **totals)
+        else:
+            connection.rollback()
+            self.counts = replace(self.counts, rolled_back=self.counts.rolled_back + 1)
+
+
+def read_plan(cursor: Cursor, rng: random.Random) -> TrafficPlan:
+    """Read which keys there are (a bounded part of flights and weather) and plan over them."""
+    lowest = _column(cursor, "SELECT id FROM flights ORDER BY id LIMIT 10000")
+    highest = _column(cursor, "SELECT id FROM flights ORDER BY id DESC LIMIT 10000")
+    cursor.execute("SELECT origin, time_hour FROM weather ORDER BY origin, time_hour LIMIT 5000")
+    weather = list(cursor.fetchall())
+    return TrafficPlan(
+        rng, sorted({*lowest, *highest}), _column(cursor, "SELECT tailnum FROM planes ORDER BY tailnum"), weather,
+        _column(cursor, "SELECT carrier FROM airlines ORDER BY carrier"),
+        _column(cursor, "SELECT faa FROM airports ORDER BY faa"),
+    )  # fmt: skip
+
+
+def _column(cursor: Cursor, statement: str) -> list[Any]:
+    cursor.execute(statement)
+    return [value for (value,) in cursor.fetchall()]
+
+
+@dataclass
+class Traffic:
+    """Traffic in a thread of its own: a context, or `start` and `stop`."""
+
+    access: MySQLAccess
+    database: str = "flights"
+    seed: int = 1
+    rate: float = 200
+    _stop: threading.Event = field(default_factory=threading.Event, repr=False)
+    _thread: threading.Thread | None = field(default=None, repr=False)
+    _counts: TrafficCounts = field(default_factory=TrafficCounts, repr=False)
+    _error: Exception | None = field(default=None, repr=False)
+
+    def start(self) -> Self:
+        """Start changing rows; the seed is printed, so that a failure can be repeated."""
+        print(f"traffic: seed {self.seed}, {self.rate} rows/s", flush=True)
+        self._thread = threading.Thread(target=self._work, name="traffic", daemon=True)
+        self._thread.start()
+        return self
+
+    @property
+    def counts(self) -> TrafficCounts:
+        """What was done up to about a second ago."""
+        return self._counts
+
+    def stop(self) -> TrafficCounts:
+        """End it after the running transaction; raise TestbedError where it had failed. May be called again."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        if self._error is not None:
+            raise TestbedError(f"the traffic ended early: {self._error}") from self._error
+        return self._counts
+
+    def _work(self) -> None:
+        try:
+            run_traffic(
+                self.access, database=self.database, rate=self.rate, seed=self.seed, stop=self._stop, report=self._note
+            )
+        except (pymysql.err.MySQLError, ValueError) as error:
+            self._error = error
+
+    def _note(self, counts: TrafficCounts) -> None:
+        self._counts = counts
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.stop()
+        else:
+            self._stop.set()
