@@ -46,7 +46,7 @@ class ReportedError(Model):
 
 
 class JournalEntry(Model):
-    """A step that the target's journal holds: `started`, `schema-ready`, `snapshot-complete`, `validated`,
+    """A step that the target's journal holds: `started`, `schema-ready`, `snapshot-complete`, `indexes-ready`,
     `switched`, `timed-out`, `cancelled`."""
 
     step: str

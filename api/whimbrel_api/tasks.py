@@ -53,6 +53,16 @@ class CheckOptions(Model):
     rows_per_second: int | None = None
 
 
+class SchemaStage(StrEnum):
+    """Tables come before the copy; secondary indexes after the stream has passed the copy's end.
+
+    Between the first read and the position after the last one the copy may hold a unique value twice.
+    """
+
+    TABLES = "Tables"
+    INDEXES = "Indexes"
+
+
 class FreezeOptions(Model):
     """For the freeze task: how long the source must have been quiet, in seconds."""
 
@@ -87,6 +97,7 @@ class TaskFile(Model):
     target: Target
     tables: Tables = Tables()
     schema_: Schema = Field(default=Schema(), alias="schema")
+    schema_stage: SchemaStage = SchemaStage.TABLES
     snapshot: Snapshot = Snapshot()
     stream: Stream = Stream()
     check: CheckOptions = CheckOptions()

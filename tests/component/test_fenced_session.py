@@ -42,7 +42,7 @@ def test_upsert_replaces_and_delete_takes_absent_keys(case: TargetCase) -> None:
     session.take()
     session.commit([Upsert(ITEMS, rows_of(range(10), b"old"))])
     session.commit([Delete(ITEMS, [(3,), (99,)]), Upsert(ITEMS, rows_of([4, 11], b"new"))])
-    found = {key: name for key, name in case.look('SELECT id, name FROM shop."it""e%ms"')}
+    found = {row[0]: row[1] for row in case.look('SELECT id, name FROM shop."it""e%ms"')}
     assert 3 not in found
     assert (found[4], found[11], found[5]) == ("new", "new", "old")
 

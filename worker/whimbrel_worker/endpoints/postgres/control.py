@@ -141,6 +141,14 @@ class PostgresControlStore:
             (state, message[:4096], self._migration, name),
         )
 
+    def settle_tables(self) -> None:
+        """Set the state Copied for tables whose chunks are all planned and done."""
+        statement = (
+            "UPDATE {tables} AS t SET state = 'Copied' WHERE migration = %s AND state = 'Copying' AND NOT EXISTS"
+            " (SELECT 1 FROM {chunks} AS c WHERE c.migration = t.migration AND c.tbl = t.name AND c.state <> 'done')"
+        )
+        self._execute(statement, (self._migration,))
+
     def claim_planning(self, index: int, attempt: int) -> str | None:
         """The name of a table whose chunks this worker is to plan, or None."""
 

@@ -57,19 +57,28 @@ def layout_exists(connection: Connection) -> bool:
     return found is not None and found[0] >= len(_TABLES)
 
 
-def run_ddl(connection: Connection, statement: sql.Composed, where: str) -> None:
-    """One DDL statement in a transaction of its own; lost races and stale catalogues (OC001) are tried again."""
+def run_ddl(connection: Connection, statement: sql.Composed, where: str) -> str:
+    """One DDL statement in a transaction of its own; lost races and stale catalogues (OC001) are tried again.
+
+    Returns the first cell of the answer, such as the id of an asynchronous job, or nothing.
+    """
     for delay in Backoff(base=0.1, attempts=20).delays():
         try:
-            connection.execute(statement, ())
+            cursor = connection.execute(statement, ())
+            answer = cursor.fetchone() if cursor.description else None
         except psycopg.Error as error:
             failure = translate(error, where)
-            if error.sqlstate not in _RACED or lost(error):
+            if error.sqlstate not in _RACED or lost(error) or _about_rows(error):
                 raise failure from None
             time.sleep(delay)
         else:
-            return
+            return str(answer[0]) if answer else ""
     raise Transient("the target's schema keeps changing under a statement", where=where, todo="it is tried again")
+
+
+def _about_rows(error: psycopg.Error) -> bool:
+    """A unique violation of the user's rows, not of the catalogue that two racing statements both write."""
+    return error.sqlstate == "23505" and error.diag.schema_name != "pg_catalog"
 
 
 def _statements() -> list[sql.Composed]:

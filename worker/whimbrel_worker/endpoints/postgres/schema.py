@@ -1,18 +1,13 @@
 """The target's tables: what is there, what is made. Which tables are wanted is decided elsewhere."""
 
-import time
-import zlib
-
 from psycopg import sql
 
 from whimbrel_worker.endpoints.postgres.connector import Connection, Connector
+from whimbrel_worker.endpoints.postgres.indexes import IndexBuilder
 from whimbrel_worker.endpoints.postgres.layout import run_ddl
 from whimbrel_worker.endpoints.postgres.names import identifier, target_table
 from whimbrel_worker.engine.ports import ExistingColumn, Profile
-from whimbrel_worker.errors import Transient
-from whimbrel_worker.values.columns import Column, Index, Table
-
-_INDEX_SECONDS = 6 * 3600.0
+from whimbrel_worker.values.columns import Column, Table
 
 
 class PostgresSchema:
@@ -55,13 +50,13 @@ class PostgresSchema:
             run_ddl(connection, create_table(table), table.name)
 
     def create_indexes(self, table: Table) -> None:
-        """Make the secondary indexes that are missing and wait for them."""
-        connection = self._open()
-        present = self._index_names(connection, table)
+        """Make the secondary indexes that are missing and wait for them, without stopping writes.
+
+        Raises Incompatible when the rows do not let an index be built.
+        """
+        builder = IndexBuilder(self._open(), self._profile)
         for index in table.indexes:
-            if index_name(table, index) not in present:
-                run_ddl(connection, create_index(table, index, self._profile.single_ddl), table.name)
-        self._await_indexes(connection, table)
+            builder.build(table, index)
 
     def close(self) -> None:
         """Close the connection."""
@@ -73,23 +68,6 @@ class PostgresSchema:
         if self._connection is None or self._connection.closed:
             self._connection = self._connector.connect()
         return self._connection
-
-    def _await_indexes(self, connection: Connection, table: Table) -> None:
-        """A job can be completed with an error in its details, so the catalogue has the last word."""
-        wanted = {index_name(table, index) for index in table.indexes}
-        deadline = time.monotonic() + _INDEX_SECONDS
-        while not wanted <= self._index_names(connection, table, only_valid=True):
-            if time.monotonic() > deadline:
-                raise Transient("indexes are still being built", where=table.name, todo="see sys.jobs on the target")
-            time.sleep(0.2)
-
-    def _index_names(self, connection: Connection, table: Table, *, only_valid: bool = False) -> set[str]:
-        rows = connection.execute(
-            "SELECT c.relname FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid"
-            " WHERE i.indrelid = %s AND (i.indisvalid OR NOT %s)",
-            (self._oid(connection, table), only_valid),
-        ).fetchall()
-        return {name for (name,) in rows}
 
     @staticmethod
     def _oid(connection: Connection, table: Table) -> int | None:
@@ -119,23 +97,3 @@ def create_table(table: Table) -> sql.Composed:
 def _column(column: Column) -> sql.Composed:
     suffix = sql.SQL("") if column.nullable else sql.SQL(" NOT NULL")
     return sql.SQL("{} {}{}").format(identifier(column.name), sql.SQL(column.target_type), suffix)
-
-
-def create_index(table: Table, index: Index, asynchronous: bool) -> sql.Composed:
-    """CREATE INDEX, ASYNC where the target makes indexes only so."""
-    return sql.SQL("CREATE {}INDEX {}{} ON {} ({})").format(
-        sql.SQL("UNIQUE " if index.unique else ""),
-        sql.SQL("ASYNC " if asynchronous else ""),
-        identifier(index_name(table, index)),
-        target_table(table),
-        sql.SQL(", ").join(identifier(name) for name in index.columns),
-    )
-
-
-def index_name(table: Table, index: Index) -> str:
-    """Index names are unique in a PostgreSQL schema, in MySQL only in a table; 63 bytes at most."""
-    name = f"{table.target_name}_{index.name}"
-    if len(name.encode()) <= 63:
-        return name
-    digest = f"{zlib.crc32(name.encode()):08x}"
-    return name.encode()[:54].decode(errors="ignore") + "_" + digest
