@@ -27,9 +27,14 @@ def executed(mysql: MySQLServer) -> GtidSet:
 
 @contextmanager
 def open_stream(
-    mysql: MySQLServer, start: GtidSet, wanted: Callable[[str, str], bool] = lambda *_: True, *, server_id: int = 5001,
-    heartbeat: float = 0.2, access: MySQLAccess | None = None,
-) -> Iterator[BinlogStream]:  # fmt: skip
+    mysql: MySQLServer,
+    start: GtidSet,
+    wanted: Callable[[str, str], bool] = lambda *_: True,
+    *,
+    server_id: int = 5001,
+    heartbeat: float = 0.2,
+    access: MySQLAccess | None = None,
+) -> Iterator[BinlogStream]:
     """A stream from ``start`` under the migration's account."""
     connection = (access or mysql.migration).connect()
     with BinlogStream(connection, start, server_id, heartbeat, wanted) as stream:
@@ -49,9 +54,7 @@ def read_to(stream: BinlogStream, start: GtidSet, end: GtidSet, seconds: float =
     return events
 
 
-def changes(
-    mysql: MySQLServer, start: GtidSet, wanted: Callable[[str, str], bool] = lambda *_: True
-) -> list[Event]:
+def changes(mysql: MySQLServer, start: GtidSet, wanted: Callable[[str, str], bool] = lambda *_: True) -> list[Event]:
     """All events from ``start`` to the source's position now."""
     with open_stream(mysql, start, wanted) as stream:
         return read_to(stream, start, executed(mysql))
@@ -63,7 +66,7 @@ def rows_of(events: list[Event], table: str) -> list[RowsEvent]:
 
 
 def replay(events: list[Event], table: str, keys: int = 1) -> dict[Any, Any]:
-    """What the rows of a table are after its changes, by its first columns; every before image must be what is there."""
+    """A table's rows after its changes, by their first columns; every before image must be what is there."""
     state: dict[Any, Any] = {}
     for event in rows_of(events, table):
         for change in event.rows:

@@ -3,6 +3,7 @@
 import random
 import socket
 import threading
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -43,7 +44,7 @@ def test_any_cut_gives_the_same_packets(payloads: list[bytes], cuts: list[int], 
     wire = b"".join(map(packed, payloads))
     bounds = sorted({0, len(wire), *(min(cut, len(wire)) for cut in cuts), min(rest, len(wire))})
     first = min(rest, len(wire))
-    pieces = [wire[a:b] for a, b in zip(bounds, bounds[1:], strict=False) if a >= first]
+    pieces = [wire[a:b] for a, b in pairwise(bounds) if a >= first]
     assert read_all(pieces, wire[:first]) == payloads
 
 

@@ -1,0 +1,1 @@
+"""MySQL as a source: sign-in, discovery, checks, reading and the change log."""

@@ -1,0 +1,1 @@
+"""MySQL's replication stream, decoded: GTID sets, packets, events, rows. Applying the changes is elsewhere."""
