@@ -11,12 +11,14 @@ import psycopg
 import pytest
 from whimbrel_testbed.dsql import DSQLServer, dsql_server
 
+pytestmark = pytest.mark.timeout(60)
+
 Connection = psycopg.Connection[tuple[object, ...]]
 OC000 = r"^change conflicts with another transaction \(OC000\)$"
 OC001 = r"^schema has been updated by another transaction \(OC001\)$"
 OFF = {
-    "conflict_rate": 0, "oc001_after_ddl": False, "drop_after_commit": 0, "drop_before_commit": 0, "slow_fresh_table": 0,
-    "copy_supported": False, "limits": {},
+    "conflict_rate": 0, "oc001_after_ddl": False, "drop_after_commit": 0, "drop_before_commit": 0,
+    "slow_fresh_table": 0, "copy_supported": False, "limits": {},
 }  # fmt: skip
 
 
@@ -49,6 +51,14 @@ def connect(server: DSQLServer) -> Iterator[Callable[[], Connection]]:
 def content(server: DSQLServer) -> list[tuple[object, ...]]:
     with psycopg.connect(server.backend_conninfo) as behind:
         return behind.execute("SELECT id, v FROM t ORDER BY id").fetchall()
+
+
+def wait_for_copied_rows(server: DSQLServer) -> None:
+    deadline = time.monotonic() + 10
+    with psycopg.connect(server.backend_conninfo, autocommit=True) as behind:
+        while behind.execute("SELECT FROM pg_stat_progress_copy WHERE tuples_processed > 1000").fetchone() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 def test_the_second_to_commit_fails_at_commit(server: DSQLServer, connect: Callable[[], Connection]) -> None:
@@ -144,7 +154,9 @@ def test_counting_up_from_many_connections_loses_nothing(server: DSQLServer, con
     assert sum(int(str(v)) for _, v in content(server)) == 200
 
 
-def test_after_an_error_everything_is_refused_until_rollback(server: DSQLServer, connect: Callable[[], Connection]) -> None:
+def test_after_an_error_everything_is_refused_until_rollback(
+    server: DSQLServer, connect: Callable[[], Connection]
+) -> None:
     connection = connect()
     connection.execute("INSERT INTO t VALUES (20, 'x')")
     with pytest.raises(psycopg.errors.UniqueViolation):
@@ -168,7 +180,9 @@ def test_a_commit_whose_reply_is_lost_is_done(server: DSQLServer, connect: Calla
     again.commit()
 
 
-def test_a_connection_cut_before_the_commit_keeps_nothing(server: DSQLServer, connect: Callable[[], Connection]) -> None:
+def test_a_connection_cut_before_the_commit_keeps_nothing(
+    server: DSQLServer, connect: Callable[[], Connection]
+) -> None:
     connection = connect()
     connection.execute("INSERT INTO t VALUES (30, 'lost')")
     server.control.set(drop_before_commit=1)
@@ -219,6 +233,32 @@ def test_ddl_passes_a_transaction_left_open(server: DSQLServer, connect: Callabl
     maker.execute("ALTER TABLE t DROP COLUMN extra")
 
 
+def test_ddl_from_two_sessions_at_once_ends_in_oc001_or_well(connect: Callable[[], Connection]) -> None:
+    together = threading.Barrier(4)
+    outcomes: list[str] = []
+
+    def make() -> None:
+        connection = connect()
+        connection.autocommit = True
+        for number in range(10):
+            together.wait(20)
+            try:
+                connection.execute(f"CREATE SCHEMA IF NOT EXISTS raced; SELECT {number}" if number == 0 else
+                                   f"CREATE TABLE IF NOT EXISTS raced.t{number} (id int PRIMARY KEY)")  # fmt: skip
+                outcomes.append("done")
+            except psycopg.Error as error:
+                outcomes.append(str(error.sqlstate))
+
+    threads = [threading.Thread(target=make) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(40)
+    assert set(outcomes) <= {"done", "40001"}
+    assert len(outcomes) == 40
+    assert outcomes.count("done") >= 10
+
+
 def test_pipeline_mode(server: DSQLServer, connect: Callable[[], Connection]) -> None:
     connection = connect()
     with connection.pipeline():
@@ -237,8 +277,9 @@ def test_a_pipeline_goes_on_after_its_error(server: DSQLServer, connect: Callabl
     connection.autocommit = True
     with connection.pipeline() as pipeline:
         connection.execute("INSERT INTO t VALUES (60, 'one')")
+        pipeline.sync()
+        connection.execute("INSERT INTO t VALUES (1, 'twice')")
         with pytest.raises(psycopg.errors.UniqueViolation):
-            connection.execute("INSERT INTO t VALUES (1, 'twice')")
             pipeline.sync()
         connection.execute("INSERT INTO t VALUES (61, 'two')")
     assert content(server)[-1] == (61, "two")
@@ -249,10 +290,11 @@ def test_a_conflict_inside_a_pipeline(server: DSQLServer, connect: Callable[[], 
     second.execute("SELECT 1 FROM t")
     first.execute("UPDATE t SET v = 'first' WHERE id = 1")
     first.commit()
-    with pytest.raises(psycopg.errors.SerializationFailure, match=OC000), second.pipeline():
+    with second.pipeline():
         second.execute("UPDATE t SET v = %s WHERE id = 1", ("second",))
         second.execute("INSERT INTO t VALUES (%s, 'second')", (70,))
-        second.commit()
+        with pytest.raises(psycopg.errors.SerializationFailure, match=OC000):
+            second.commit()
     second.rollback()
     assert content(server) == [(1, "first"), (2, "b"), (3, "c")]
 
@@ -263,7 +305,9 @@ def test_named_prepared_statements_survive_a_conflict(server: DSQLServer, connec
     second.execute("SELECT 1 FROM t")
     first.execute(update, ("first", 1), prepare=True)
     first.commit()
-    assert second.execute(update, ("second", 1), prepare=True).rowcount == 1
+    with second.pipeline():
+        updated = second.execute(update, ("second", 1), prepare=True)
+    assert updated.rowcount == 1
     with pytest.raises(psycopg.errors.SerializationFailure):
         second.commit()
     for number in (1, 2, 3):
@@ -287,7 +331,9 @@ def test_megabytes_of_parameters(server: DSQLServer, connect: Callable[[], Conne
     assert len(connection.execute("SELECT repeat('y', 1000) FROM generate_series(1, %s)", (5_000,)).fetchall()) == 5_000
 
 
-def test_several_statements_in_one_query_are_one_transaction(server: DSQLServer, connect: Callable[[], Connection]) -> None:
+def test_several_statements_in_one_query_are_one_transaction(
+    server: DSQLServer, connect: Callable[[], Connection]
+) -> None:
     connection = connect()
     connection.autocommit = True
     with pytest.raises(psycopg.errors.UniqueViolation):
@@ -308,12 +354,28 @@ def test_copy_by_its_dial(server: DSQLServer, connect: Callable[[], Connection])
             copy.write_row((number, "copied"))
     connection.commit()
     assert len(content(server)) == 3_003
-    with connection.cursor() as cursor, pytest.raises(psycopg.errors.ProgramLimitExceeded):
-        with cursor.copy("COPY t (id, v) FROM STDIN") as copy:
-            copy.write("".join(f"{number}\tx\n" for number in range(5_000, 8_001)))
+    copying = connection.cursor().copy("COPY t (id, v) FROM STDIN")
+    with pytest.raises(psycopg.errors.ProgramLimitExceeded), copying as copy:
+        copy.write("".join(f"{number}\tx\n" for number in range(5_000, 8_001)))
     connection.rollback()
     with connection.cursor() as cursor, cursor.copy("COPY t TO STDOUT") as copy:
         assert sum(1 for _ in copy.rows()) == 3_003
+
+
+def test_a_copy_whose_client_has_stopped_is_cut(server: DSQLServer, connect: Callable[[], Connection]) -> None:
+    server.control.set(copy_supported=True)
+    stopped, quick = connect(), connect()
+    quick.autocommit = True
+
+    def copy_and_stop() -> None:
+        with stopped.cursor().copy("COPY t (id, v) FROM STDIN") as copy:
+            copy.write("".join(f"{number}\t{'x' * 1_000}\n" for number in range(90, 2_000)))
+            wait_for_copied_rows(server)
+            quick.execute("INSERT INTO t VALUES (90, 'quick')")
+
+    with pytest.raises(psycopg.OperationalError):
+        copy_and_stop()
+    assert content(server)[-1] == (90, "quick")
 
 
 def test_a_fresh_table_is_slow_by_its_dial(server: DSQLServer, connect: Callable[[], Connection]) -> None:

@@ -1,0 +1,66 @@
+"""The stand-in's own process: `python -m whimbrel_testbed.dsql.proxy`, its settings as JSON on standard input.
+
+It prints `{"port": …}` when it listens and ends when standard input does, so that it never outlives who started it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sys
+import threading
+from typing import Any
+
+from whimbrel_testbed.dsql.backend import Address
+from whimbrel_testbed.dsql.control import serve_control
+from whimbrel_testbed.dsql.dials import Dials
+from whimbrel_testbed.dsql.hub import Hub
+from whimbrel_testbed.dsql.listener import Listener
+from whimbrel_testbed.dsql.signin import Gate
+
+
+async def run(settings: dict[str, Any]) -> None:
+    """Serve until standard input ends or a task of the server fails."""
+    hub = Hub(Address(**settings["backend"]), Dials(**settings["dials"]))
+    await hub.jobs.prepare(hub.limits)
+    listener = Listener(hub, Gate(**settings["gate"]), settings["certificate"], settings["key"])
+    control = await serve_control(hub, settings["control"])
+    sys.stdout.write(json.dumps({"port": listener.port}) + "\n")
+    sys.stdout.flush()
+    work = (listener.serve(), hub.watch(), hub.jobs.work(), _input_ends())
+    tasks = [asyncio.ensure_future(job) for job in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        control.close()
+        listener.close()
+        for task in tasks:
+            task.cancel()
+        await hub.close()
+        # Also where who started this process is gone without a word.
+        shutil.rmtree(settings["directory"], ignore_errors=True)
+    for task in done:
+        task.result()
+
+
+async def _input_ends() -> None:
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+
+    def read() -> None:
+        while sys.stdin.buffer.read(1):
+            pass
+        loop.call_soon_threadsafe(ended.set)
+
+    threading.Thread(target=read, daemon=True).start()
+    await ended.wait()
+
+
+def main() -> None:
+    """Read the settings and serve."""
+    asyncio.run(run(json.loads(sys.stdin.buffer.readline())))
+
+
+if __name__ == "__main__":
+    main()
