@@ -460,6 +460,11 @@ def test_a_check_writes_nothing(bench: Bench) -> None:
     try:
         assert bench.check().result is CheckResult.EQUAL
     finally:
-        bench.at_target(
-            "SET default_transaction_read_only = off; ALTER DATABASE postgres RESET default_transaction_read_only"
-        )
+        bench.at_target("BEGIN READ WRITE; ALTER DATABASE postgres RESET default_transaction_read_only; COMMIT")
+
+
+def test_a_rate_limit_is_kept(bench: Bench) -> None:
+    bench.load()
+    began = time.monotonic()
+    bench.check(rows_per_second=8)
+    assert time.monotonic() - began >= 16 / 8 - 1  # unused time of one second may be made up for

@@ -11,19 +11,22 @@ from whimbrel_api.migration import CheckResult, TableStatus
 from whimbrel_api.reports import CheckReport
 from whimbrel_api.tasks import CheckScope
 
-from whimbrel_worker.engine.changed_keys import ChangedKeys, changed_keys
+from whimbrel_worker.engine.changed_keys import KEYS_PER_TABLE, ChangedKeys, changed_keys
 from whimbrel_worker.engine.compare import Comparison, deal
 from whimbrel_worker.engine.compare_findings import Findings
 from whimbrel_worker.engine.compare_flow import Flow
 from whimbrel_worker.engine.compare_recheck import Recheck
 from whimbrel_worker.engine.compare_steady import SteadySource, SteadyTarget
-from whimbrel_worker.engine.ports import ControlStore, TableRow
+from whimbrel_worker.engine.ports import ControlStore, Problem, TableRow
+from whimbrel_worker.engine.throttle import Throttle
 from whimbrel_worker.errors import ConfigurationError
 from whimbrel_worker.tasks.context import TaskContext
 from whimbrel_worker.values.columns import Table
 
 _log = logging.getLogger(__name__)
 
+PATIENCE_SECONDS = 60.0
+"""How long the target is waited for until it holds what the source has."""
 _REPORT_SECONDS = 0.5
 _TABLES_LISTED = 100
 _STOPPED = "Stopped"
@@ -57,7 +60,7 @@ def _comparison(
 ) -> Iterator[Comparison]:
     """Two readers a side: one streams through the tables, one looks again at what may differ."""
     options = context.file.check.recheck
-    flow = Flow(context.source, control, context.wait)
+    flow = Flow(context.source, control, context.wait, PATIENCE_SECONDS)
     with contextlib.ExitStack() as stack:
         sources = [SteadySource(stack.enter_context(context.source.reader())) for _ in range(2)]
         targets = [SteadyTarget(stack.enter_context(context.target.reader())) for _ in range(2)]
@@ -69,7 +72,9 @@ def _comparison(
 
 def _changed_keys(context: TaskContext, tables: Sequence[Table]) -> ChangedKeys:
     options = context.file.check
-    return changed_keys(context.source, tables, options.since, options.through, check=context.check_stop)
+    return changed_keys(
+        context.source, tables, options.since, options.through, check=context.check_stop, limit=KEYS_PER_TABLE
+    )
 
 
 @dataclass(slots=True)
@@ -107,22 +112,17 @@ class _Work:
     states: dict[str, _State] = field(default_factory=dict)
     _current: str = ""
     _reported: float = 0.0
+    _throttle: Throttle = field(default_factory=Throttle)
 
     def plan(self, control: ControlStore | None) -> list[Table]:
         """The tables to compare here. What cannot be compared is found inconclusive, by the first worker."""
         tables, problems = self.context.source.discover()
-        if not tables and not problems:
-            raise ConfigurationError(
-                "there is no table to compare",
-                where=self.context.file.migration,
-                why="nothing in the source matches spec.tables",
-                todo="correct spec.tables, or the account's privileges: it sees only what it may read",
-            )
+        fatal = [problem for problem in problems if problem.fatal]
+        if not tables:
+            raise _nothing_to_compare(self.context.file.migration, fatal)
         rows = {row.name: row for row in control.tables()} if control else {}
-        if self.context.file.index == 0:
-            for problem in problems:
-                if problem.fatal:
-                    self.findings.whole_table(problem.where or "source", f"{problem.what}: {problem.why}".rstrip(": "))
+        for problem in fatal if self.context.file.index == 0 else ():
+            self.findings.whole_table(problem.where or "source", f"{problem.what}: {problem.why}".rstrip(": "))
         mine = self._share(tables, rows)
         self.states = {table.name: _State(_size(table, rows.get(table.name))) for table in mine}
         self.total = sum(state.rows_total for state in self.states.values())
@@ -169,7 +169,15 @@ class _Work:
         self.states[self._current].rows += rows
         if time.monotonic() - self._reported >= _REPORT_SECONDS:
             self.report()
+        self._throttle.spend(rows, self._rate())
+        while (pause := self._throttle.wait_seconds(self._rate())) > 0:
+            self.context.wait(min(pause, _REPORT_SECONDS))
         self.context.check_stop()
+
+    def _rate(self) -> float | None:
+        """This worker's part of the limit, which holds over all of them; an order counts before the task file."""
+        limit = self.context.orders.current().rows_per_second or self.context.file.check.rows_per_second
+        return limit / self.context.file.workers if limit else None
 
     def finish(self) -> None:
         """Report the result."""
@@ -209,6 +217,15 @@ class _Work:
             report_file=options.report_file,
             examples=list(findings.examples),
         )
+
+
+def _nothing_to_compare(migration: str, problems: Sequence[Problem]) -> ConfigurationError:
+    return ConfigurationError(
+        "there is no table to compare",
+        where=migration,
+        why="; ".join(f"{problem.where}: {problem.what}" for problem in problems) or "nothing matches spec.tables",
+        todo="correct spec.tables, or the account's privileges: it sees only what it may read",
+    )
 
 
 def _size(table: Table, row: TableRow | None) -> int:

@@ -15,7 +15,8 @@ from whimbrel_worker.values.canonical import from_target, target_expression
 from whimbrel_worker.values.columns import Column, Row, Table
 from whimbrel_worker.values.literals import parameter
 
-_BATCH = 2000
+_FIRST_BATCH, _LARGEST_BATCH = 64, 4096
+_BATCH_BYTES = 4 << 20
 
 
 class PostgresReader:
@@ -27,16 +28,15 @@ class PostgresReader:
 
     def range(self, table: Table, low: Row | None, high: Row | None) -> Iterator[Sequence[Row]]:
         """Rows of (low, high] ordered by key, in batches."""
-        after = low
+        after, limit = low, _FIRST_BATCH
         while True:
-            rows = self._select(
-                table.columns, _range_statement(table, after is None, high is None), _bounds(table, after, high)
-            )
+            statement = _range_statement(table, after is None, high is None)
+            rows = self._select(table.columns, statement, [*_bounds(table, after, high), _number(limit)])
             if rows:
                 yield rows
-            if len(rows) < _BATCH:
+            if len(rows) < limit:
                 return
-            after = table.key_of(rows[-1])
+            after, limit = table.key_of(rows[-1]), next_limit(rows)
 
     def by_keys(self, table: Table, keys: Sequence[Row]) -> Sequence[Row]:
         """The rows that have these keys, in any order."""
@@ -49,7 +49,7 @@ class PostgresReader:
     def keys_after(self, table: Table, after: Row | None, limit: int) -> Sequence[Row]:
         """The next keys in the target's own order."""
         bounds = _bounds(table, after, None)
-        return self._select(table.key_columns, _walk_statement(table, after is None), [*bounds, Literal(b"%d" % limit)])
+        return self._select(table.key_columns, _walk_statement(table, after is None), [*bounds, _number(limit)])
 
     def count(self, table: Table) -> int:
         """How many rows there are now."""
@@ -90,6 +90,16 @@ def _raw_rows(result: PGresult | None) -> list[tuple[bytes | None, ...]]:
     return [tuple([value(row, column) for column in columns]) for row in range(result.ntuples)]
 
 
+def next_limit(rows: Sequence[Row]) -> int:
+    """How many rows to ask for next, so that a batch of rows like these stays small in bytes."""
+    size = sum(len(cell) for row in rows for cell in row if isinstance(cell, bytes))
+    return max(1, min(_LARGEST_BATCH, _BATCH_BYTES * len(rows) // max(size, 1)))
+
+
+def _number(value: int) -> Literal:
+    return Literal(b"%d" % value)
+
+
 def _bounds(table: Table, low: Row | None, high: Row | None) -> list[Literal | None]:
     cells = [
         parameter(column.kind, cell)
@@ -120,12 +130,11 @@ def _parameter_row(table: Table) -> sql.Composed:
 def _range_statement(table: Table, open_low: bool, open_high: bool) -> sql.Composed:
     conditions = [] if open_low else [sql.SQL("{} > {}").format(_key_row(table), _parameter_row(table))]
     conditions += [] if open_high else [sql.SQL("{} <= {}").format(_key_row(table), _parameter_row(table))]
-    return sql.SQL("SELECT {} FROM {} AS t {} ORDER BY {} LIMIT {}").format(
+    return sql.SQL("SELECT {} FROM {} AS t {} ORDER BY {} LIMIT %s::bigint").format(
         _select_list(table.columns, "t"),
         target_table(table),
         _where(conditions),
         column_list(table.key_columns),
-        sql.Literal(_BATCH),
     )
 
 

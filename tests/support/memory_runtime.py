@@ -1,0 +1,130 @@
+"""The runtime port in memory: workers are turns of a `World`, time is what the test says. For tests."""
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from whimbrel_api.base import ObjectMeta, SecretRef
+from whimbrel_api.endpoints import MySQLSource, PostgreSQLTarget, Source, Target
+from whimbrel_api.migration import Migration, MigrationSpec, MigrationStatus
+from whimbrel_api.tasks import ExitCode, Orders
+from whimbrel_api.validation import Validation
+from whimbrel_operator.domain.decision import Event, WantedTask
+from whimbrel_operator.domain.observed import Memory, Observed, ObservedValidation, TaskRef, Tasks, TaskState
+from whimbrel_operator.errors import StatusConflict
+from whimbrel_operator.runtime.port import Key, Status
+from whimbrel_operator.specs.taskfile import task_file
+
+from support.world import World
+
+START = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+KEY = Key("default", "Migration", "shop")
+SOURCE = Source(mysql=MySQLSource(host="mysql", credentials_secret_ref=SecretRef(name="src")))
+TARGET = Target(postgresql=PostgreSQLTarget(host="pg", database="app", credentials_secret_ref=SecretRef(name="dst")))
+
+
+def migration(status: MigrationStatus | None = None, generation: int = 1, **spec: object) -> Migration:
+    """A Migration with everything at its default but what is given, in snake_case."""
+    whole = MigrationSpec.model_validate({"source": SOURCE, "target": TARGET, **spec})
+    meta = ObjectMeta(name="shop", generation=generation)
+    return Migration(metadata=meta, spec=whole, status=status or MigrationStatus())
+
+
+@dataclass
+class MemoryRuntime:
+    """One resource. `lost` names task ids whose reports do not arrive; `frozen_reports` those that stay as they are."""
+
+    world: World
+    resource: Migration | Validation
+    now: datetime = START
+    version: int = 0
+    instances: dict[TaskRef, tuple[TaskState, WantedTask]] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    started: list[TaskRef] = field(default_factory=list)
+    acts: list[str] = field(default_factory=list)
+    lost: set[str] = field(default_factory=set)
+    silent: set[str] = field(default_factory=set)
+    missing: tuple[str, ...] = ()
+    others: tuple[Validation, ...] = ()
+    migration: Migration | None = None
+
+    def clock(self) -> datetime:
+        """The time that the test has set."""
+        return self.now
+
+    def advance(self, seconds: float = 1.0) -> None:
+        """Let time pass and every running worker take a turn."""
+        self.now += timedelta(seconds=seconds)
+        for ref, (state, wanted) in list(self.instances.items()):
+            if state.running and ref.task_id not in self.silent:
+                self.instances[ref] = (self._turn(state, wanted), wanted)
+
+    def _turn(self, state: TaskState, wanted: WantedTask) -> TaskState:
+        told = task_file(wanted, secrets={}, report_file="r", orders_file="o", check_file="c", interval=1.0)
+        report, code = self.world.work(told, wanted.orders, self.now)
+        spoken = replace(state, report=None if state.ref.task_id in self.lost else report)
+        if code is None:
+            return spoken
+        over = replace(spoken, running=False, exit_code=int(code), finished_at=self.now)
+        if code in (ExitCode.DONE, ExitCode.TOLD_TO_STOP):
+            return replace(over, failures=0)
+        return replace(over, failures=state.failures + 1, last_failure_at=self.now, last_error=report.last_error)
+
+    async def observe(self, key: Key, memory: Memory) -> Observed | ObservedValidation | None:
+        """All that belongs to the resource."""
+        tasks = Tasks(tuple(state for state, _ in self.instances.values()))
+        version = str(self.version)
+        if isinstance(self.resource, Migration):
+            return Observed(self.resource, tasks, self.others, self.missing, memory, version)
+        return ObservedValidation(self.resource, tasks, self.migration, self.missing, memory, version)
+
+    async def apply(self, key: Key, wanted: WantedTask) -> None:
+        """Start, restart, or give orders."""
+        state, before = self.instances.get(wanted.ref, (None, wanted))
+        if state is not None and state.running:
+            if before.fingerprint == wanted.fingerprint:
+                self.instances[wanted.ref] = (state, wanted)
+            else:
+                await self.remove(key, wanted.ref)
+        elif wanted.start and (state is None or not state.done or wanted.again):
+            self._start(state, wanted)
+
+    def _start(self, state: TaskState | None, wanted: WantedTask) -> None:
+        fresh = TaskState(wanted.kind, wanted.ref, self.now, report_interval=1.0, generation=wanted.generation)
+        if state is not None:
+            kept = (state.failures, state.last_failure_at, state.last_error)
+            fresh = replace(fresh, failures=kept[0], last_failure_at=kept[1], last_error=kept[2])
+        self.instances[wanted.ref] = (fresh, wanted)
+        self.started.append(wanted.ref)
+        self.acts.append(f"start {wanted.ref}")
+
+    async def remove(self, key: Key, ref: TaskRef) -> None:
+        """Forget an instance at once."""
+        if self.instances.pop(ref, None) is not None:
+            self.acts.append(f"remove {ref}")
+
+    async def report(self, key: Key, status: Status, resource_version: str) -> None:
+        """Write the status under its version."""
+        if int(resource_version) != self.version:
+            raise StatusConflict("the status was written meanwhile", where=str(key))
+        self.version += 1
+        self.resource = self.resource.model_copy(update={"status": status})
+        self.acts.append("report")
+
+    async def event(self, key: Key, event: Event) -> None:
+        """Record an event."""
+        self.events.append(event)
+
+    def patch(self, **spec: object) -> None:
+        """Change the spec: a new generation."""
+        changed = self.resource.spec.model_copy(update=spec)
+        meta = self.resource.metadata.model_copy(update={"generation": self.resource.metadata.generation + 1})
+        self.resource = self.resource.model_copy(update={"spec": changed, "metadata": meta})
+
+    def write_status(self, status: Status) -> None:
+        """What a hand does to the status subresource."""
+        self.version += 1
+        self.resource = self.resource.model_copy(update={"status": status})
+
+    def orders(self, task_id: str) -> Orders:
+        """The orders that a worker has."""
+        return self.instances[TaskRef(task_id)][1].orders

@@ -1,0 +1,112 @@
+"""Whole snapshots for tests: task files over the testbed's servers, run in this process or as workers of their own."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from whimbrel_api.reports import WorkerReport
+from whimbrel_api.tasks import TaskFile
+from whimbrel_testbed.compare import independent_compare
+from whimbrel_testbed.mysql import MySQLAccess
+from whimbrel_worker.runner import run_task
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Move:
+    """One migration from a MySQL account to a target, with a directory of its own for secrets, files and reports."""
+
+    directory: Path
+    mysql: MySQLAccess
+    target: dict[str, Any]
+    """`spec.target` with Secret names of `secrets`."""
+    conninfo: str
+    secrets: dict[str, str]
+    tables: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    """Further fields of the task file."""
+    migration: str = "default/move"
+
+    def source(self) -> dict[str, Any]:
+        secret = self.directory / "mysql"
+        secret.mkdir(exist_ok=True)
+        (secret / "username").write_text(self.mysql.user)
+        (secret / "password").write_text(self.mysql.password)
+        self.secrets["mysql"] = str(secret)
+        spec: dict[str, Any] = {
+            "host": self.mysql.host,
+            "port": self.mysql.port,
+            "credentialsSecretRef": {"name": "mysql"},
+            "tls": {"mode": "Disabled"},
+        }
+        if self.mysql.ca_file:
+            (secret / "ca.crt").write_bytes(Path(self.mysql.ca_file).read_bytes())
+            spec["tls"] = {"mode": "VerifyFull", "caSecretRef": {"name": "mysql", "key": "ca.crt"}}
+        return {"mysql": spec}
+
+    def task(self, kind: str, index: int = 0, workers: int = 1, **fields: Any) -> TaskFile:
+        document = {
+            "task": kind,
+            "taskId": kind,
+            "migration": self.migration,
+            "index": index,
+            "workers": workers,
+            "epoch": 0 if kind in ("preflight", "schema") else 1,
+            "source": self.source(),
+            "target": self.target,
+            "tables": self.tables,
+            "secrets": self.secrets,
+            "reportFile": str(self.directory / f"{kind}-{index}.report"),
+            "ordersFile": str(self.directory / f"{kind}-{index}.orders"),
+            **self.options,
+            **fields,
+        }
+        return TaskFile.model_validate(document)
+
+    def run(self, kind: str, **fields: Any) -> tuple[int, WorkerReport]:
+        """Run a task here and now."""
+        file = self.task(kind, **fields)
+        return run_task(file), self.report(file)
+
+    def start(self, kind: str, failpoint: str = "", **fields: Any) -> "subprocess.Popen[bytes]":
+        """Start a task as a worker process."""
+        file = self.task(kind, **fields)
+        path = self.directory / f"{kind}-{file.index}.task"
+        path.write_text(file.model_dump_json(by_alias=True))
+        environment = os.environ | {"WHIMBREL_FAILPOINT": failpoint, "PYTHONUNBUFFERED": "1"}
+        log = (self.directory / f"{kind}-{file.index}.log").open("ab")
+        return subprocess.Popen(
+            [sys.executable, "-m", "whimbrel_worker", str(path)], env=environment, cwd=ROOT, stderr=log
+        )
+
+    def log(self, kind: str, index: int = 0) -> str:
+        return (self.directory / f"{kind}-{index}.log").read_text()
+
+    def report(self, file: TaskFile) -> WorkerReport:
+        return WorkerReport.model_validate_json(Path(file.report_file).read_bytes())
+
+    def prepare(self) -> None:
+        """Pre-flight and schema, which must both be done."""
+        for kind in ("preflight", "schema"):
+            code, report = self.run(kind)
+            assert code == 0, report.last_error
+
+    def differences(self, tables: Sequence[str | tuple[str, str]]) -> list[str]:
+        """What a comparison that shares no code with the product finds."""
+        return independent_compare(self.mysql, self.conninfo, tables)
+
+    def look(self, statement: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.conninfo, autocommit=True) as connection:
+            return connection.execute(statement.encode()).fetchall()
+
+
+def order(file: TaskFile, **orders: Any) -> None:
+    """Write an order for a running worker."""
+    Path(file.orders_file).write_text(json.dumps(orders))

@@ -1,0 +1,158 @@
+"""A source and a target reduced to positions and a journal, and what workers would say of them.
+
+One behaviour for the in-memory runtime (`support.memory_runtime`) and for real child processes (`support.fake_worker`).
+"""
+
+from datetime import datetime
+
+from pydantic import BaseModel
+from whimbrel_api.migration import CheckResult, Differences, TableStatus
+from whimbrel_api.reports import (
+    CheckReport,
+    ErrorCategory,
+    FreezeResult,
+    JournalEntry,
+    PreflightResult,
+    Record,
+    ReportedError,
+    StreamResult,
+    WorkerReport,
+    WorkerState,
+)
+from whimbrel_api.tasks import CheckScope, ExitCode, Orders, TaskFile, TaskKind
+
+Answer = tuple[WorkerReport, ExitCode | None]
+ROWS = 1000
+
+
+class Failure(BaseModel):
+    """A task that fails until the failure is taken away."""
+
+    code: ExitCode
+    error: ReportedError | None = None
+
+
+def number(position: str) -> int:
+    """Positions are `p1`, `p2`, …"""
+    return int(position[1:])
+
+
+class World(BaseModel):
+    """`position` is the source's; `quiet` whether writes to it have ended; `checks` the next results, then Equal.
+
+    `final_result` is the last final check's, `switched_on` the one that the first fence came after.
+    """
+
+    record: Record = Record()
+    position: str = "p1"
+    quiet: bool = True
+    lag: float | None = 0.0
+    checks: list[CheckResult] = []
+    failures: dict[TaskKind, Failure] = {}
+    stopped_table: str = ""
+    snapshot_steps: int = 2
+    snapshot_seen: dict[str, int] = {}
+    final_result: CheckResult | None = None
+    switched_on: CheckResult | None = None
+
+    def work(self, task: TaskFile, orders: Orders, now: datetime) -> Answer:
+        """One turn of a worker: its report, and its exit code once it ends."""
+        failure = self.failures.get(task.task)
+        if failure is not None:
+            report = self._report(task, now, WorkerState.FAILED, last_error=failure.error)
+            return report, failure.code
+        if task.task in (TaskKind.STREAM, TaskKind.SNAPSHOT, TaskKind.FENCE) and self._fenced(task):
+            what = f"epoch {task.epoch} is not {self.record.epoch}"
+            error = ReportedError(category=ErrorCategory.FENCED_OUT, what=what)
+            return self._report(task, now, WorkerState.FAILED, last_error=error), ExitCode.FENCED_OUT
+        act = getattr(self, f"_{task.task.value}")
+        answer: Answer = act(task, orders, now)
+        return answer
+
+    def journal(self, step: str, now: datetime) -> None:
+        """Write a step into the target's journal, once."""
+        if self.record.last(step) is None:
+            entries = [*self.record.journal, JournalEntry(step=step, recorded_at=now)]
+            self.record = self.record.model_copy(update={"journal": entries})
+
+    def _fenced(self, task: TaskFile) -> bool:
+        return task.epoch not in (0, self.record.epoch) and task.task is not TaskKind.FENCE
+
+    def _report(self, task: TaskFile, now: datetime, state: WorkerState, **more: object) -> WorkerReport:
+        named = {"task": task.task, "task_id": task.task_id, "index": task.index, "epoch": self.record.epoch}
+        return WorkerReport.model_validate(
+            {**named, "state": state, "observed_at": now, "tables": self._tables(), **more}
+        )
+
+    def _tables(self) -> list[TableStatus]:
+        stopped = self.stopped_table
+        tables = [TableStatus(name="shop.a", state="Following", rows_total=ROWS, rows_copied=ROWS)]
+        return [*tables, TableStatus(name=stopped, state="Stopped", message="ALTER TABLE")] if stopped else tables
+
+    def _done(self, task: TaskFile, now: datetime, **more: object) -> Answer:
+        return self._report(task, now, WorkerState.DONE, **more), ExitCode.DONE
+
+    def _preflight(self, task: TaskFile, _: Orders, now: datetime) -> Answer:
+        found = PreflightResult(source_id="s1", write_path="Upsert", warnings=["trigger shop.t"], record=self.record)
+        return self._done(task, now, preflight=found)
+
+    def _schema(self, task: TaskFile, _: Orders, now: datetime) -> Answer:
+        if not self.record.exists:
+            self.record = Record(exists=True, source_id="s1", epoch=1, start_position=self.position)
+            self.journal("started", now)
+        return self._done(task, now, record=self.record)
+
+    def _snapshot(self, task: TaskFile, _: Orders, now: datetime) -> Answer:
+        seen = self.snapshot_seen[str(task.index)] = self.snapshot_seen.get(str(task.index), 0) + 1
+        figures = {"tables_total": 1, "rows_total": ROWS}
+        if seen < self.snapshot_steps and not self.record.snapshot_complete:
+            rows = ROWS * seen // self.snapshot_steps
+            return self._report(task, now, WorkerState.RUNNING, rows_done=rows, **figures), None
+        if all(self.snapshot_seen.get(str(index), 0) >= self.snapshot_steps for index in range(task.workers)):
+            self.record = self.record.model_copy(update={"snapshot_complete": True})
+        return self._done(task, now, rows_done=ROWS, tables_done=1, **figures)
+
+    def _stream(self, task: TaskFile, orders: Orders, now: datetime) -> Answer:
+        reached = bool(orders.drain_to) and number(orders.drain_to) <= number(self.position)
+        drained = orders.drain_to if reached else ""
+        self.record = self.record.model_copy(update={"stream_position": self.position})
+        stream = StreamResult(position=self.position, lag_seconds=self.lag, lag_observed_at=now, drained_to=drained)
+        if orders.retire and drained:
+            return self._done(task, now, stream=stream)
+        return self._report(task, now, WorkerState.RUNNING, stream=stream), None
+
+    def _check(self, task: TaskFile, _: Orders, now: datetime) -> Answer:
+        result = self.checks.pop(0) if self.checks else CheckResult.EQUAL
+        if task.check.scope is CheckScope.FINAL:
+            self.final_result = result
+        found = CheckReport(
+            result=result,
+            differences=Differences(changed=3 if result is CheckResult.DIFFERENT else 0),
+            inconclusive=1 if result is CheckResult.INCONCLUSIVE else 0,
+            rows_compared=ROWS,
+            rows_total=ROWS,
+            validated_through=self.position,
+        )
+        return self._done(task, now, check=found)
+
+    def _freeze(self, task: TaskFile, _: Orders, now: datetime) -> Answer:
+        if not self.quiet:
+            seen = FreezeResult(quiet_seconds=0.1, last_position=self.position)
+            return self._report(task, now, WorkerState.RUNNING, freeze=seen), None
+        return self._done(
+            task, now, freeze=FreezeResult(position=self.position, quiet_seconds=task.freeze.quiet_seconds)
+        )
+
+    def _fence(self, task: TaskFile, _: Orders, now: datetime) -> Answer:
+        step, attempt = task.fence.step, task.fence.plan_attempt
+        if step == "switched" and self.record.last("switched") is None:
+            self.switched_on = self.final_result
+        self.journal(step, now)
+        raised = self.record.epoch + (0 if step == "timed-out" else 1)
+        self.record = self.record.model_copy(
+            update={"epoch": raised, "plan_attempt": attempt or self.record.plan_attempt}
+        )
+        return self._done(task, now, record=self.record)
+
+    def _inspect(self, task: TaskFile, _: Orders, now: datetime) -> Answer:
+        return self._done(task, now, record=self.record)
