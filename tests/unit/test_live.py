@@ -10,7 +10,7 @@ from whimbrel_api.validation import Validation
 from whimbrel_cli.figures import count, one_line, percent, shortened, size, span
 from whimbrel_cli.guidance import next_step
 from whimbrel_cli.live import PLAIN, Glyphs, view
-from whimbrel_cli.observed import Happening, Observed, Rates
+from whimbrel_cli.observed import Checking, Happening, Observed, Rates
 from whimbrel_cli.plain import PlainView
 
 
@@ -81,6 +81,16 @@ def test_an_ascii_terminal_gets_ascii(state: str) -> None:
     console = Console(file=io.TextIOWrapper(io.BytesIO(), encoding="ascii"), width=100, force_terminal=False)
     console.print(view(observed(state), width=100, glyphs=PLAIN))
     console.file.flush()
+
+
+def test_a_comparison_that_runs_shows_how_far_it_is() -> None:
+    seen = Observed(migration("following"), NOW, checking=Checking(120_000, 368_000, 2))
+    assert "Check    running · 32% · 120,000 of 368,000 rows compared · 2 differences so far" in drawn(seen)
+
+
+def test_a_completed_migration_has_no_lag_any_more() -> None:
+    assert "Stream   ended · 1,204 changes applied" in drawn(observed("completed"))
+    assert "lag" not in PlainView().lines(observed("completed"), 0.0)[-2]
 
 
 def test_a_stall_is_marked_in_the_phase_and_says_what_to_do() -> None:

@@ -1,0 +1,138 @@
+"""The ReverseSync resource: changes flow back from a PolarDB target into the former source. Types alone."""
+
+from enum import StrEnum
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from whimbrel_api.base import (
+    API_VERSION,
+    Condition,
+    Duration,
+    Host,
+    Identifier,
+    Model,
+    Moment,
+    ObjectMeta,
+    Port,
+    SecretRef,
+    Tls,
+)
+from whimbrel_api.migration import Tables
+
+
+class PolarDBSource(Model):
+    """A PolarDB for PostgreSQL server whose log is read. The Secret holds `username` and `password`."""
+
+    host: Host
+    port: Port = 5432
+    database: Identifier
+    credentials_secret_ref: SecretRef
+    tls: Tls = Tls()
+
+
+class DynamoDBTarget(Model):
+    """DynamoDB, or what speaks its protocol at `endpoint`. Without a Secret the process's own AWS identity is used."""
+
+    region: str = Field(min_length=1, max_length=64, pattern=r"^[a-z0-9-]+$")
+    endpoint: str = Field(default="", max_length=2048)
+    credentials_secret_ref: SecretRef | None = None
+
+
+class ReverseSource(Model):
+    """Exactly one kind of source."""
+
+    polardb: PolarDBSource
+
+
+class ReverseTarget(Model):
+    """Exactly one kind of target."""
+
+    dynamodb: DynamoDBTarget
+
+
+class KeyColumn(Model):
+    """A key column and its DynamoDB type: a text, a number or bytes."""
+
+    name: Identifier
+    type: Literal["S", "N", "B"]
+
+
+class Layout(Model):
+    """How items stand in the server's tables: the document's column, the keys, and the rule for a table's name."""
+
+    document_column: Identifier | None = None
+    key_columns: list[KeyColumn] = Field(default=[], max_length=2)
+    table_rule: str = Field(default="", max_length=200)
+
+
+class Cleanup(Model):
+    """What a deleted ReverseSync takes away of the things that it made."""
+
+    drop_slot: bool = True
+    drop_publication: bool = True
+
+
+class ReverseSyncSpec(Model):
+    """Which changes flow back, and how. Either a Migration is named or both ends are."""
+
+    migration_ref: SecretRef | None = None
+    source: ReverseSource | None = None
+    target: ReverseTarget | None = None
+    slot_name: str = Field(default="", max_length=63, pattern=r"^[a-z0-9_]*$")
+    publication_name: str = Field(default="", max_length=63)
+    create_publication: bool = True
+    layout: Layout = Layout()
+    tables: Tables = Tables()
+    checkpoint_interval: Duration = "3s"
+    paused: bool = False
+    cleanup: Cleanup = Cleanup()
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        both = self.source is not None and self.target is not None
+        neither = self.source is None and self.target is None
+        if not (neither if self.migration_ref else both):
+            raise ValueError("name either migrationRef, or source and target")
+        return self
+
+
+class ReverseSyncPhase(StrEnum):
+    """How far the stream back is."""
+
+    PENDING = "Pending"
+    ARMING = "Arming"
+    STREAMING = "Streaming"
+    STOPPED = "Stopped"
+
+
+class SlotStatus(Model):
+    """The replication slot as the server reports it."""
+
+    name: str = ""
+    active: bool = False
+    wal_status: str = ""
+    retained_bytes: int | None = None
+
+
+class ReverseSyncStatus(Model):
+    """Where the stream back stands. `lagSeconds` is null when it is not known."""
+
+    observed_generation: int = 0
+    phase: ReverseSyncPhase = ReverseSyncPhase.PENDING
+    slot: SlotStatus = SlotStatus()
+    lag_seconds: float | None = None
+    lag_observed_at: Moment | None = None
+    position: str = Field(default="", max_length=16384)
+    changes_applied: int = 0
+    conditions: list[Condition] = Field(default=[], max_length=32)
+
+
+class ReverseSync(Model):
+    """Changes on their way back."""
+
+    api_version: Literal["whimbrel.dev/v1alpha1"] = API_VERSION
+    kind: Literal["ReverseSync"] = "ReverseSync"
+    metadata: ObjectMeta
+    spec: ReverseSyncSpec
+    status: ReverseSyncStatus = ReverseSyncStatus()

@@ -1,0 +1,128 @@
+"""What a Migration waits for and what a person does next, read from the resource. How it looks stands elsewhere."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from whimbrel_api.base import Condition
+from whimbrel_api.migration import CheckResult, CutoverMode, CutoverState, Migration, MigrationStatus, Phase
+from whimbrel_api.validation import Validation, ValidationPhase, ValidationStatus
+
+from whimbrel_cli.figures import ago, count, span
+
+Resource = Migration | Validation
+
+_AT_THE_END: Final = {
+    Phase.COMPLETED: "The target has everything. Point the application at it.",
+    Phase.CANCELLED: "Cancelled. The source was not changed; what was copied is still in the target.",
+}
+
+
+def condition(status: MigrationStatus | ValidationStatus, kind: str) -> Condition | None:
+    """The condition of that type where it is True."""
+    return next((entry for entry in status.conditions if entry.type == kind and entry.status == "True"), None)
+
+
+def finished(resource: Resource) -> bool:
+    """Whether nothing will happen any more."""
+    if isinstance(resource, Migration):
+        return resource.status.phase in (Phase.COMPLETED, Phase.CANCELLED)
+    return resource.status.phase is ValidationPhase.COMPLETED
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One thing that must hold before the cutover, with the figures that decide it."""
+
+    name: str
+    open: bool
+    figures: str
+
+
+def gates(migration: Migration, now: datetime) -> list[Gate]:
+    """The gates before a cutover. What is not known keeps a gate closed."""
+    return [_lag_gate(migration), _check_gate(migration, now), _approval_gate(migration)]
+
+
+def _holds(migration: Migration, kind: str) -> bool:
+    return condition(migration.status, kind) is not None
+
+
+def _lag_gate(migration: Migration) -> Gate:
+    lag, limit = migration.status.stream.lag_seconds, migration.spec.thresholds.lag
+    return Gate(
+        "lag",
+        _holds(migration, "LagWithinThreshold"),
+        f"{span(lag) if lag is not None else 'unknown'}, at most {limit}",
+    )
+
+
+def _check_gate(migration: Migration, now: datetime) -> Gate:
+    check, limit = migration.status.validation, migration.spec.thresholds.differences
+    if check.result is None:
+        figures = "not done yet"
+    else:
+        age = span(ago(check.completed_at, now))
+        differences = f"{count(check.differences.total)} differences (at most {count(limit)})"
+        figures = f"{check.result.value}, {differences}, {age} old (at most {migration.spec.validation.max_age})"
+    return Gate("check", _holds(migration, "ValidationPassed"), figures)
+
+
+def _approval_gate(migration: Migration) -> Gate:
+    given, plan = migration.spec.cutover.approved_plan, migration.status.plan.hash
+    if migration.spec.cutover.mode is CutoverMode.AUTOMATIC:
+        return Gate("approval", True, "automatic")
+    if not given:
+        return Gate("approval", False, "not given")
+    return Gate("approval", given == plan, "given" if given == plan else "given for another plan")
+
+
+def next_step(resource: Resource) -> str:
+    """What a person does now, in a sentence or a command; empty where there is nothing to do but wait."""
+    if stalled := condition(resource.status, "Stalled"):
+        return f"Stalled ({stalled.reason}): {stalled.message}"
+    if isinstance(resource, Validation):
+        return _after_check(resource)
+    if resource.spec.paused and not finished(resource):
+        return f"It is paused. To go on: whimbrel resume {_called(resource)}"
+    if stopped := [table for table in resource.status.tables if table.state == "Stopped"]:
+        return f"{stopped[0].name} has stopped: {stopped[0].message}"
+    return _of_phase(resource)
+
+
+def _of_phase(migration: Migration) -> str:
+    status = migration.status
+    if status.phase in (Phase.FOLLOWING, Phase.CUTTING_OVER):
+        return _of_cutover(migration)
+    return _AT_THE_END.get(status.phase, "")
+
+
+def _of_cutover(migration: Migration) -> str:
+    status = migration.status
+    approve = f"whimbrel approve {_called(migration)} --plan {status.plan.hash}"
+    match status.cutover.state:
+        case CutoverState.FREEZING:
+            return "Stop the application's writes to the source now. It goes on by itself once the source is quiet."
+        case CutoverState.DRAINING | CutoverState.FINAL_CHECK:
+            return "Keep the application's writes stopped; the rest of the changes is applied and checked."
+        case CutoverState.AWAITING_APPROVAL if migration.spec.cutover.approved_plan != status.plan.hash:
+            return f"To cut over: {approve}"
+        case CutoverState.TIMED_OUT:
+            return f"The application may go on writing to the source. To try the cutover again: {approve}"
+        case _:
+            return ""
+
+
+def _called(migration: Migration) -> str:
+    namespace = migration.metadata.namespace
+    return migration.metadata.name + (f" -n {namespace}" if namespace != "default" else "")
+
+
+def _after_check(validation: Validation) -> str:
+    if validation.status.result is CheckResult.EQUAL:
+        return "Source and target are equal."
+    if validation.status.result is CheckResult.DIFFERENT:
+        return f"Source and target differ. All differences found: {validation.status.report or 'see the events'}"
+    if validation.status.result is CheckResult.INCONCLUSIVE:
+        return "Some rows kept changing while they were compared. Compare again while there is less traffic."
+    return ""

@@ -1,0 +1,269 @@
+"""The view of one resource in a terminal: what was observed becomes a renderable. Pure; the screen is in screen."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+from whimbrel_api.migration import Migration, Phase, TableStatus
+from whimbrel_api.validation import Validation, ValidationPhase
+
+from whimbrel_cli.figures import ago, clock, count, one_line, percent, shortened, size, source_name, span, target_name
+from whimbrel_cli.guidance import condition, gates, next_step
+from whimbrel_cli.observed import Checking, Happening, Observed
+
+NARROW: Final = 80
+_LABEL: Final = 9
+_PATH: Final = tuple(phase for phase in Phase if phase is not Phase.CANCELLED)
+_IN_WORK: Final = {"Copying": 0, "Stopped": 0, "Pending": 1, "Following": 3, "Copied": 4}
+
+
+@dataclass(frozen=True)
+class Glyphs:
+    """The signs of a view; `PLAIN` where the terminal has ASCII alone."""
+
+    done: str = "✔"
+    now: str = "▶"
+    shut: str = "✘"
+    between: str = "·"
+    arrow: str = "→"
+
+
+PLAIN: Final = Glyphs(done="+", now=">", shut="-", between="|", arrow="->")
+
+
+def view(observed: Observed, *, width: int, tables: int = 12, glyphs: Glyphs | None = None) -> RenderableType:
+    """The whole view for a terminal of `width` columns, with at most `tables` tables; the ones at work come first."""
+    signs = glyphs or Glyphs()
+    if isinstance(observed.resource, Validation):
+        parts = _validation(observed.resource, signs, width)
+    else:
+        parts = _migration(observed.resource, observed, signs, width, tables)
+    return Group(*parts, *_next(observed, width), *_events(observed.events, width))
+
+
+def _migration(migration: Migration, seen: Observed, signs: Glyphs, width: int, tables: int) -> list[RenderableType]:
+    ends = f"{source_name(migration.spec.source)} {signs.arrow} {target_name(migration.spec.target)}"
+    title = Text.assemble((migration.metadata.name, "bold"), "  ", (ends, "dim"), overflow="ellipsis", no_wrap=True)
+    return [
+        title,
+        _phases(migration, signs, width),
+        _row("Snapshot", _snapshot(migration, signs), width),
+        *_tables(migration.status.tables, seen, width, tables),
+        _row("Stream", _stream(migration, seen, signs), width),
+        _row("Check", _check(migration, seen, signs), width),
+        *_gates(migration, seen, signs, width),
+    ]
+
+
+def _row(label: str, text: str | Text, width: int, style: str = "") -> Text:
+    """A labelled line; its continuation lines stand under its first one."""
+    body = text if isinstance(text, Text) else Text(one_line(text), style=style)
+    whole = Text()
+    for number, line in enumerate(_wrapped(body, max(20, width - _LABEL))):
+        whole.append("\n" if number else "")
+        whole.append((label if number == 0 else "").ljust(_LABEL), style="bold cyan")
+        whole.append_text(line)
+    return whole
+
+
+def _wrapped(body: Text, width: int) -> list[Text]:
+    """The lines of a text: broken at blanks, and inside a word only where it is longer than a line."""
+    lines: list[Text] = []
+    rest = body
+    while rest.cell_len > width:
+        at = rest.plain.rfind(" ", 1, width + 1)
+        cut = at if at > 0 else width
+        lines.append(rest[:cut])
+        rest = rest[cut + (1 if at > 0 else 0) :]
+    return [*lines, rest]
+
+
+def _phases(migration: Migration, signs: Glyphs, width: int) -> Text:
+    """Every phase with the current one marked; on a narrow terminal the current one alone."""
+    phase = migration.status.phase
+    note = next((kind for kind in ("Stalled", "Paused") if condition(migration.status, kind)), "")
+    mark = f" ({note})" if note else ""
+    if phase is Phase.CANCELLED:
+        return Text(f"{signs.shut} Cancelled", style="bold red")
+    at = _PATH.index(phase)
+    line = Text(no_wrap=True)
+    for number, step in enumerate(_PATH):
+        if number:
+            line.append(" ")
+        if number < at or phase is Phase.COMPLETED:
+            line.append(f"{signs.done}{step.value}", style="green")
+        elif number == at:
+            line.append(f"{signs.now}{step.value}{mark}", style="bold red" if note else "bold yellow")
+        else:
+            line.append(step.value, style="dim")
+    short = Text(f"{signs.now} {phase.value}{mark}, {at + 1} of {len(_PATH)}", style="bold yellow")
+    return line if line.cell_len <= width else short
+
+
+def _joined(parts: Iterable[str], signs: Glyphs) -> str:
+    return f" {signs.between} ".join(part for part in parts if part)
+
+
+def _snapshot(migration: Migration, signs: Glyphs) -> str:
+    copy = migration.status.snapshot
+    if not copy.rows_total and not copy.rows_copied:
+        return "not begun"
+    running = migration.status.phase is Phase.SNAPSHOT
+    return _joined(
+        (
+            f"{percent(copy.rows_copied, copy.rows_total)}%",
+            f"{count(copy.rows_copied)} of {count(copy.rows_total)} rows",
+            f"{copy.tables_done} of {copy.tables_total} tables",
+            size(copy.bytes_copied) if copy.bytes_copied else "",
+            f"{count(copy.rows_per_second)} rows/s" if running else "",
+            f"ETA {span(copy.eta)}" if running else "",
+        ),
+        signs,
+    )
+
+
+def _tables(tables: Sequence[TableStatus], seen: Observed, width: int, most: int) -> list[RenderableType]:
+    shown = sorted(tables, key=lambda table: (_IN_WORK.get(table.state, 2), table.name))[:most]
+    if not shown:
+        return []
+    grid = Table.grid(padding=(0, 1), expand=False)
+    name_width = min(max(len(table.name) for table in shown), max(12, width // 3))
+    grid.add_column(width=_LABEL - 1)
+    grid.add_column(width=name_width, no_wrap=True)
+    if width >= NARROW:
+        grid.add_column(width=max(8, min(30, width - name_width - 58)))
+    grid.add_column(justify="right", width=4)
+    grid.add_column(justify="right", no_wrap=True)
+    if width >= NARROW:
+        grid.add_column(justify="right", no_wrap=True, min_width=9)
+        grid.add_column(no_wrap=True)
+    grid.add_column(no_wrap=True)
+    for table in shown:
+        grid.add_row(*_table(table, seen.rates.get(table.name, 0.0), name_width, wide=width >= NARROW))
+    left = len(tables) - len(shown)
+    return [grid, *([_row("", f"and {left} more", width, "dim")] if left else [])]
+
+
+def _table(table: TableStatus, rate: float, name_width: int, *, wide: bool) -> list[RenderableType]:
+    """One table: bar, rows, rows per second and time left; the last two only while it is copied."""
+    part = percent(table.rows_copied, table.rows_total)
+    done = table.state in ("Copied", "Following")
+    style = "red" if table.state == "Stopped" else "green" if done else ""
+    cells: list[RenderableType] = ["", Text(shortened(table.name, name_width))]
+    total = max(1, table.rows_total)
+    if wide:
+        cells.append(ProgressBar(total=total, completed=total if done else table.rows_copied))
+    cells.append("100%" if done else f"{part}%")
+    cells.append(count(table.rows_copied) if done else f"{count(table.rows_copied)}/{count(table.rows_total)}")
+    if wide:
+        left = table.rows_total - table.rows_copied
+        moving = table.state == "Copying" and rate > 0
+        cells += [f"{count(rate)}/s" if moving else "", f"ETA {span(left / rate)}" if moving and left > 0 else ""]
+    return [*cells, Text(table.state, style=style)]
+
+
+def _stream(migration: Migration, seen: Observed, signs: Glyphs) -> str:
+    stream = migration.status.stream
+    if not stream.position and not stream.changes_applied:
+        return "not begun"
+    if migration.status.phase is Phase.COMPLETED:
+        return f"ended {signs.between} {count(stream.changes_applied)} changes applied"
+    age = ago(stream.lag_observed_at, seen.now)
+    stale = age is not None and age > 10 and migration.status.phase in (Phase.CATCH_UP, Phase.FOLLOWING)
+    return _joined(
+        (
+            f"lag {span(stream.lag_seconds)}" if stream.lag_seconds is not None else "lag unknown",
+            f"{count(stream.changes_applied)} changes applied",
+            f"seen {span(age)} ago" if stale else "",
+        ),
+        signs,
+    )
+
+
+def _check(migration: Migration, seen: Observed, signs: Glyphs) -> str:
+    check = migration.status.validation
+    if seen.checking:
+        return _checking(seen.checking, signs)
+    if check.result is None:
+        return "not begun"
+    found = check.differences
+    kinds = ", ".join(f"{n} {kind}" for kind, n in found.model_dump().items() if n)
+    return _joined(
+        (
+            check.result.value,
+            f"{count(check.rows_compared)} rows compared",
+            f"{count(found.total)} differences" + (f" ({kinds})" if kinds else ""),
+            f"{count(check.inconclusive)} inconclusive" if check.inconclusive else "",
+            f"{span(ago(check.completed_at, seen.now))} ago" if check.completed_at else "",
+        ),
+        signs,
+    )
+
+
+def _checking(running: Checking, signs: Glyphs) -> str:
+    return _joined(
+        (
+            "running",
+            f"{percent(running.rows, running.rows_total)}%" if running.rows_total else "",
+            f"{count(running.rows)} of {count(running.rows_total)} rows compared",
+            f"{count(running.differences)} differences so far",
+        ),
+        signs,
+    )
+
+
+def _gates(migration: Migration, seen: Observed, signs: Glyphs, width: int) -> list[RenderableType]:
+    """The gates while they matter, and where the cutover stands."""
+    status = migration.status
+    if status.phase not in (Phase.CATCH_UP, Phase.FOLLOWING, Phase.CUTTING_OVER, Phase.COMPLETED):
+        return []
+    rows: list[RenderableType] = []
+    if status.phase in (Phase.CATCH_UP, Phase.FOLLOWING):
+        marks = gates(migration, seen.now)
+        texts = [
+            Text(
+                f"{signs.done if gate.open else signs.shut} {gate.name}: {gate.figures}",
+                "green" if gate.open else "yellow",
+            )
+            for gate in marks
+        ]
+        rows += [_row("Gates" if number == 0 else "", text, width) for number, text in enumerate(texts)]
+    message = status.cutover.message
+    rows.append(_row("Cutover", _joined((status.cutover.state.value, message), signs), width))
+    return rows
+
+
+def _validation(validation: Validation, signs: Glyphs, width: int) -> list[RenderableType]:
+    status = validation.status
+    done = status.phase is ValidationPhase.COMPLETED
+    found = status.differences
+    figures = _joined(
+        (
+            status.result.value if status.result else status.phase.value,
+            status.progress,
+            f"{count(status.rows_compared)} rows compared",
+            f"{found.missing} missing, {found.extra} extra, {found.changed} changed",
+            f"{count(status.inconclusive)} inconclusive" if status.inconclusive else "",
+            f"ETA {span(status.eta)}" if not done and status.eta is not None else "",
+        ),
+        signs,
+    )
+    return [Text(validation.metadata.name, style="bold"), _row("Check", figures, width)]
+
+
+def _next(observed: Observed, width: int) -> list[RenderableType]:
+    step = next_step(observed.resource)
+    style = "bold red" if condition(observed.resource.status, "Stalled") else "bold"
+    return [_row("Next", step, width, style)] if step else []
+
+
+def _events(events: Sequence[Happening], width: int, most: int = 5) -> list[RenderableType]:
+    rows: list[RenderableType] = []
+    for number, event in enumerate(events[-most:]):
+        line = shortened(f"{clock(event.at)} {event.reason}: {event.message}", width - _LABEL)
+        rows.append(_row("Events" if number == 0 else "", line, width, "yellow" if event.warning else "dim"))
+    return rows

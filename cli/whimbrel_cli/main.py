@@ -1,0 +1,126 @@
+"""The entry of `whimbrel`: the group of commands, and how every failure becomes an exit code and a few lines."""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final, NoReturn
+
+import click
+from whimbrel_api.errors import ManifestError
+from whimbrel_operator.errors import NotAllowed, NotFound, OperatorError
+
+from whimbrel_cli.commands.demo import demo
+from whimbrel_cli.commands.run import run
+from whimbrel_cli.commands.status import status
+from whimbrel_cli.commands.steer import approve, cancel, pause, resume
+from whimbrel_cli.commands.testbed import testbed, traffic
+from whimbrel_cli.exits import EXIT_CODES, CliError, Exit
+
+
+def _version() -> str:
+    """The installed version; from a source tree that is not installed there is none."""
+    try:
+        return version("whimbrel")
+    except PackageNotFoundError:
+        return "from the source tree"
+
+
+@click.group(epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(version=_version(), message="whimbrel %(version)s")
+@click.option(
+    "--state", type=click.Path(file_okay=False, path_type=Path), envvar="WHIMBREL_STATE", show_envvar=True,
+    help="Where resources and their state are kept; by default a folder in your home.",
+)  # fmt: skip
+@click.pass_context
+def whimbrel(context: click.Context, state: Path | None) -> None:
+    """Moves a live database to another system while the application goes on writing.
+
+    A migration is described in a file (kind: Migration). `run` works on it on this machine until it is done; at any
+    moment it can be stopped and run again, and goes on from what the target holds. The other commands look at it and
+    steer it from a second terminal.
+
+    \b
+    Start here:
+      whimbrel demo                        a MySQL server moves to Aurora DSQL, on this machine
+      whimbrel run shop.yaml --secrets ./secrets
+      whimbrel status shop -w              in a second terminal
+      whimbrel approve shop                when it awaits approval
+    """
+    context.obj = state
+
+
+for _command in (run, status, approve, pause, resume, cancel, traffic, testbed, demo):
+    whimbrel.add_command(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs the command line and ends the process with one of the exit codes of `Exit`."""
+    sys.exit(invoke(arguments))
+
+
+def invoke(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and gives the exit code. A failure becomes a few lines on stderr, never a traceback;
+    only with WHIMBREL_TRACEBACK set, errors that nobody foresaw are raised.
+    """
+    try:
+        given = None if arguments is None else list(arguments)
+        result = whimbrel.main(args=given, prog_name="whimbrel", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return Exit.USAGE
+    except BrokenPipeError:
+        # Whoever read the output has gone; the interpreter must not complain while it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.FAILED
+    except (Exception, KeyboardInterrupt) as error:
+        known = _foreseen(error)
+        if known is None and os.environ.get("WHIMBREL_TRACEBACK"):
+            raise
+        return _told(known or _unforeseen(error))
+    return result if isinstance(result, int) else Exit.DONE
+
+
+_TESTBED: Final = ("whimbrel_testbed", "pymysql", "psycopg", "botocore", "cryptography")
+
+
+def _foreseen(error: BaseException) -> CliError | None:
+    """An error as the lines that a person reads; None for one that nobody foresaw."""
+    match error:
+        case CliError():
+            return error
+        case ManifestError():
+            return CliError(str(error), "Correct the manifest and run it again; nothing was started.", Exit.USAGE)
+        case OperatorError():
+            return CliError(str(error), code=Exit.USAGE if isinstance(error, NotFound | NotAllowed) else Exit.FAILED)
+        case click.Abort() | KeyboardInterrupt():
+            return CliError("Interrupted.", code=Exit.INTERRUPTED)
+        case _:
+            return _from_outside(error)
+
+
+def _from_outside(error: BaseException) -> CliError | None:
+    """An error of the interpreter or the operating system that has a meaning here."""
+    match error:
+        case ModuleNotFoundError() if (error.name or "").split(".")[0] in _TESTBED:
+            todo = "Install it with its extras: pip install 'whimbrel[cli,worker,testbed]'"
+            return CliError(f"This command needs the test bed, which is not installed ({error.name}).", todo)
+        case OSError():
+            where = f" ({error.filename})" if error.filename else ""
+            return CliError(f"The operating system refused: {error.strerror or type(error).__name__}{where}.")
+        case _:
+            return None
+
+
+def _unforeseen(error: BaseException) -> CliError:
+    """Its type alone: its text may hold what must not be shown."""
+    todo = "Set WHIMBREL_TRACEBACK=1 and run it again to see where it comes from, then report it."
+    return CliError(f"An error that whimbrel does not know: {type(error).__name__}.", todo)
+
+
+def _told(error: CliError) -> Exit:
+    click.echo(f"whimbrel: {error.what}", err=True)
+    if error.todo:
+        click.echo(error.todo, err=True)
+    return error.code

@@ -1,0 +1,63 @@
+"""What a view shows at one moment, and how fast tables move between two of them. Nothing is drawn here."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from whimbrel_cli.guidance import Resource
+
+
+@dataclass(frozen=True)
+class Happening:
+    """An event as a view shows it."""
+
+    at: datetime
+    warning: bool
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Checking:
+    """How far a comparison is that runs just now."""
+
+    rows: int
+    rows_total: int
+    differences: int
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A resource with its newest events (oldest first), rows per second by table, and the moment of looking."""
+
+    resource: Resource
+    now: datetime
+    events: Sequence[Happening] = ()
+    rates: Mapping[str, float] = field(default_factory=dict)
+    checking: Checking | None = None
+
+
+_WINDOW = 5.0
+
+
+class Rates:
+    """Rows per second of each table over the last seconds, from the counts in successive statuses."""
+
+    def __init__(self) -> None:
+        self._samples: dict[str, list[tuple[float, int]]] = {}
+
+    def update(self, now: float, rows: Mapping[str, int]) -> dict[str, float]:
+        """Takes the counts at `now` (seconds) and gives the rates. A count that falls starts its table anew."""
+        for table, copied in rows.items():
+            samples = self._samples.setdefault(table, [])
+            if samples and copied < samples[-1][1]:
+                samples.clear()
+            samples.append((now, copied))
+            while len(samples) > 2 and samples[1][0] < now - _WINDOW:
+                samples.pop(0)
+        return {table: _rate(self._samples[table]) for table in rows}
+
+
+def _rate(samples: list[tuple[float, int]]) -> float:
+    (start, before), (end, after) = samples[0], samples[-1]
+    return (after - before) / (end - start) if end > start else 0.0

@@ -1,0 +1,93 @@
+"""The same view as lines, for a file or a pipe: one whenever something of note changes, figures now and then. Pure."""
+
+from typing import Final
+
+from whimbrel_api.migration import Migration, Phase
+from whimbrel_api.validation import Validation
+
+from whimbrel_cli.figures import clock, count, one_line, percent, span
+from whimbrel_cli.guidance import next_step
+from whimbrel_cli.observed import Happening, Observed
+
+QUIET: Final = 2.0
+
+
+class PlainView:
+    """Turns successive observations of one resource into lines."""
+
+    def __init__(self) -> None:
+        self._state = self._figures = self._step = ""
+        self._last_line = 0.0
+        self._events: set[tuple[str, str, str]] = set()
+
+    def lines(self, observed: Observed, now: float) -> list[str]:
+        """The lines that this observation adds. `now` in seconds, of a clock that never goes back.
+
+        A new state, event or thing to do is said at once; figures that have changed at most every two seconds.
+        """
+        head = f"{clock(observed.now)} {observed.resource.metadata.name}"
+        lines = [f"{head}  {text}" for text in self._new_events(observed)]
+        state, figures, step = _state(observed), _figures(observed), next_step(observed.resource)
+        due = figures != self._figures and now - self._last_line >= QUIET
+        if state != self._state or due:
+            lines.append(f"{head}  " + "  ".join(part for part in (state, figures) if part))
+            self._state, self._figures, self._last_line = state, figures, now
+        if step and step != self._step:
+            lines.append(f"{head}  Next: {one_line(step)}")
+        self._step = step
+        return lines
+
+    def _new_events(self, observed: Observed) -> list[str]:
+        texts = []
+        for event in observed.events:
+            key = _identity(event)
+            if key not in self._events:
+                self._events.add(key)
+                texts.append(f"{'Warning ' if event.warning else ''}{event.reason}: {one_line(event.message)}")
+        return texts
+
+
+def _identity(event: Happening) -> tuple[str, str, str]:
+    return event.at.isoformat(), event.reason, event.message
+
+
+def _state(observed: Observed) -> str:
+    """What is of note: phase, cutover, conditions that hold a person up, stopped tables, the comparison's result."""
+    resource = observed.resource
+    flags = [entry.type for entry in resource.status.conditions if entry.status == "True" and entry.type in _HOLDING]
+    if isinstance(resource, Validation):
+        result = resource.status.result
+        return " ".join([resource.status.phase.value, *([result.value] if result else []), *flags])
+    status = resource.status
+    cutover = f"/{status.cutover.state.value}" if status.phase in (Phase.FOLLOWING, Phase.CUTTING_OVER) else ""
+    stopped = [f"stopped: {one_line(table.name)}" for table in status.tables if table.state == "Stopped"]
+    return " ".join([status.phase.value + cutover, *flags, *stopped])
+
+
+_HOLDING: Final = ("Stalled", "Paused")
+
+
+def _figures(observed: Observed) -> str:
+    resource = observed.resource
+    if isinstance(resource, Migration):
+        return _migration_figures(resource)
+    found = resource.status.differences
+    return f"{resource.status.progress} {count(resource.status.rows_compared)} rows, {found.total} differences".strip()
+
+
+def _migration_figures(migration: Migration) -> str:
+    status = migration.status
+    copy, stream, check = status.snapshot, status.stream, status.validation
+    if status.phase is Phase.SNAPSHOT:
+        part = (
+            f"{percent(copy.rows_copied, copy.rows_total)}% {count(copy.rows_copied)} of {count(copy.rows_total)} rows"
+        )
+        return f"{part}, {count(copy.rows_per_second)} rows/s, ETA {span(copy.eta)}"
+    if status.phase in (Phase.PENDING, Phase.PREFLIGHT, Phase.SCHEMA, Phase.CANCELLED):
+        return ""
+    lag = span(stream.lag_seconds) if stream.lag_seconds is not None else "unknown"
+    parts = [] if status.phase is Phase.COMPLETED else [f"lag {lag}"]
+    parts.append(f"{count(stream.changes_applied)} changes")
+    if check.result:
+        parts.append(f"check {check.result.value}, {count(check.differences.total)} differences")
+    return ", ".join(parts)

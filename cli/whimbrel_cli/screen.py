@@ -1,0 +1,87 @@
+"""Shows resources while they change: live in a terminal, as lines elsewhere. What is shown stands in live and plain."""
+
+import threading
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Final, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from whimbrel_operator.errors import OperatorError
+
+from whimbrel_cli import live
+from whimbrel_cli.observed import Observed
+from whimbrel_cli.plain import PlainView
+from whimbrel_cli.store import Watcher
+
+_EVERY: Final = 0.4
+_LINES_BESIDE_TABLES: Final = 16
+
+
+def glyphs(console: Console) -> live.Glyphs:
+    """Signs that the terminal's encoding has."""
+    return live.Glyphs() if console.encoding.lower().startswith("utf") else live.PLAIN
+
+
+def picture(console: Console, seen: Sequence[Observed]) -> RenderableType:
+    """One view under the other, sized to the terminal."""
+    tables = max(1, (console.height - _LINES_BESIDE_TABLES * len(seen)) // max(1, len(seen)))
+    views = [live.view(one, width=console.width, tables=tables, glyphs=glyphs(console)) for one in seen]
+    parts: list[RenderableType] = []
+    for number, one in enumerate(views):
+        parts += ["", one] if number else [one]
+    return Group(*parts)
+
+
+class Screen:
+    """A context in which a thread of its own shows resources until it ends; the last state is shown for sure."""
+
+    def __init__(self, console: Console, watchers: Sequence[Watcher]) -> None:
+        self._console = console
+        self._watchers = watchers
+        self._plain = [PlainView() for _ in watchers]
+        self._seen: list[Observed] = []
+        self._failure = ""
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="screen", daemon=True)
+        self._live = Live(console=console, auto_refresh=False, transient=False) if console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end.set()
+        self._thread.join()
+        self._refresh()
+        if self._live:
+            self._live.stop()
+
+    def _work(self) -> None:
+        while not self._end.is_set():
+            self._refresh()
+            self._end.wait(_EVERY)
+
+    def _refresh(self) -> None:
+        try:
+            self._seen = [watcher.look() for watcher in self._watchers]
+        except (OperatorError, OSError) as error:
+            # A view must not end the work; the command itself reports what is wrong with the store.
+            if str(error) != self._failure:
+                self._console.print(f"The view could not be refreshed: {error}", markup=False, highlight=False)
+            self._failure = str(error)
+            return
+        if self._live:
+            self._live.update(picture(self._console, self._seen), refresh=True)
+        else:
+            self._say()
+
+    def _say(self) -> None:
+        for view, seen in zip(self._plain, self._seen, strict=True):
+            for line in view.lines(seen, time.monotonic()):
+                self._console.print(line, markup=False, highlight=False, soft_wrap=True)

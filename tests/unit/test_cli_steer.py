@@ -1,0 +1,116 @@
+"""Looking at and steering a migration in the local store, as a second terminal does it."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from support.live_states import PLAN, STATES, migration
+from whimbrel_api.migration import Migration, MigrationStatus
+from whimbrel_cli.exits import Exit
+from whimbrel_cli.main import invoke
+from whimbrel_operator.runtime.store import Key, LocalStore
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalStore:
+    monkeypatch.setenv("WHIMBREL_STATE", str(tmp_path))
+    return LocalStore(tmp_path)
+
+
+def stored(store: LocalStore, state: str) -> Key:
+    key = store.put(migration(state))
+    store.write_status(key, MigrationStatus.model_validate(STATES[state]), store.read_status(key)[1])
+    return key
+
+
+def spec_of(store: LocalStore, key: Key) -> Migration:
+    resource = store.get(key)
+    assert isinstance(resource, Migration)
+    return resource
+
+
+def test_an_approval_is_for_the_current_plan(store: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
+    key = stored(store, "following")
+    assert invoke(["approve", "shop"]) == Exit.DONE
+    assert spec_of(store, key).spec.cutover.approved_plan == PLAN
+    assert f"Approved the plan {PLAN} of shop." in capsys.readouterr().out
+
+
+def test_an_approval_of_an_older_plan_is_refused(store: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
+    key = stored(store, "following")
+    assert invoke(["approve", "shop", "--plan", "sha256:old"]) == Exit.FAILED
+    assert f"sha256:old is not the plan of shop any more; it is {PLAN}." in capsys.readouterr().err
+    assert spec_of(store, key).spec.cutover.approved_plan == ""
+
+
+def test_without_a_plan_there_is_nothing_to_approve(store: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
+    stored(store, "pending")
+    assert invoke(["approve", "shop"]) == Exit.FAILED
+    assert "shop has no plan yet (phase Pending)." in capsys.readouterr().err
+
+
+def test_pause_resume_and_cancel_change_the_spec(store: LocalStore) -> None:
+    key = stored(store, "snapshot")
+    assert invoke(["pause", "shop"]) == Exit.DONE
+    assert spec_of(store, key).spec.paused
+    assert invoke(["resume", "shop"]) == Exit.DONE
+    assert not spec_of(store, key).spec.paused
+    assert invoke(["cancel", "shop", "--yes"]) == Exit.DONE
+    assert spec_of(store, key).spec.cancel
+
+
+@pytest.mark.parametrize("answer", ["n\n", "\n", ""])
+def test_a_cancellation_that_nobody_confirms_does_nothing(
+    store: LocalStore, answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = stored(store, "snapshot")
+    monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+    assert invoke(["cancel", "shop"]) == Exit.INTERRUPTED
+    assert not spec_of(store, key).spec.cancel
+
+
+@pytest.mark.parametrize("command", [["approve"], ["pause"], ["resume"], ["cancel", "--yes"]])
+def test_what_is_at_its_end_cannot_be_steered(
+    store: LocalStore, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored(store, "completed")
+    assert invoke([*command, "shop"]) == Exit.FAILED
+    assert "shop is Completed already; nothing is left to steer." in capsys.readouterr().err
+
+
+def test_a_status_in_words_shows_the_next_step(store: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
+    stored(store, "following")
+    assert invoke(["status", "shop"]) == Exit.DONE
+    assert f"whimbrel approve shop --plan {PLAN}" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("output", ["json", "yaml"])
+def test_a_status_for_scripts_is_the_whole_resource(
+    store: LocalStore, output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored(store, "following")
+    assert invoke(["status", "shop", "-o", output]) == Exit.DONE
+    text = capsys.readouterr().out
+    value = json.loads(text) if output == "json" else yaml.safe_load(text)
+    assert (value["kind"], value["metadata"]["name"]) == ("Migration", "shop")
+    assert value["status"]["plan"]["hash"] == PLAN
+    assert value["spec"]["source"]["mysql"]["credentialsSecretRef"] == {"name": "source"}
+
+
+def test_all_resources_stand_in_a_table(store: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
+    stored(store, "stalled")
+    assert invoke(["status"]) == Exit.DONE
+    heading, row = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["NAMESPACE", "NAME", "KIND", "PHASE", "PROGRESS", "LAG", "STATE"]
+    assert row.split() == ["default", "shop", "Migration", "Preflight", "–", "Stalled"]
+
+
+@pytest.mark.parametrize(("state", "code"), [("completed", Exit.DONE), ("cancelled", Exit.FAILED)])
+def test_watching_ends_when_the_migration_is_at_its_end(
+    store: LocalStore, state: str, code: Exit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored(store, state)
+    assert invoke(["status", "shop", "-w"]) == code
+    assert "Next:" in capsys.readouterr().out
