@@ -104,7 +104,8 @@ class Move:
 
     def look(self, statement: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.conninfo, autocommit=True) as connection:
-            return connection.execute(statement.encode()).fetchall()
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
 
 
 def order(file: TaskFile, **orders: Any) -> None:

@@ -1,0 +1,227 @@
+"""The table of cutover steps: what each wants, what proves it done, what leads back. How phases follow: see phases.
+
+The step that counts is the first whose end is not proven by the observation, so that a restart of anything at any step
+goes on from the evidence: the stream's drained position, the final check's result, a second quiet position equal to
+the first.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from whimbrel_api.migration import CutoverState, Phase
+from whimbrel_api.reports import CheckReport
+
+from whimbrel_operator.domain import view as ids
+from whimbrel_operator.domain import wants
+from whimbrel_operator.domain.gates import check_passes, stopped_now
+from whimbrel_operator.domain.view import View
+
+Tasks = tuple[Callable[[View], wants.Wanted], ...]
+Text = Callable[[View], str]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: the state it shows, the tasks it wants, the evidence that ends it, what it waits for."""
+
+    name: str
+    state: CutoverState
+    tasks: Tasks
+    done: Callable[[View], bool]
+    waits_for: Text
+
+
+@dataclass(frozen=True)
+class Setback:
+    """A way back out of the cutover, or back to its start. The first that holds is taken."""
+
+    reason: str
+    when: Callable[[View], bool]
+    to: tuple[Phase, CutoverState]
+    says: Text
+
+
+def frozen(view: View) -> bool:
+    """The source has come to rest at a position."""
+    return bool(view.freeze_position)
+
+
+def drained(view: View) -> bool:
+    """The target has the freeze position. Once true of a position it stays true, whatever the report's age."""
+    return frozen(view) and view.drained_to == view.freeze_position
+
+
+def final_report(view: View) -> CheckReport | None:
+    """The finished final check at the freeze position."""
+    word = view.result(wants.final_id(view))
+    return word.check if word is not None else None
+
+
+def final_passed(view: View) -> bool:
+    """The final check found no more than the threshold allows, and nothing inconclusive."""
+    found, allowed = final_report(view), view.spec.thresholds.differences
+    return found is not None and check_passes(found.result, found.differences, found.inconclusive, allowed)
+
+
+def final_failed(view: View) -> bool:
+    """The final check has ended, and does not let the cutover pass."""
+    return final_report(view) is not None and not final_passed(view)
+
+
+def second_position(view: View) -> str:
+    """The position of the second look at the source, once that has ended; or empty."""
+    word = view.result(wants.confirm_id(view))
+    return word.freeze.position if word is not None and word.freeze is not None else ""
+
+
+def confirmed(view: View) -> bool:
+    """The source is still at the freeze position."""
+    return frozen(view) and second_position(view) == view.freeze_position
+
+
+def written_after_freeze(view: View) -> bool:
+    """The source has come to rest at another position than before: somebody wrote."""
+    return frozen(view) and second_position(view) not in ("", view.freeze_position)
+
+
+def retired(view: View) -> bool:
+    """The stream has ended at the freeze position."""
+    return view.done(ids.STREAM) and drained(view)
+
+
+def fenced(view: View) -> bool:
+    """The epoch is raised and the switch journalled."""
+    return view.done(ids.FENCE_SWITCHED)
+
+
+def _freezing(view: View) -> str:
+    word = view.word(ids.FREEZE)
+    seen = word.freeze if word is not None else None
+    if seen is None:
+        return "stop the writes to the source now; reading its position"
+    quiet = f"{seen.quiet_seconds:.1f} s of {wants.QUIET_SECONDS:g} s"
+    return f"stop the writes to the source now; it has been quiet for {quiet}"
+
+
+def _checked(view: View) -> str:
+    found = final_report(view)
+    return (
+        f"the final check found {found.differences.total} differences, {found.inconclusive} inconclusive"
+        if found
+        else ""
+    )
+
+
+STEPS: tuple[Step, ...] = (
+    Step("Freeze", CutoverState.FREEZING, (wants.stream, wants.freeze), frozen, _freezing),
+    Step(
+        "Drain",
+        CutoverState.DRAINING,
+        (wants.stream_draining,),
+        drained,
+        lambda _: "the stream drains to the freeze position",
+    ),
+    Step(
+        "FinalCheck",
+        CutoverState.FINAL_CHECK,
+        (wants.stream_draining, wants.final_check),
+        final_passed,
+        lambda _: "the keys changed since the last comparison are compared once more",
+    ),
+    Step(
+        "Confirm",
+        CutoverState.FINAL_CHECK,
+        (wants.stream_draining, wants.final_check, wants.confirm),
+        confirmed,
+        lambda _: "looking at the source once more: nothing may have been written",
+    ),
+    Step(
+        "Retire",
+        CutoverState.FINAL_CHECK,
+        (wants.stream_retiring, wants.final_check, wants.confirm),
+        retired,
+        lambda _: "the stream ends",
+    ),
+    Step(
+        "Fence",
+        CutoverState.FINAL_CHECK,
+        (wants.stream_retiring, wants.final_check, wants.confirm, wants.fence_switched),
+        fenced,
+        lambda _: "the epoch is raised, so that no late worker can write",
+    ),
+)
+GIVING_UP = Step(
+    "GiveUp",
+    CutoverState.TIMED_OUT,
+    (wants.stream, wants.fence_timed_out),
+    lambda view: view.done(ids.FENCE_TIMED_OUT),
+    lambda view: view.status.cutover.message,
+)
+
+
+def _given_up(why: str, then: str = "") -> str:
+    return f"the cutover was given up: {why}; writes to the source may go on{then}"[:4096]
+
+
+def _withdrawn(_: View) -> str:
+    return _given_up("the approval was withdrawn or the plan has changed")
+
+
+def _failed_check(view: View) -> str:
+    return _given_up(_checked(view), ", approve the new plan once a comparison passes")
+
+
+def _stopped(view: View) -> str:
+    return _given_up(stopped_now(view).message)
+
+
+def _late(view: View) -> str:
+    where = f"while in {view.cutting_over} ({step_of(view).waits_for(view)})"
+    return _given_up(f"not done after {view.spec.cutover.timeout} {where}", ", approve the new plan to try again")
+
+
+def _written(_: View) -> str:
+    return "the source was written to after it had come to rest; stop the writes, the freeze starts again"
+
+
+_BACK = (Phase.FOLLOWING, CutoverState.NOT_READY)
+_GIVE_UP = (Phase.CUTTING_OVER, CutoverState.TIMED_OUT)
+_AGAIN = (Phase.CUTTING_OVER, CutoverState.FREEZING)
+
+# None of these counts once the fence is ordered: from there is only forward.
+SETBACKS: tuple[Setback, ...] = (
+    Setback("ApprovalWithdrawn", lambda view: not view.approved, _BACK, _withdrawn),
+    Setback("FinalCheckFailed", final_failed, _GIVE_UP, _failed_check),
+    Setback("TableStopped", lambda view: stopped_now(view).status == "False", _GIVE_UP, _stopped),
+    Setback("TimedOut", lambda view: view.timed_out, _GIVE_UP, _late),
+    Setback("WrittenAfterFreeze", written_after_freeze, _AGAIN, _written),
+)
+
+
+def step_of(view: View) -> Step:
+    """The step the cutover is in: the first that is not proven done; the last one when all are."""
+    if view.cutting_over is CutoverState.TIMED_OUT:
+        return GIVING_UP
+    return next((step for step in STEPS if not step.done(view)), STEPS[-1])
+
+
+def tasks(view: View) -> wants.Wanted:
+    """The tasks of the step the cutover is in."""
+    return tuple(task for want in step_of(view).tasks for task in want(view))
+
+
+def setback_of(view: View) -> Setback | None:
+    """What leads the cutover back, if anything does."""
+    if view.switching or view.cutting_over is CutoverState.TIMED_OUT:
+        return None
+    return next((setback for setback in SETBACKS if setback.when(view)), None)
+
+
+def switched(view: View) -> bool:
+    """Every step is proven done, the fence last."""
+    return view.cutting_over is not CutoverState.TIMED_OUT and all(step.done(view) for step in STEPS)
+
+
+def gave_up(view: View) -> bool:
+    """The target's journal holds that the cutover was given up."""
+    return view.cutting_over is CutoverState.TIMED_OUT and GIVING_UP.done(view)

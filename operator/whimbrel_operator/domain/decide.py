@@ -1,0 +1,48 @@
+"""The decision for a Migration: one step along the table of phases, what is wanted then, what is said of it. Pure."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from whimbrel_api.migration import MigrationStatus, Phase
+
+from whimbrel_operator.domain import cutover, phases, wants
+from whimbrel_operator.domain.decision import Decision
+from whimbrel_operator.domain.events import events_of
+from whimbrel_operator.domain.figures import rows_done
+from whimbrel_operator.domain.gates import remember_lag
+from whimbrel_operator.domain.observed import Observed
+from whimbrel_operator.domain.progress import remember_rows
+from whimbrel_operator.domain.status import Move, next_status
+from whimbrel_operator.domain.view import SNAPSHOT, View
+
+
+def decide(observed: Observed, now: datetime) -> Decision:
+    """What shall be so for a Migration now: at most one phase further, never further than the observation proves."""
+    view = _view(observed, now)
+    move = _move(view)
+    status = next_status(view, move)
+    return Decision(status, wanted_after(view, status), events_of(view, move, status), view.memory)
+
+
+def _view(observed: Observed, now: datetime) -> View:
+    bare = View(observed, now, observed.memory)
+    memory = remember_lag(observed.memory, bare.stream_state, now)
+    return View(observed, now, remember_rows(memory, observed.tasks.words(SNAPSHOT), rows_done(bare)))
+
+
+def _move(view: View) -> Move:
+    leave = phases.exit_of(view)
+    cutting = view.status.phase is Phase.CUTTING_OVER and phases.row_of(view).phase is Phase.CUTTING_OVER
+    setback = cutover.setback_of(view) if cutting else None
+    if leave is not None and (setback is None or leave.to is not setback.to[0]):
+        setback = None
+    return Move(leave, setback)
+
+
+def wanted_after(view: View, status: MigrationStatus) -> wants.Wanted:
+    """The tasks that the next status asks for, seen with the same observation."""
+    resource = view.observed.resource.model_copy(update={"status": status})
+    ahead = View(replace(view.observed, resource=resource), view.now, view.memory)
+    row = phases.row_of(ahead)
+    asked = tuple(task for want in row.tasks for task in want(ahead))
+    return (*asked, *wants.inspect_fence(ahead)) if asked else ()

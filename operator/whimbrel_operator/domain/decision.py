@@ -1,0 +1,108 @@
+"""What a decision is made of: the next status, the tasks that are wanted, the events. How is told in decide."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Literal
+
+from whimbrel_api.endpoints import Source, Target
+from whimbrel_api.migration import Migration, MigrationStatus, Mode, Schema, Snapshot, Stream, Tables
+from whimbrel_api.tasks import CheckOptions, FenceOptions, FreezeOptions, Orders, TaskKind
+from whimbrel_api.validation import ValidationStatus
+
+from whimbrel_operator.domain.observed import Memory, TaskRef
+
+
+@dataclass(frozen=True)
+class Work:
+    """The part of a task that is the same for all tasks of a resource. `migration` is `namespace/name`."""
+
+    migration: str
+    source: Source
+    target: Target
+    tables: Tables = field(default_factory=Tables)
+    mode: Mode = Mode.SNAPSHOT_AND_STREAM
+    schema: Schema = field(default_factory=Schema)
+    snapshot: Snapshot = field(default_factory=Snapshot)
+    stream: Stream = field(default_factory=Stream)
+
+    @classmethod
+    def of(cls, resource: Migration) -> "Work":
+        """The work that a Migration describes."""
+        meta, spec = resource.metadata, resource.spec
+        return cls(
+            migration=f"{meta.namespace}/{meta.name}",
+            source=spec.source,
+            target=spec.target,
+            tables=spec.tables,
+            mode=spec.mode,
+            schema=spec.schema_,
+            snapshot=spec.snapshot,
+            stream=spec.stream,
+        )
+
+    def secret_names(self) -> tuple[str, ...]:
+        """The Secrets that a worker needs, sorted."""
+        ends = (self.source.mysql, self.target.aurora_dsql, self.target.postgresql)
+        refs = [ref for end in ends if end for ref in (end.credentials_secret_ref, end.tls.ca_secret_ref) if ref]
+        return tuple(sorted({ref.name for ref in refs}))
+
+
+@dataclass(frozen=True)
+class WantedTask:
+    """A task instance that shall exist. `start` False: keep what is there, start nothing (a backoff, a missing Secret).
+
+    `again`: a finished one is started again, because the task has no end of its own. What is not wanted is removed.
+    """
+
+    kind: TaskKind
+    ref: TaskRef
+    work: Work
+    workers: int = 1
+    epoch: int = 0
+    generation: int = 0
+    start: bool = True
+    again: bool = False
+    check: CheckOptions = field(default_factory=CheckOptions)
+    freeze: FreezeOptions = field(default_factory=FreezeOptions)
+    fence: FenceOptions = field(default_factory=FenceOptions)
+    orders: Orders = field(default_factory=Orders)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when a running instance would do something else than is wanted now, orders apart."""
+        work = self.work
+        models = (work.source, work.target, work.tables, work.schema, work.stream, self.freeze, self.fence)
+        told = [model.model_dump(mode="json", by_alias=True) for model in models]
+        told.append(self.check.model_dump(mode="json", by_alias=True, exclude={"rows_per_second", "report_file"}))
+        text = json.dumps([self.kind, work.migration, work.mode, *told], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something a person cares about."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What shall be so for a Migration. Made again from the same observation it is the same."""
+
+    status: MigrationStatus
+    wanted: tuple[WantedTask, ...] = ()
+    events: tuple[Event, ...] = ()
+    memory: Memory = field(default_factory=Memory)
+
+
+@dataclass(frozen=True)
+class ValidationDecision:
+    """What shall be so for a Validation."""
+
+    status: ValidationStatus
+    wanted: tuple[WantedTask, ...] = ()
+    events: tuple[Event, ...] = ()
+    memory: Memory = field(default_factory=Memory)

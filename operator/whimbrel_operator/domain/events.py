@@ -1,0 +1,68 @@
+"""Events: the steps that a person cares about, from what changes between two statuses. Nothing is decided here."""
+
+from collections.abc import Iterable, Sequence
+
+from whimbrel_api.base import Condition
+from whimbrel_api.migration import CutoverState, MigrationStatus, Phase
+
+from whimbrel_operator.domain.conditions import find
+from whimbrel_operator.domain.decision import Event
+from whimbrel_operator.domain.status import Move
+from whimbrel_operator.domain.view import PREFLIGHT, View
+
+_WARNED = (("Stalled", "True"), ("NoStoppedTable", "False"))
+_WARNED_REASONS = (("Reconciling", "Retrying"), ("CutoverApproved", "OldPlan"), ("ValidationPassed", "Different"))
+_LONGEST = 1024
+
+
+def events_of(view: View, move: Move, after: MigrationStatus) -> tuple[Event, ...]:
+    """What happened between the status observed and the next one."""
+    before = view.status
+    found = [*_phase(before, move, after), *_cutover(before, move, after), *_validation(before, after)]
+    found += _conditions(before.conditions, after.conditions)
+    if move.exit is not None and before.phase is Phase.PREFLIGHT:
+        found += _not_carried(view)
+    return tuple(Event(each.type, each.reason, each.message[:_LONGEST]) for each in found)
+
+
+def _phase(before: MigrationStatus, move: Move, after: MigrationStatus) -> Iterable[Event]:
+    if move.exit is not None:
+        yield Event("Normal", move.exit.reason, f"{before.phase} → {after.phase}")
+
+
+def _cutover(before: MigrationStatus, move: Move, after: MigrationStatus) -> Iterable[Event]:
+    state = after.cutover.state
+    if move.setback is not None:
+        yield Event("Warning", move.setback.reason, after.cutover.message)
+    elif state is not before.cutover.state and state is not CutoverState.NOT_READY:
+        yield Event("Normal", f"Cutover{state.value}", after.cutover.message or f"{before.cutover.state} → {state}")
+
+
+def _validation(before: MigrationStatus, after: MigrationStatus) -> Iterable[Event]:
+    found = after.validation
+    if found.completed_at is not None and found.completed_at != before.validation.completed_at and found.result:
+        good = found.result.value == "Equal"
+        unequal = f"{found.differences.total} differences, {found.inconclusive} inconclusive"
+        message = f"{found.rows_compared} rows compared, {unequal}"
+        yield Event("Normal" if good else "Warning", f"Validation{found.result.value}", message)
+
+
+def _conditions(before: Sequence[Condition], after: Sequence[Condition]) -> Iterable[Event]:
+    for condition in after:
+        old = find(before, condition.type)
+        watched = (condition.type, condition.status) in _WARNED or (condition.type, condition.reason) in _WARNED_REASONS
+        if watched and (old is None or (old.status, old.reason) != (condition.status, condition.reason)):
+            yield Event("Warning", condition.reason, condition.message)
+    if _was_stalled(before) and not _was_stalled(after):
+        yield Event("Normal", "Progressing", "work goes on")
+
+
+def _was_stalled(conditions: Sequence[Condition]) -> bool:
+    found = find(conditions, "Stalled")
+    return found is not None and found.status == "True"
+
+
+def _not_carried(view: View) -> Iterable[Event]:
+    word = view.result(PREFLIGHT)
+    warnings = word.preflight.warnings if word is not None and word.preflight is not None else ()
+    return (Event("Warning", "NotCarried", warning) for warning in warnings[:20])

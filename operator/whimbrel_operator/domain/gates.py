@@ -1,0 +1,183 @@
+"""The gates before a cutover. Each gives a condition with its figures; unknown closes it. What follows: see phases."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from whimbrel_api.base import ConditionStatus
+from whimbrel_api.durations import seconds
+from whimbrel_api.migration import (
+    CheckResult,
+    CutoverMode,
+    Differences,
+    MigrationValidationStatus,
+    TableStatus,
+    Thresholds,
+    ValidationPolicy,
+)
+
+from whimbrel_operator.domain.observed import LagSample, Memory, TaskState, is_fresh
+from whimbrel_operator.domain.view import STREAM, View
+
+STOPPED = "Stopped"
+_KEPT_SAMPLES = 100
+_CLOCK_SKEW = timedelta(seconds=60)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One condition of a cutover. Only status True is open."""
+
+    type: str
+    status: ConditionStatus
+    reason: str
+    message: str
+
+    @property
+    def open(self) -> bool:
+        """Whether it lets the cutover pass."""
+        return self.status == "True"
+
+
+def lag_gate(view: View) -> Gate:
+    """Lag within its threshold in `samples` fresh, distinct readings in a row."""
+    state = view.stream_state
+    interval = state.report_interval if state is not None else 2.0
+    return judge_lag(view.memory.lag, view.spec.thresholds, view.now, interval)
+
+
+def judge_lag(samples: Sequence[LagSample], thresholds: Thresholds, now: datetime, interval: float) -> Gate:
+    """The lag gate over the readings in the order in which they came. `interval` in seconds between two of them."""
+    limit, needed = seconds(thresholds.lag), thresholds.samples
+    newest = samples[-1] if samples else None
+    if newest is None or newest.lag is None or not is_fresh(newest.at, now, interval):
+        return _lag(
+            "Unknown", "LagUnknown", "no fresh reading of the lag: the stream is not running or has not reported"
+        )
+    if newest.lag > limit:
+        return _lag("False", "LagTooHigh", f"lag {newest.lag:.1f} s is above {limit:g} s")
+    good = _good_in_a_row(samples, limit)
+    if good < needed:
+        return _lag(
+            "False", "TooFewSamples", f"lag {newest.lag:.1f} s, {good} of {needed} readings in a row within {limit:g} s"
+        )
+    return _lag("True", "WithinThreshold", f"lag {newest.lag:.1f} s, the last {needed} readings within {limit:g} s")
+
+
+def _lag(status: ConditionStatus, reason: str, message: str) -> Gate:
+    return Gate("LagWithinThreshold", status, reason, message)
+
+
+def _good_in_a_row(samples: Sequence[LagSample], limit: float) -> int:
+    count = 0
+    for sample in reversed(samples):
+        if sample.lag is None or sample.lag > limit:
+            break
+        count += 1
+    return count
+
+
+def remember_lag(memory: Memory, state: TaskState | None, now: datetime) -> Memory:
+    """The memory with the stream's newest reading. A stale or stopped stream wipes it, and so closes the gate."""
+    word = state.fresh_word(now) if state is not None else None
+    if state is None or word is None or word.stream is None:
+        return replace(memory, lag=())
+    at, kept = word.stream.lag_observed_at, memory.lag
+    if kept and not is_fresh(kept[-1].at, now, state.report_interval):
+        kept = ()
+    if at is not None and is_fresh(at, now, state.report_interval) and (not kept or at > kept[-1].at):
+        kept = (*kept, LagSample(at, word.stream.lag_seconds))[-_KEPT_SAMPLES:]
+    return replace(memory, lag=kept)
+
+
+def caught_up(view: View, since: datetime | None) -> bool:
+    """Whether the lag gate is open and the target holds everything committed until `since`, the end of the copy.
+
+    Chunks were read at different moments, so the copy is consistent only from a position after the last read.
+    """
+    newest = view.memory.lag[-1] if view.memory.lag else None
+    if since is None or newest is None or newest.lag is None or not lag_gate(view).open:
+        return False
+    return newest.at - timedelta(seconds=newest.lag) >= since
+
+
+def validation_gate(
+    validation: MigrationValidationStatus, policy: ValidationPolicy, allowed: int, now: datetime
+) -> Gate:
+    """The last comparison is equal (or within the threshold), nothing inconclusive, and young enough."""
+    completed, result = validation.completed_at, validation.result
+    if completed is None or result is None:
+        return _validation("Unknown", "NotValidated", "no comparison has been completed yet")
+    rows = f"{validation.inconclusive} inconclusive in {validation.rows_compared} rows"
+    found = f"{_differences(validation.differences)}, {rows}"
+    if result is CheckResult.INCONCLUSIVE or validation.inconclusive:
+        return _validation("False", "Inconclusive", f"{found}: rows changed faster than they could be compared")
+    if result is CheckResult.DIFFERENT and not 0 < validation.differences.total <= allowed:
+        return _validation("False", "Different", f"{found}, allowed {allowed}; see the comparison's report")
+    age, limit = now - completed, timedelta(seconds=seconds(policy.max_age))
+    if not -_CLOCK_SKEW <= age <= limit:
+        return _validation(
+            "False", "TooOld", f"{found}, completed at {_clock(completed)}, more than {policy.max_age} ago"
+        )
+    if not validation.validated_through:
+        return _validation("Unknown", "PositionUnknown", f"{found}, but the position it holds for is not known")
+    return _validation("True", "WithinThreshold", f"{found}, allowed {allowed}, completed at {_clock(completed)}")
+
+
+def _validation(status: ConditionStatus, reason: str, message: str) -> Gate:
+    return Gate("ValidationPassed", status, reason, message)
+
+
+def _clock(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")
+
+
+def _differences(found: Differences) -> str:
+    return f"{found.total} differences ({found.missing} missing, {found.extra} extra, {found.changed} changed)"
+
+
+def check_passes(result: CheckResult | None, differences: Differences, inconclusive: int, allowed: int) -> bool:
+    """Whether a final check lets the cutover pass: nothing inconclusive and differences within the threshold."""
+    if inconclusive or result is None or result is CheckResult.INCONCLUSIVE:
+        return False
+    return result is CheckResult.EQUAL or 0 < differences.total <= allowed
+
+
+def stopped_gate(tables: Sequence[TableStatus], *, known: bool) -> Gate:
+    """No table is stopped. Without a fresh report of the stream that is not known."""
+    stopped = [table for table in tables if table.state == STOPPED]
+    if stopped:
+        named = "; ".join(f"{table.name}: {table.message}" for table in stopped[:5])
+        more = f" and {len(stopped) - 5} more" if len(stopped) > 5 else ""
+        return Gate("NoStoppedTable", "False", "TableStopped", f"{len(stopped)} stopped: {named}{more}"[:4096])
+    if not known:
+        return Gate("NoStoppedTable", "Unknown", "NoFreshReport", "the stream has not reported lately")
+    return Gate("NoStoppedTable", "True", "AllTablesFollow", "no table is stopped")
+
+
+def stopped_now(view: View) -> Gate:
+    """No table is stopped, by the newest reports and what was reported before."""
+    word = view.word(STREAM)
+    tables = (word.tables if word is not None else None) or view.status.tables
+    return stopped_gate(tables, known=view.fresh_stream is not None)
+
+
+def approval_gate(view: View) -> Gate:
+    """The approval names this very plan. One for an older plan does nothing, and says so."""
+    policy, plan = view.spec.cutover, view.plan
+    if policy.mode is CutoverMode.AUTOMATIC:
+        return Gate("CutoverApproved", "True", "Automatic", "spec.cutover.mode is Automatic")
+    if view.approved:
+        return Gate("CutoverApproved", "True", "Approved", f"plan {plan.hash} (attempt {plan.attempt}) is approved")
+    if policy.approved_plan:
+        now = f"the plan is now {plan.hash} (attempt {plan.attempt})"
+        message = f"the approval is for {policy.approved_plan}, {now}; approve it anew"
+        return Gate("CutoverApproved", "False", "OldPlan", message)
+    return Gate("CutoverApproved", "False", "NotApproved", f"approve plan {plan.hash} by spec.cutover.approvedPlan")
+
+
+def gates(view: View, validation: MigrationValidationStatus) -> tuple[Gate, ...]:
+    """All gates but the approval."""
+    differences = view.spec.thresholds.differences
+    compared = validation_gate(validation, view.spec.validation, differences, view.now)
+    return lag_gate(view), compared, stopped_now(view)

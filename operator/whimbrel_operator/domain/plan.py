@@ -1,0 +1,40 @@
+"""The plan that an approval is given for, and what may not change once the work has begun. No gate stands here."""
+
+import hashlib
+import json
+from typing import Any
+
+from whimbrel_api.migration import MigrationSpec
+
+_PLANNED = {"mode", "source", "target", "tables", "thresholds"}
+_POLICY = {"mode", "source_freeze", "timeout"}
+_REFERENCES = ("credentialsSecretRef", "tls")
+
+
+def plan_hash(spec: MigrationSpec, attempt: int) -> str:
+    """`sha256:` over canonical JSON of what an approval covers.
+
+    That is source, target, tables, mode, thresholds, the cutover's policy and the attempt.
+
+    Not over paused, workers, rate limits and approvals, so that these may change under an approval.
+    """
+    plan = spec.model_dump(mode="json", by_alias=True, include=_PLANNED)
+    plan["cutover"] = spec.cutover.model_dump(mode="json", by_alias=True, include=_POLICY)
+    plan["attempt"] = attempt
+    text = json.dumps(plan, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def frozen_changes(old: MigrationSpec, new: MigrationSpec) -> tuple[str, ...]:
+    """The fields that differ and may not once the work has begun. Credentials and TLS references may."""
+    before, after = _frozen(old), _frozen(new)
+    return tuple(f"spec.{name}" for name in before if before[name] != after[name])
+
+
+def _frozen(spec: MigrationSpec) -> dict[str, Any]:
+    fields = spec.model_dump(mode="json", by_alias=True, include={"mode", "source", "target", "tables", "schema_"})
+    for end in (*fields["source"].values(), *fields["target"].values()):
+        for reference in _REFERENCES:
+            if end is not None:
+                end.pop(reference, None)
+    return fields

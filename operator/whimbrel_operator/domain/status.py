@@ -1,0 +1,204 @@
+"""A Migration's next status, put together from the view and the exit taken. The figures themselves stand in figures."""
+
+from dataclasses import dataclass
+
+from whimbrel_api.migration import (
+    CheckResult,
+    CutoverState,
+    CutoverStatus,
+    MigrationStatus,
+    MigrationValidationStatus,
+    Phase,
+)
+
+from whimbrel_operator.domain import checks, cutover, figures
+from whimbrel_operator.domain.conditions import Said, find, merge, yes_no
+from whimbrel_operator.domain.cutover import Setback
+from whimbrel_operator.domain.failures import Trouble, trouble
+from whimbrel_operator.domain.gates import Gate, approval_gate, gates
+from whimbrel_operator.domain.phases import BY_PHASE, ENDS, Exit, held, row_of
+from whimbrel_operator.domain.view import PREFLIGHT, View
+
+ORDER = tuple(BY_PHASE)
+_MILESTONES = (
+    ("PreflightPassed", Phase.PREFLIGHT),
+    ("SchemaReady", Phase.SCHEMA),
+    ("SnapshotComplete", Phase.SNAPSHOT),
+)
+
+
+@dataclass(frozen=True)
+class Move:
+    """What changes now: the exit taken, or the cutover's way back; mostly neither."""
+
+    exit: Exit | None = None
+    setback: Setback | None = None
+
+
+def next_status(view: View, move: Move) -> MigrationStatus:
+    """The status that follows from the view when the move is made."""
+    phase = move.exit.to if move.exit is not None else view.status.phase
+    validation = _validation(view, move)
+    copied = figures.snapshot_status(view)
+    open_gates = gates(view, validation)
+    return MigrationStatus(
+        observed_generation=view.generation,
+        phase=phase,
+        progress=figures.progress_text(phase, copied),
+        conditions=merge(view.status.conditions, _said(view, phase, open_gates), view.now, view.generation),
+        plan=view.plan,
+        epoch=view.epoch,
+        write_path=_write_path(view),
+        snapshot=copied,
+        stream=figures.stream_status(view),
+        validation=validation,
+        checkpoint=figures.checkpoint(view),
+        cutover=_cutover(view, move, phase, ready=all(gate.open for gate in open_gates)),
+        tables=figures.tables(view),
+    )
+
+
+def _write_path(view: View) -> str:
+    word = view.result(PREFLIGHT)
+    found = word.preflight.write_path if word is not None and word.preflight is not None else ""
+    return found or view.status.write_path
+
+
+def _validation(view: View, move: Move) -> MigrationValidationStatus:
+    """The last comparison. A final check that failed counts as one, so that its gate closes."""
+    last = checks.last_validation(view)
+    found = cutover.final_report(view)
+    if move.setback is None or move.setback.reason != "FinalCheckFailed" or found is None:
+        return last
+    result = found.result if found.result is not CheckResult.EQUAL else CheckResult.INCONCLUSIVE
+    failed = checks.from_check(found, view.now, "final")
+    return failed.model_copy(update={"result": result, "validated_through": last.validated_through})
+
+
+def _cutover(view: View, move: Move, phase: Phase, *, ready: bool) -> CutoverStatus:
+    before = view.status.cutover
+    others = {
+        Phase.COMPLETED: _completed(view, before) if view.streaming else CutoverStatus(),
+        Phase.CANCELLED: before,
+        Phase.FOLLOWING: _following(view, move, before, ready=ready),
+        Phase.CUTTING_OVER: _cutting_over(view, move, before),
+    }
+    return others.get(phase, CutoverStatus())
+
+
+def _cutting_over(view: View, move: Move, before: CutoverStatus) -> CutoverStatus:
+    if move.exit is not None:
+        return CutoverStatus(state=CutoverState.FREEZING, started_at=view.now, message=cutover.STEPS[0].waits_for(view))
+    if move.setback is not None:
+        return _set_back(view, move.setback, before)
+    step = cutover.step_of(view)
+    message = before.message if _quiet(view) else step.waits_for(view)
+    return before.model_copy(
+        update={"state": step.state, "freeze_position": view.freeze_position, "message": message[:4096]}
+    )
+
+
+def _quiet(view: View) -> bool:
+    return row_of(view) is not BY_PHASE[Phase.CUTTING_OVER]
+
+
+def _completed(view: View, before: CutoverStatus) -> CutoverStatus:
+    done = {"state": CutoverState.SWITCHED, "completed_at": before.completed_at or view.now, "message": ""}
+    return before.model_copy(update=done)
+
+
+def _set_back(view: View, setback: Setback, before: CutoverStatus) -> CutoverStatus:
+    return before.model_copy(
+        update={"state": setback.to[1], "freeze_position": "", "message": setback.says(view)[:4096]}
+    )
+
+
+def _following(view: View, move: Move, before: CutoverStatus, *, ready: bool) -> CutoverStatus:
+    if move.setback is not None:
+        return CutoverStatus(state=move.setback.to[1], message=move.setback.says(view))
+    if before.state is CutoverState.TIMED_OUT:
+        return before.model_copy(update={"freeze_position": ""})
+    state = CutoverState.AWAITING_APPROVAL if ready else CutoverState.NOT_READY
+    return CutoverStatus(state=state, message=before.message)
+
+
+def _said(view: View, phase: Phase, found: tuple[Gate, ...]) -> list[Said]:
+    troubles = troubles_of(view)
+    asked = [Said(gate.type, gate.status, gate.reason, gate.message) for gate in (*found, approval_gate(view))]
+    milestones = [_milestone(view, phase, kind, after, troubles) for kind, after in _MILESTONES]
+    paused = yes_no("Paused", view.spec.paused, "Paused" if view.spec.paused else "NotPaused")
+    rollback = Said("RollbackReady", "False", "NotSupportedYet", "the way back is not supported yet")
+    return [
+        _succeeded(phase),
+        _reconciling(view, phase, troubles),
+        _stalled(troubles, phase),
+        paused,
+        *milestones,
+        *asked,
+        rollback,
+    ]
+
+
+def troubles_of(view: View) -> tuple[Trouble, ...]:
+    """All that keeps the migration from getting on, the worst first."""
+    found = [each for state in view.tasks.instances if (each := trouble(state)) is not None]
+    if view.unsupported:
+        found.append(Trouble("NotSupportedYet", view.unsupported, stalls=True))
+    if view.observed.missing_secrets:
+        names = ", ".join(view.observed.missing_secrets)
+        namespace = view.observed.resource.metadata.namespace
+        message = f"Secret {names} not found in namespace {namespace}; make it, work goes on by itself"
+        found.append(Trouble("SecretNotFound", message, stalls=True))
+    found += [
+        Trouble("Retrying", f"task {s.ref}: {s.report_problem}", stalls=False)
+        for s in view.tasks.instances
+        if s.report_problem
+    ]
+    return tuple(sorted(found, key=lambda each: (not each.stalls, each.message)))
+
+
+def _succeeded(phase: Phase) -> Said:
+    if phase in ENDS:
+        return yes_no("Succeeded", phase is Phase.COMPLETED, phase.value)
+    return Said("Succeeded", "Unknown", "InProgress")
+
+
+def _stalled(troubles: tuple[Trouble, ...], phase: Phase) -> Said:
+    stalling = [each for each in troubles if each.stalls]
+    if not stalling or phase in ENDS:
+        return yes_no("Stalled", False, "Progressing")
+    return yes_no("Stalled", True, stalling[0].reason, "\n".join(each.message for each in stalling))
+
+
+def _reconciling(view: View, phase: Phase, troubles: tuple[Trouble, ...]) -> Said:
+    if phase in ENDS:
+        return yes_no("Reconciling", False, phase.value)
+    if held(view):
+        return yes_no("Reconciling", False, "Held", "no task runs")
+    row = row_of(view) if row_of(view).phase is Phase.CANCELLED else BY_PHASE[phase]
+    if troubles:
+        reason = "Stalled" if troubles[0].stalls else "Retrying"
+        return yes_no("Reconciling", reason == "Retrying", reason, "\n".join(each.message for each in troubles))
+    return yes_no("Reconciling", True, phase.value, row.doing)
+
+
+def _milestone(view: View, phase: Phase, kind: str, after: Phase, troubles: tuple[Trouble, ...]) -> Said:
+    before = find(view.status.conditions, kind)
+    passed = ORDER.index(phase) > ORDER.index(after)
+    if phase is Phase.CANCELLED:
+        return Said(kind, before.status, before.reason, before.message) if before else yes_no(kind, False, "Cancelled")
+    if not passed:
+        here = troubles[0].message if troubles and phase is after else ""
+        return yes_no(kind, False, troubles[0].reason if here else "NotYet", here)
+    message = _preflight_message(view) if kind == "PreflightPassed" else ""
+    return yes_no(kind, True, "Done", message or (before.message if before and before.status == "True" else ""))
+
+
+def _preflight_message(view: View) -> str:
+    word = view.result(PREFLIGHT)
+    if word is None or word.preflight is None:
+        return ""
+    found = word.preflight
+    versions = (("source", found.source_version), ("target", found.target_version))
+    servers = [f"{end} {version}" for end, version in versions if version]
+    return "; ".join([*servers, *(f"not carried: {warning}" for warning in found.warnings)])

@@ -1,0 +1,152 @@
+"""One observation as the tables of phases and cutover steps read it: the facts, and what follows from them at once."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+
+from whimbrel_api.durations import seconds
+from whimbrel_api.migration import CutoverMode, CutoverState, MigrationSpec, MigrationStatus, Mode, Plan, SourceFreeze
+from whimbrel_api.reports import Record, StreamResult, WorkerReport
+
+from whimbrel_operator.domain.observed import Memory, Observed, Tasks, TaskState
+from whimbrel_operator.domain.plan import plan_hash
+
+PREFLIGHT, SCHEMA, SNAPSHOT, STREAM, FREEZE = "preflight", "schema", "snapshot", "stream", "freeze"
+INSPECT_PLAN, INSPECT_FENCE, INSPECT_CANCEL = "inspect-plan", "inspect-fence", "inspect-cancel"
+FENCE_SWITCHED, FENCE_TIMED_OUT, FENCE_CANCELLED = "fence-switched", "fence-timed-out", "fence-cancelled"
+
+
+@dataclass(frozen=True)
+class View:
+    """An observation at a moment, with the memory of former ones already brought up to date."""
+
+    observed: Observed
+    now: datetime
+    memory: Memory
+
+    @property
+    def spec(self) -> MigrationSpec:
+        """What the user asks for."""
+        return self.observed.resource.spec
+
+    @property
+    def status(self) -> MigrationStatus:
+        """What was last reported; a mirror, never the truth."""
+        return self.observed.resource.status
+
+    @property
+    def tasks(self) -> Tasks:
+        """The task instances."""
+        return self.observed.tasks
+
+    @property
+    def generation(self) -> int:
+        """The generation of the spec."""
+        return self.observed.resource.metadata.generation
+
+    @property
+    def streaming(self) -> bool:
+        """Whether a stream follows the copy."""
+        return self.spec.mode is Mode.SNAPSHOT_AND_STREAM
+
+    @cached_property
+    def truth(self) -> Record | None:
+        """What the target's control tables said last, if a finished task read them."""
+        return self.tasks.newest_record()
+
+    def journalled(self, step: str) -> bool:
+        """Whether the target's journal is known to hold that step."""
+        return self.truth is not None and self.truth.last(step) is not None
+
+    @cached_property
+    def epoch(self) -> int:
+        """The epoch last seen in the target; 0 where it is not known yet."""
+        if self.truth is not None:
+            return self.truth.epoch if self.truth.exists else 0
+        registered = [word.epoch for word in self.tasks.words(SCHEMA) if self.done(SCHEMA)]
+        return max([self.status.epoch, *registered])
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan that an approval must name; its attempt is the target's, where it is known."""
+        known = self.truth is not None and self.truth.exists
+        attempt = self.truth.plan_attempt if self.truth is not None and known else self.status.plan.attempt
+        return Plan(hash=plan_hash(self.spec, attempt), attempt=attempt)
+
+    @property
+    def approved(self) -> bool:
+        """Whether this very plan may be carried out."""
+        policy = self.spec.cutover
+        return policy.mode is CutoverMode.AUTOMATIC or policy.approved_plan == self.plan.hash
+
+    def done(self, task_id: str) -> bool:
+        """Whether a task of one worker has finished."""
+        return self.tasks.all_done(task_id, 1)
+
+    def result(self, task_id: str) -> WorkerReport | None:
+        """The report of a finished task of one worker."""
+        state = self.tasks.find(task_id)
+        return state.word if state is not None and state.done else None
+
+    def word(self, task_id: str) -> WorkerReport | None:
+        """The newest report of a task of one worker, whatever its age."""
+        state = self.tasks.find(task_id)
+        return state.word if state is not None else None
+
+    @property
+    def stream_state(self) -> TaskState | None:
+        """The stream's worker."""
+        return self.tasks.find(STREAM)
+
+    @property
+    def fresh_stream(self) -> StreamResult | None:
+        """Where the stream stands, by a fresh report of a running worker."""
+        state = self.stream_state
+        word = state.fresh_word(self.now) if state is not None else None
+        return word.stream if word is not None else None
+
+    @property
+    def snapshot_done(self) -> bool:
+        """Whether every worker of the copy has finished."""
+        return self.tasks.all_done(SNAPSHOT, self.spec.snapshot.workers)
+
+    @property
+    def switching(self) -> bool:
+        """Whether the fence has been ordered: from here there is only forward."""
+        return self.tasks.find(FENCE_SWITCHED) is not None
+
+    @property
+    def freeze_position(self) -> str:
+        """The position at which the source came to rest, as the status or a finished freeze task has it; or empty."""
+        if self.status.cutover.freeze_position:
+            return self.status.cutover.freeze_position
+        result = self.result(FREEZE)
+        return result.freeze.position if result is not None and result.freeze is not None else ""
+
+    @property
+    def drained_to(self) -> str:
+        """The position that the stream says the target has reached on order."""
+        word = self.word(STREAM)
+        return word.stream.drained_to if word is not None and word.stream is not None else ""
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether the cutover has taken longer than it may."""
+        started = self.status.cutover.started_at
+        return started is not None and self.now - started > timedelta(seconds=seconds(self.spec.cutover.timeout))
+
+    @property
+    def cutting_over(self) -> CutoverState:
+        """The cutover's state as last reported."""
+        return self.status.cutover.state
+
+    @property
+    def unsupported(self) -> str:
+        """What is asked for and not there yet, as a sentence; or empty."""
+        asked = (
+            (self.spec.cutover.source_freeze is SourceFreeze.OPERATOR, "spec.cutover.sourceFreeze: Operator", "User"),
+            (self.spec.reverse_sync.enabled, "spec.reverseSync.enabled: true", "false"),
+            (self.spec.validation.mode != "Full", "spec.validation.mode: Sample", "Full"),
+        )
+        found = [f"{what} is not supported yet, set it to {instead}" for wrong, what, instead in asked if wrong]
+        return "; ".join(found)

@@ -1,0 +1,172 @@
+"""The tasks that rows of the tables ask for, each a function of the view. Who asks for which: see phases, cutover."""
+
+import hashlib
+from typing import Any
+
+from whimbrel_api.tasks import CheckOptions, CheckScope, ExitCode, FenceOptions, FreezeOptions, Orders, TaskKind
+
+from whimbrel_operator.domain import view as ids
+from whimbrel_operator.domain.checks import check_due, check_id, last_validation
+from whimbrel_operator.domain.decision import WantedTask, Work
+from whimbrel_operator.domain.failures import may_start
+from whimbrel_operator.domain.gates import gates
+from whimbrel_operator.domain.observed import TaskRef, TaskState
+from whimbrel_operator.domain.view import View
+
+QUIET_SECONDS = 3.0
+CONFIRM_SECONDS = 0.5
+
+Wanted = tuple[WantedTask, ...]
+
+
+def task(
+    view: View, kind: TaskKind, task_id: str, *, index: int = 0, again: bool = False, **options: Any
+) -> WantedTask:
+    """One wanted instance, held back while a backoff runs, a Secret is missing or its epoch is being read."""
+    state = view.tasks.find(task_id, index)
+    allowed = may_start(state, view.now, view.generation, again=again)
+    ready = allowed and not view.observed.missing_secrets and _epoch_known(view, state)
+    return WantedTask(
+        kind=kind,
+        ref=TaskRef(task_id, index),
+        work=Work.of(view.observed.resource),
+        epoch=view.epoch,
+        generation=view.generation,
+        start=ready,
+        again=again,
+        **options,
+    )
+
+
+def _epoch_known(view: View, state: TaskState | None) -> bool:
+    """A fenced-out task waits until the target's epoch has been read after its end."""
+    if state is None or state.exit_code != ExitCode.FENCED_OUT:
+        return True
+    inspected = view.tasks.find(ids.INSPECT_FENCE)
+    return inspected is not None and inspected.done and _after(inspected, state)
+
+
+def _after(one: TaskState, other: TaskState) -> bool:
+    return other.finished_at is None or one.started_at >= other.finished_at
+
+
+def preflight(view: View) -> Wanted:
+    """Everything that must be right before the first write."""
+    return (task(view, TaskKind.PREFLIGHT, ids.PREFLIGHT),)
+
+
+def schema(view: View) -> Wanted:
+    """Control tables and target tables."""
+    return (task(view, TaskKind.SCHEMA, ids.SCHEMA),)
+
+
+def snapshot(view: View) -> Wanted:
+    """The copy, shared out over the workers asked for."""
+    workers, limit = view.spec.snapshot.workers, view.spec.snapshot.rate_limit
+    orders = Orders(rows_per_second=limit.rows_per_second if limit else None)
+    indexes = range(workers)
+    return tuple(
+        task(view, TaskKind.SNAPSHOT, ids.SNAPSHOT, index=index, workers=workers, orders=orders) for index in indexes
+    )
+
+
+def fence_after_copy(view: View) -> Wanted:
+    """A copy without a stream ends with the fence, so that no late worker can write."""
+    return fence_switched(view) if view.snapshot_done and not view.streaming else ()
+
+
+def stream(view: View) -> Wanted:
+    """The change stream, without an end."""
+    return (task(view, TaskKind.STREAM, ids.STREAM, again=True),)
+
+
+def stream_draining(view: View) -> Wanted:
+    """The change stream, told to reach the freeze position."""
+    return (task(view, TaskKind.STREAM, ids.STREAM, again=True, orders=Orders(drain_to=view.freeze_position)),)
+
+
+def stream_retiring(view: View) -> Wanted:
+    """The change stream, told to end at the freeze position."""
+    orders = Orders(drain_to=view.freeze_position, retire=True)
+    return (task(view, TaskKind.STREAM, ids.STREAM, orders=orders),)
+
+
+def check(view: View) -> Wanted:
+    """A comparison, when one is due. The seam for a cluster: the same as an owned Validation."""
+    if not check_due(view, last_validation(view)):
+        return ()
+    return (task(view, TaskKind.CHECK, check_id(view.status.validation)),)
+
+
+def inspect_plan(view: View) -> Wanted:
+    """With an approval and all gates open, the target is asked whether the plan's attempt still is what status says."""
+    ready = view.approved and all(gate.open for gate in gates(view, last_validation(view)))
+    return (task(view, TaskKind.INSPECT, ids.INSPECT_PLAN),) if ready else ()
+
+
+def inspect_fence(view: View) -> Wanted:
+    """A fenced-out task: ask the target who holds the epoch now, and whether all is over already."""
+    fenced = any(state.exit_code == ExitCode.FENCED_OUT for state in view.tasks.instances if not state.stopping)
+    return (task(view, TaskKind.INSPECT, ids.INSPECT_FENCE),) if fenced else ()
+
+
+def freeze(view: View) -> Wanted:
+    """Wait for the source to come to rest."""
+    return (task(view, TaskKind.FREEZE, ids.FREEZE, freeze=FreezeOptions(quiet_seconds=QUIET_SECONDS)),)
+
+
+def final_id(view: View) -> str:
+    """The id of the final check at the freeze position."""
+    return f"final-{_digest(view.freeze_position)}"
+
+
+def confirm_id(view: View) -> str:
+    """The id of the second look at the source after the final check at the freeze position."""
+    return f"confirm-{_digest(view.freeze_position)}"
+
+
+def _digest(position: str) -> str:
+    return hashlib.sha256(position.encode()).hexdigest()[:8]
+
+
+def final_check(view: View) -> Wanted:
+    """Compare the keys changed since the last comparison, and counts, at the freeze position."""
+    since = view.status.validation.validated_through
+    options = CheckOptions(scope=CheckScope.FINAL, since=since, through=view.freeze_position)
+    return (task(view, TaskKind.CHECK, final_id(view), check=options),)
+
+
+def confirm(view: View) -> Wanted:
+    """Look at the source once more: nothing may have been written after the freeze position."""
+    return (task(view, TaskKind.FREEZE, confirm_id(view), freeze=FreezeOptions(quiet_seconds=CONFIRM_SECONDS)),)
+
+
+def fence_switched(view: View) -> Wanted:
+    """Raise the epoch and journal the switch."""
+    detail = view.freeze_position[:1024]
+    return (task(view, TaskKind.FENCE, ids.FENCE_SWITCHED, fence=FenceOptions(step="switched", detail=detail)),)
+
+
+def fence_timed_out(view: View) -> Wanted:
+    """Journal that the cutover was given up, with the next attempt of the plan, so that no old approval counts."""
+    attempt = view.status.plan.attempt + 1
+    options = FenceOptions(step="timed-out", detail=view.status.cutover.message[:1024], plan_attempt=attempt)
+    return (task(view, TaskKind.FENCE, ids.FENCE_TIMED_OUT, fence=options),)
+
+
+def cancel(view: View) -> Wanted:
+    """Fence every worker out, if there is anything to fence."""
+    if view.status.epoch == 0 and not _exists(view):
+        return (task(view, TaskKind.INSPECT, ids.INSPECT_CANCEL),)
+    return (task(view, TaskKind.FENCE, ids.FENCE_CANCELLED, fence=FenceOptions(step="cancelled")),)
+
+
+def _exists(view: View) -> bool:
+    word = view.result(ids.INSPECT_CANCEL)
+    return word is not None and word.record is not None and word.record.exists
+
+
+def nothing_to_cancel(view: View) -> bool:
+    """Whether the target was read and holds nothing of this migration."""
+    word = view.result(ids.INSPECT_CANCEL)
+    return view.status.epoch == 0 and word is not None and word.record is not None and not word.record.exists

@@ -1,0 +1,80 @@
+"""Observe → decide → act → report, the same for every kind and every runtime. What is decided stands in domain."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from whimbrel_operator.domain.decide import decide
+from whimbrel_operator.domain.decision import Decision, ValidationDecision
+from whimbrel_operator.domain.observed import Memory, Observed, ObservedValidation
+from whimbrel_operator.domain.validation import decide_validation
+from whimbrel_operator.errors import StatusConflict
+from whimbrel_operator.runtime.port import Key, Runtime, Status
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a pass came to. `gone`: the resource is not there. `moved`: the phase changed, so look again at once."""
+
+    status: Status | None = None
+    changed: bool = False
+    moved: bool = False
+
+    @property
+    def gone(self) -> bool:
+        """Whether there was nothing to reconcile."""
+        return self.status is None and not self.moved
+
+
+class Reconciler:
+    """Brings resources a step nearer to what is wanted, each time it is asked to. Keeps what may be lost."""
+
+    def __init__(self, runtime: Runtime, clock: Callable[[], datetime]) -> None:
+        self._runtime = runtime
+        self._clock = clock
+        self._memory: dict[Key, Memory] = {}
+
+    async def reconcile(self, key: Key) -> Outcome:
+        """One pass over one resource. A status that somebody else wrote meanwhile is looked at again."""
+        observed = await self._runtime.observe(key, self._memory.get(key, Memory()))
+        if observed is None:
+            self._memory.pop(key, None)
+            return Outcome()
+        decision = _decide(observed, self._clock())
+        self._memory[key] = decision.memory
+        await self._act(key, observed, decision)
+        try:
+            return await self._report(key, observed, decision)
+        except StatusConflict:
+            return Outcome(observed.resource.status, moved=True)
+
+    async def _act(
+        self, key: Key, observed: Observed | ObservedValidation, decision: Decision | ValidationDecision
+    ) -> None:
+        """Unwanted instances go before wanted ones come, and both before the status says so.
+
+        So a step's results are gone before it can be entered again: a second freeze never reads the first.
+        """
+        asked = {wanted.ref for wanted in decision.wanted}
+        for state in observed.tasks.instances:
+            if state.ref not in asked:
+                await self._runtime.remove(key, state.ref)
+        for wanted in decision.wanted:
+            await self._runtime.apply(key, wanted)
+
+    async def _report(
+        self, key: Key, observed: Observed | ObservedValidation, decision: Decision | ValidationDecision
+    ) -> Outcome:
+        before, after = observed.resource.status, decision.status
+        if after == before:
+            return Outcome(after)
+        await self._runtime.report(key, after, observed.resource_version)
+        for event in decision.events:
+            await self._runtime.event(key, event)
+        return Outcome(after, changed=True, moved=after.phase is not before.phase)
+
+
+def _decide(observed: Observed | ObservedValidation, now: datetime) -> Decision | ValidationDecision:
+    if isinstance(observed, Observed):
+        return decide(observed, now)
+    return decide_validation(observed, now)

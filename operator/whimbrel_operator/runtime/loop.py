@@ -1,0 +1,151 @@
+"""The loop of the local runtime: reconcile until all is done, or until told to stop. One process a resource."""
+
+import asyncio
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from whimbrel_api.migration import Migration
+from whimbrel_api.validation import ValidationPhase
+
+from whimbrel_operator.domain.phases import ENDS
+from whimbrel_operator.reconcile import Reconciler
+from whimbrel_operator.runtime.local import GRACE, WORKER, LocalRuntime, utc_now
+from whimbrel_operator.runtime.port import Key
+from whimbrel_operator.runtime.store import LocalStore, Resource
+
+PERIOD = 0.5
+_LOOK = 0.1
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended: `finished`: what was waited for is so; else why not, or one pass was asked."""
+
+    resources: list[Resource] = field(default_factory=list)
+    finished: bool = False
+    interrupted: bool = False
+    timed_out: bool = False
+
+
+def at_end(resource: Resource) -> bool:
+    """Whether nothing is left to do for a resource."""
+    if isinstance(resource, Migration):
+        return resource.status.phase in ENDS
+    return resource.status.phase is ValidationPhase.COMPLETED
+
+
+def all_at_end(resources: Sequence[Resource]) -> bool:
+    """Whether nothing is left to do for any of them."""
+    return all(at_end(resource) for resource in resources)
+
+
+def run(
+    store: LocalStore,
+    keys: Sequence[Key],
+    *,
+    once: bool = False,
+    timeout: float | None = None,
+    until: Callable[[Sequence[Resource]], bool] | None = None,
+    on_change: Callable[[Resource], None] | None = None,
+    worker: Sequence[str] = WORKER,
+    grace: float = GRACE,
+    handle_signals: bool = True,
+    stop: threading.Event | None = None,
+) -> RunResult:
+    """Reconcile these resources until all are at their end, `until` holds, `timeout` seconds pass or a signal comes.
+
+    `once`: a single pass. Workers are told to stop before it returns, whatever the reason; a later run goes on from the
+    target's control tables. Call it from the thread that lives longest: workers die with it.
+    Raises AlreadyRunning, NotFound.
+    """
+    told = stop or threading.Event()
+    runtime = LocalRuntime(store, worker=worker, grace=grace)
+    with _reserved(store, keys), _signals(told, wanted=handle_signals):
+        for key in keys:
+            runtime.recover(key)
+        session = _Session(store, keys, runtime, until=until or all_at_end, on_change=on_change, told=told)
+        try:
+            return asyncio.run(session.work(once=once, timeout=timeout))
+        finally:
+            runtime.stop(keys)
+
+
+@contextlib.contextmanager
+def _reserved(store: LocalStore, keys: Sequence[Key]) -> Iterator[None]:
+    with contextlib.ExitStack() as held:
+        for key in sorted(set(keys)):
+            held.callback(store.lock(key).release)
+        yield
+
+
+@contextlib.contextmanager
+def _signals(told: threading.Event, *, wanted: bool) -> Iterator[None]:
+    """SIGINT and SIGTERM ask the loop to end; the former handlers come back afterwards."""
+    numbers = (signal.SIGINT, signal.SIGTERM) if wanted else ()
+    former = {number: signal.signal(number, lambda *_: told.set()) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+class _Session:
+    """One run over a set of resources."""
+
+    def __init__(
+        self,
+        store: LocalStore,
+        keys: Sequence[Key],
+        runtime: LocalRuntime,
+        *,
+        until: Callable[[Sequence[Resource]], bool],
+        on_change: Callable[[Resource], None] | None,
+        told: threading.Event,
+    ) -> None:
+        self._store, self._keys, self._until, self._on_change, self._told = store, keys, until, on_change, told
+        self._reconciler = Reconciler(runtime, utc_now)
+
+    async def work(self, *, once: bool, timeout: float | None) -> RunResult:
+        """Pass after pass, at once where a phase has changed, else when a file changes or the period is over."""
+        deadline = time.monotonic() + timeout if timeout is not None else float("inf")
+        while True:
+            moved = await self._pass()
+            resources = [self._store.get(key) for key in self._keys]
+            finished = self._until(resources)
+            timed_out = time.monotonic() >= deadline
+            if finished or once or self._told.is_set() or timed_out:
+                interrupted = not finished and self._told.is_set()
+                return RunResult(resources, finished, interrupted, timed_out and not finished and not interrupted)
+            if not moved:
+                await self._rest()
+
+    async def _pass(self) -> bool:
+        moved = False
+        for key in self._keys:
+            outcome = await self._reconciler.reconcile(key)
+            moved = moved or outcome.moved
+            if outcome.changed and self._on_change is not None:
+                self._on_change(self._store.get(key))
+        return moved
+
+    async def _rest(self) -> None:
+        before, deadline = self._signature(), time.monotonic() + PERIOD
+        while time.monotonic() < deadline and not self._told.is_set():
+            await asyncio.sleep(_LOOK)
+            if self._signature() != before:
+                return
+
+    def _signature(self) -> tuple[tuple[str, int], ...]:
+        """The files whose change is worth a pass, with the times of their last change."""
+        found = []
+        for key in self._keys:
+            folder = self._store.folder(key)
+            for path in (folder / "resource.json", folder / "overlay.json", *folder.glob("tasks/*/report.json")):
+                with contextlib.suppress(FileNotFoundError):
+                    found.append((str(path), path.stat().st_mtime_ns))
+        return tuple(sorted(found))

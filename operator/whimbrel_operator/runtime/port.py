@@ -1,0 +1,46 @@
+"""What a runtime must do for the reconciler: read once, act idempotently, report under a version. No runtime."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from whimbrel_api.migration import MigrationStatus
+from whimbrel_api.validation import ValidationStatus
+
+from whimbrel_operator.domain.decision import Event, WantedTask
+from whimbrel_operator.domain.observed import Memory, Observed, ObservedValidation, TaskRef
+
+Status = MigrationStatus | ValidationStatus
+
+
+@dataclass(frozen=True, order=True)
+class Key:
+    """A resource: its namespace, kind and name."""
+
+    namespace: str
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.kind}/{self.name}"
+
+
+class Runtime(Protocol):
+    """Local processes, a cluster, or a test's memory. Every act may be repeated and then changes nothing."""
+
+    async def observe(self, key: Key, memory: Memory) -> Observed | ObservedValidation | None:
+        """All that belongs to a resource, read once; None when it is gone."""
+
+    async def apply(self, key: Key, wanted: WantedTask) -> None:
+        """See to it that the instance is there: start it if it may start, give a running one its orders.
+
+        A running one that would do something else (another fingerprint) is stopped, and started anew once it is gone.
+        """
+
+    async def remove(self, key: Key, ref: TaskRef) -> None:
+        """Tell an instance to stop, and forget it once it is gone. Does not wait."""
+
+    async def report(self, key: Key, status: Status, resource_version: str) -> None:
+        """Write the status. Raises StatusConflict when it was written since that version was read."""
+
+    async def event(self, key: Key, event: Event) -> None:
+        """Make an event known."""
