@@ -41,11 +41,22 @@ class Gate:
 
 def gates(migration: Migration, now: datetime) -> list[Gate]:
     """The gates before a cutover. What is not known keeps a gate closed."""
-    return [_lag_gate(migration), _check_gate(migration, now), _approval_gate(migration)]
+    return [
+        _lag_gate(migration),
+        _check_gate(migration, now),
+        _condition_gate(migration, "tables", "NoStoppedTable"),
+        _condition_gate(migration, "indexes", "IndexesReady"),
+        _approval_gate(migration),
+    ]
 
 
 def _holds(migration: Migration, kind: str) -> bool:
     return condition(migration.status, kind) is not None
+
+
+def _condition_gate(migration: Migration, name: str, kind: str) -> Gate:
+    found = next((each for each in migration.status.conditions if each.type == kind), None)
+    return Gate(name, found is not None and found.status == "True", found.message if found else "not known yet")
 
 
 def _lag_gate(migration: Migration) -> Gate:

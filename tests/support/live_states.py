@@ -26,7 +26,12 @@ _STREAM = {
     "changesApplied": 1204,
 }
 _CHECKED = {"result": "Equal", "rowsCompared": 364_100, "completedAt": NOW - timedelta(seconds=12)}
-_OPEN = [_condition("LagWithinThreshold"), _condition("ValidationPassed")]
+_OPEN = [
+    _condition("LagWithinThreshold"),
+    _condition("ValidationPassed"),
+    _condition("NoStoppedTable", message="no table is stopped"),
+    _condition("IndexesReady", message="the secondary indexes are built"),
+]
 
 STATES: dict[str, dict[str, Any]] = {
     "pending": {},

@@ -19,7 +19,7 @@ from whimbrel_api.reports import (
     WorkerReport,
     WorkerState,
 )
-from whimbrel_api.tasks import CheckScope, ExitCode, Orders, TaskFile, TaskKind
+from whimbrel_api.tasks import CheckScope, ExitCode, Orders, SchemaStage, TaskFile, TaskKind
 
 Answer = tuple[WorkerReport, ExitCode | None]
 ROWS = 1000
@@ -99,6 +99,10 @@ class World(BaseModel):
         return self._done(task, now, preflight=found)
 
     def _schema(self, task: TaskFile, _: Orders, now: datetime) -> Answer:
+        if task.schema_stage is SchemaStage.INDEXES:
+            if self.record.exists:
+                self.journal("indexes-ready", now)
+            return self._done(task, now, record=self.record)
         if not self.record.exists:
             self.record = Record(exists=True, source_id="s1", epoch=1, start_position=self.position)
             self.journal("started", now)

@@ -76,6 +76,8 @@ def status_in(phase: Phase, **changes: object) -> MigrationStatus:
         for kind, after in passed
         if order.index(phase) > order.index(after)
     ]
+    if order.index(phase) >= order.index(Phase.FOLLOWING):
+        conditions.append(Condition(type="IndexesReady", status="True", reason="IndexesReady", last_transition_time=at))
     epoch = 1 if order.index(phase) > order.index(Phase.SCHEMA) else 0
     bare = MigrationStatus(phase=phase, conditions=conditions, epoch=epoch, plan=Plan(attempt=1), validation=EQUAL)
     return bare.model_copy(update=changes)
@@ -180,13 +182,22 @@ def test_what_each_phase_wants(phase: Phase, wanted: set[str]) -> None:
     assert ids(decided(status_in(phase, cutover=cutover))) == wanted
 
 
-def test_a_copy_without_a_stream_wants_the_fence_only_when_all_is_copied() -> None:
+def test_a_copy_without_a_stream_wants_its_indexes_and_then_the_fence() -> None:
     only = {"mode": Mode.SNAPSHOT_ONLY}
+    built = journalled("indexes-ready")
+    assert {"indexes-0"} <= ids(decided(status_in(Phase.SNAPSHOT), *COPIED, **only))
+    assert "indexes-0" not in ids(decided(status_in(Phase.SNAPSHOT), COPIED[0], **only))
     assert "fence-switched-0" not in ids(decided(status_in(Phase.SNAPSHOT), COPIED[0], **only))
-    assert "fence-switched-0" in ids(decided(status_in(Phase.SNAPSHOT), *COPIED, **only))
+    assert "fence-switched-0" not in ids(decided(status_in(Phase.SNAPSHOT), *COPIED, **only))
+    assert "fence-switched-0" in ids(decided(status_in(Phase.SNAPSHOT), *COPIED, built, **only))
     fence = state("fence-switched", TaskKind.FENCE)
     assert decided(status_in(Phase.SNAPSHOT), *COPIED, fence, **only).status.phase is Phase.COMPLETED
     assert decided(status_in(Phase.SNAPSHOT), fence, **only).status.phase is Phase.SNAPSHOT
+
+
+def without(status: MigrationStatus, kind: str) -> MigrationStatus:
+    kept = [condition for condition in status.conditions if condition.type != kind]
+    return status.model_copy(update={"conditions": kept})
 
 
 def closed(case: str) -> tuple[MigrationStatus, tuple[TaskState, ...], Memory, Cutover]:
@@ -206,6 +217,7 @@ def closed(case: str) -> tuple[MigrationStatus, tuple[TaskState, ...], Memory, C
         "not approved": (status, states, memory, Cutover()),
         "old plan approved": (status, states, memory, Cutover(approved_plan="sha256:old")),
         "plan not read back": (status, (stream(),), memory, policy),
+        "indexes not built": (without(status, "IndexesReady"), states, memory, policy),
     }
     return cases[case]
 
@@ -223,6 +235,7 @@ def closed(case: str) -> tuple[MigrationStatus, tuple[TaskState, ...], Memory, C
         "not approved",
         "old plan approved",
         "plan not read back",
+        "indexes not built",
     ],
 )
 def test_one_closed_gate_keeps_the_cutover_away(case: str) -> None:
@@ -393,3 +406,10 @@ def test_giving_up_is_journalled_with_the_next_attempt_before_it_is_following_ag
     assert second.status.cutover.state is CutoverState.TIMED_OUT
     assert second.status.cutover.message == "not done after 10m"
     assert second.status.plan.attempt == 2
+
+
+def test_following_builds_the_indexes_until_the_target_has_journalled_them() -> None:
+    unbuilt = without(status_in(Phase.FOLLOWING), "IndexesReady")
+    assert "indexes-0" in ids(decided(unbuilt, stream()))
+    assert "indexes-0" in ids(decided(unbuilt, stream(), state("indexes", TaskKind.SCHEMA)))
+    assert "indexes-0" not in ids(decided(unbuilt, stream(), journalled("indexes-ready")))

@@ -46,11 +46,13 @@ def test_a_copy_shows_phase_tables_rates_and_time_left() -> None:
 def test_following_shows_the_gates_with_figures_and_the_command_to_approve() -> None:
     lines = drawn(observed("following"))
     assert lines[1] == "✔Pending ✔Preflight ✔Schema ✔Snapshot ✔CatchUp ▶Following CuttingOver Completed"
-    assert lines[4:11] == [
+    assert lines[4:13] == [
         "Stream   lag 0.4 s · 1,204 changes applied",
         "Check    Equal · 364,100 rows compared · 0 differences · 12 s ago",
         "Gates    ✔ lag: 0.4 s, at most 5s",
         "         ✔ check: Equal, 0 differences (at most 0), 12 s old (at most 1h)",
+        "         ✔ tables: no table is stopped",
+        "         ✔ indexes: the secondary indexes are built",
         "         ✘ approval: not given",
         "Cutover  AwaitingApproval",
         f"Next     To cut over: whimbrel approve shop --plan {PLAN}",

@@ -7,7 +7,7 @@ from typing import Literal
 
 from whimbrel_api.endpoints import Source, Target
 from whimbrel_api.migration import Migration, MigrationStatus, Mode, Schema, Snapshot, Stream, Tables
-from whimbrel_api.tasks import CheckOptions, FenceOptions, FreezeOptions, Orders, TaskKind
+from whimbrel_api.tasks import CheckOptions, FenceOptions, FreezeOptions, Orders, SchemaStage, TaskKind
 from whimbrel_api.validation import ValidationStatus
 
 from whimbrel_operator.domain.observed import Memory, TaskRef
@@ -63,6 +63,7 @@ class WantedTask:
     generation: int = 0
     start: bool = True
     again: bool = False
+    schema_stage: SchemaStage = SchemaStage.TABLES
     check: CheckOptions = field(default_factory=CheckOptions)
     freeze: FreezeOptions = field(default_factory=FreezeOptions)
     fence: FenceOptions = field(default_factory=FenceOptions)
@@ -75,7 +76,7 @@ class WantedTask:
         models = (work.source, work.target, work.tables, work.schema, work.stream, self.freeze, self.fence)
         told = [model.model_dump(mode="json", by_alias=True) for model in models]
         told.append(self.check.model_dump(mode="json", by_alias=True, exclude={"rows_per_second", "report_file"}))
-        text = json.dumps([self.kind, work.migration, work.mode, *told], sort_keys=True)
+        text = json.dumps([self.kind, self.schema_stage, work.migration, work.mode, *told], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

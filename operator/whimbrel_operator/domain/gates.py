@@ -162,6 +162,13 @@ def stopped_now(view: View) -> Gate:
     return stopped_gate(tables, known=view.fresh_stream is not None)
 
 
+def indexes_gate(view: View) -> Gate:
+    """The secondary indexes are built."""
+    if view.indexes_ready:
+        return Gate("IndexesReady", "True", "IndexesReady", "the secondary indexes are built")
+    return Gate("IndexesReady", "False", "NotYet", "the secondary indexes are not built yet")
+
+
 def approval_gate(view: View) -> Gate:
     """The approval names this very plan. One for an older plan does nothing, and says so."""
     policy, plan = view.spec.cutover, view.plan
@@ -180,4 +187,4 @@ def gates(view: View, validation: MigrationValidationStatus) -> tuple[Gate, ...]
     """All gates but the approval."""
     differences = view.spec.thresholds.differences
     compared = validation_gate(validation, view.spec.validation, differences, view.now)
-    return lag_gate(view), compared, stopped_now(view)
+    return lag_gate(view), compared, stopped_now(view), indexes_gate(view)

@@ -164,7 +164,7 @@ PHASES: tuple[Row, ...] = (
     Row(
         Phase.SNAPSHOT,
         registered,
-        (wants.snapshot, wants.fence_after_copy),
+        (wants.snapshot, wants.after_copy),
         (Exit("SnapshotComplete", copied, Phase.CATCH_UP), Exit("CopyFenced", copy_fenced, Phase.COMPLETED)),
         "copying rows",
     ),
@@ -178,7 +178,7 @@ PHASES: tuple[Row, ...] = (
     Row(
         Phase.FOLLOWING,
         streams,
-        (wants.stream, wants.check, wants.inspect_plan),
+        (wants.stream, wants.indexes, wants.check, wants.inspect_plan),
         (Exit("CutoverApproved", ready_to_cut_over, Phase.CUTTING_OVER),),
         "following the source",
     ),

@@ -8,10 +8,12 @@ from whimbrel_api.durations import seconds
 from whimbrel_api.migration import CutoverMode, CutoverState, MigrationSpec, MigrationStatus, Mode, Plan, SourceFreeze
 from whimbrel_api.reports import Record, StreamResult, WorkerReport
 
+from whimbrel_operator.domain.conditions import is_true
 from whimbrel_operator.domain.observed import Memory, Observed, Tasks, TaskState
 from whimbrel_operator.domain.plan import plan_hash
 
 PREFLIGHT, SCHEMA, SNAPSHOT, STREAM, FREEZE = "preflight", "schema", "snapshot", "stream", "freeze"
+INDEXES = "indexes"
 INSPECT_PLAN, INSPECT_FENCE, INSPECT_CANCEL = "inspect-plan", "inspect-fence", "inspect-cancel"
 FENCE_SWITCHED, FENCE_TIMED_OUT, FENCE_CANCELLED = "fence-switched", "fence-timed-out", "fence-cancelled"
 
@@ -114,6 +116,11 @@ class View:
     def switching(self) -> bool:
         """Whether the fence has been ordered: from here there is only forward."""
         return self.tasks.find(FENCE_SWITCHED) is not None
+
+    @property
+    def indexes_ready(self) -> bool:
+        """Whether the secondary indexes are built, as the target's journal or the status says."""
+        return self.journalled("indexes-ready") or is_true(self.status.conditions, "IndexesReady")
 
     @property
     def freeze_position(self) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 from typing import Any
 
-from whimbrel_api.tasks import CheckOptions, CheckScope, ExitCode, FenceOptions, FreezeOptions, Orders, TaskKind
+from whimbrel_api.tasks import CheckOptions, CheckScope, ExitCode, FenceOptions, FreezeOptions, Orders, SchemaStage, TaskKind
 
 from whimbrel_operator.domain import view as ids
 from whimbrel_operator.domain.checks import check_due, check_id, last_validation
@@ -70,9 +70,18 @@ def snapshot(view: View) -> Wanted:
     )
 
 
-def fence_after_copy(view: View) -> Wanted:
-    """A copy without a stream ends with the fence, so that no late worker can write."""
-    return fence_switched(view) if view.snapshot_done and not view.streaming else ()
+def indexes(view: View) -> Wanted:
+    """Secondary indexes, when the target has passed the end of the copy: during it a unique value may stand twice."""
+    if view.indexes_ready:
+        return ()
+    return (task(view, TaskKind.SCHEMA, ids.INDEXES, schema_stage=SchemaStage.INDEXES),)
+
+
+def after_copy(view: View) -> Wanted:
+    """A copy without a stream ends with its indexes and the fence, so that no late worker can write."""
+    if view.streaming or not view.snapshot_done:
+        return ()
+    return fence_switched(view) if view.indexes_ready else indexes(view)
 
 
 def stream(view: View) -> Wanted:

@@ -30,6 +30,7 @@ def task_file(
         target=work.target,
         tables=work.tables,
         schema=work.schema,
+        schema_stage=wanted.schema_stage,
         snapshot=work.snapshot,
         stream=work.stream,
         check=wanted.check.model_copy(update={"report_file": wanted.check.report_file or check_file}),

@@ -47,6 +47,9 @@ def _create(context: TaskContext, tables: list[Table]) -> None:
 def _make_indexes(context: TaskContext) -> None:
     """A table whose index cannot be made is stopped: its rows contend for a value that the source holds once."""
     control, schema = context.target.control(), context.target.schema()
+    if not (record := control.record()).exists:
+        context.report.update(record=record)
+        return
     tables, _ = context.source.discover()
     stopped = {row.name for row in control.tables() if row.state == "Stopped"}
     for done, table in enumerate(tables):
