@@ -1,4 +1,4 @@
-"""Random traffic on tables whose keys move, whose unique values change hands, and whose keys share bytes with others."""
+"""Random traffic on tables whose keys move and whose unique values change hands."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import Any
 
 import pymysql
+
 from support.streams import Lab
 
 CHURNED = ["words", "users", "pairs"]
@@ -17,7 +18,7 @@ _TABLES = (
     "CREATE TABLE pairs (a INT, b INT, n INT, PRIMARY KEY (b, a))",
 )
 _IGNORED = {1062, 1213}
-"""A duplicate key, a deadlock: the statement changed nothing (or the transaction is rolled back), the traffic goes on."""
+"""A duplicate key (the statement changed nothing), a deadlock (nor did the transaction): the traffic goes on."""
 
 
 def make_churned(lab: Lab, rows: int = 0) -> None:

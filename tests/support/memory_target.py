@@ -1,4 +1,4 @@
-"""A target in memory that keeps the ports' promises: transactions, unique values, fenced control rows. For pure tests."""
+"""A target in memory that keeps the ports' promises: transactions, unique values, fenced control rows."""
 
 from __future__ import annotations
 

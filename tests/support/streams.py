@@ -1,4 +1,4 @@
-"""Runs the product's workers as real processes between a real MySQL and a real target, and compares the ends by plain SQL."""
+"""Runs workers as real processes between a real MySQL and a real target, and compares the ends by plain SQL."""
 
 from __future__ import annotations
 
@@ -137,7 +137,12 @@ class Lab:
         return worker
 
     def stream(
-        self, *, lanes: int = 4, flush: str = "50ms", checkpoint: str = "6s", environment: Mapping[str, str] | None = None
+        self,
+        *,
+        lanes: int = 4,
+        flush: str = "50ms",
+        checkpoint: str = "6s",
+        environment: Mapping[str, str] | None = None,
     ) -> WorkerProcess:
         options = Stream(apply_connections=lanes, flush_interval=flush, checkpoint_interval=checkpoint)
         return self.start(self.file(TaskKind.STREAM, stream=options), environment)
@@ -196,7 +201,9 @@ class Lab:
 
 
 @contextmanager
-def postgres_lab(directory: Path, mysql: MySQLServer, database: str, server: PostgresServer, name: str) -> Iterator[Lab]:
+def postgres_lab(
+    directory: Path, mysql: MySQLServer, database: str, server: PostgresServer, name: str
+) -> Iterator[Lab]:
     """A lab with plain PostgreSQL's database `name` as its target."""
     spec = PostgreSQLTarget(
         host=server.host, port=server.port, database=name, credentials_secret_ref=SecretRef(name="target"),
@@ -221,9 +228,8 @@ def dsql_lab(directory: Path, mysql: MySQLServer, database: str, server: DSQLSer
         "accessKeyId": server.access_key_id, "secretAccessKey": server.secret_access_key,
         "ca.crt": Path(server.ca_file).read_text(),
     }  # fmt: skip
-    lab = Lab(
-        directory, mysql, database, Target(aurora_dsql=spec), secret, server.backend_conninfo, f"default/{database.replace('_', '-')}"
-    )
+    migration = f"default/{database.replace('_', '-')}"
+    lab = Lab(directory, mysql, database, Target(auroraDSQL=spec), secret, server.backend_conninfo, migration)
     try:
         yield lab
     finally:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from support.streams import Lab, WorkerProcess
 from whimbrel_api.tasks import SchemaStage, TaskKind
+
+from support.streams import Lab, WorkerProcess
 
 
 def follow_with_indexes(lab: Lab, tables: Sequence[str]) -> WorkerProcess:
@@ -17,6 +18,7 @@ def follow_with_indexes(lab: Lab, tables: Sequence[str]) -> WorkerProcess:
     builder = lab.start(lab.file(TaskKind.SCHEMA, schema_stage=SchemaStage.INDEXES))
     assert builder.ended() == 0, builder.log()
     for table in tables:
-        found = lab.look(f"SELECT count(*) FROM pg_indexes WHERE schemaname = '{lab.database}' AND tablename = '{table}'")
+        where = f"schemaname = '{lab.database}' AND tablename = '{table}'"
+        found = lab.look(f"SELECT count(*) FROM pg_indexes WHERE {where}")
         assert found[0][0] > 1, f"{table} has its secondary indexes"
     return worker

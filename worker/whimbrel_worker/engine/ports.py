@@ -175,6 +175,9 @@ class ControlStore(Protocol):
     def set_table(self, name: str, state: str, message: str = "") -> None:
         """Set a table's state."""
 
+    def settle_tables(self) -> None:
+        """Set the state Copied for tables whose chunks are all planned and done."""
+
     def claim_planning(self, index: int, attempt: int) -> str | None:
         """The name of a table whose chunks this worker is to plan, or None."""
 
@@ -198,6 +201,9 @@ class ControlStore(Protocol):
 
     def positions(self, task: str) -> dict[int, str]:
         """The positions of a task's control rows by index."""
+
+    def drop_positions(self, task: str, from_index: int) -> None:
+        """Remove a task's control rows from this index on; who holds one is fenced out."""
 
 
 class TargetReader(Protocol):
@@ -313,11 +319,17 @@ class Source(Protocol):
     def position(self) -> str:
         """The change log's position now: all commits up to here."""
 
+    def clock(self) -> float:
+        """The source's own clock now, in seconds since 1970."""
+
     def covers(self, position: str, other: str) -> bool:
         """Whether `position` holds all that `other` does."""
 
     def least(self, positions: Sequence[str]) -> str:
         """The greatest position that every one of these holds."""
+
+    def check_log(self, since: str) -> None:
+        """Raise SourceLogLost unless the change log still has everything after a position."""
 
     def reader(self) -> AbstractContextManager[SourceReader]:
         """A reading session."""
@@ -382,6 +394,9 @@ class ChangeLog(Protocol):
 
     def close(self) -> None:
         """Make the iteration end; safe from another thread."""
+
+    def tracker(self, position: str) -> "PositionTracker":
+        """A tracker that starts at a position."""
 
 
 class PositionTracker(Protocol):

@@ -1,10 +1,7 @@
 """Follows the source's change log and applies it to the target until told to retire or to stop. The engine is in apply.
 
-Three kinds of threads: one reads the log (and signs in anew when the connection is lost), one a lane writes, one asks the
-source where it stands; the task's own thread watches them, the orders and the clock, and reports.
-
-Secondary indexes are made here, once the target has passed the source's position at the start of this task: the copy may
-hold the old and the new owner of a unique value until then. A drain is not reported before they are there.
+One thread reads the log (and signs in anew when the connection is lost), one a lane writes, one asks the source where
+it stands; the task's own thread watches them, the orders and the clock, and reports.
 """
 
 import logging
@@ -24,13 +21,14 @@ from whimbrel_worker.engine.apply_start import Resumption, resume
 from whimbrel_worker.engine.lag import LagMeter, Reading, Sample
 from whimbrel_worker.engine.ports import ChangeLog, Profile
 from whimbrel_worker.engine.retry import Backoff, retrying
-from whimbrel_worker.errors import ConfigurationError, Incompatible, Transient
+from whimbrel_worker.errors import ConfigurationError, Transient
 from whimbrel_worker.tasks.context import Stopped, TaskContext
 from whimbrel_worker.values.columns import Table
 
 _LOG = logging.getLogger(__name__)
 _TICK_SECONDS = 0.05
 _RESULT_SECONDS = 0.25
+_CLOCK_SECONDS = 30.0
 _END_OF_TRANSACTION_SECONDS = 5.0
 _FLUSH_SECONDS = 120.0
 _RECONNECT = Backoff(base=0.2, cap=10.0, attempts=1_000_000)
@@ -38,6 +36,8 @@ _START = Backoff(base=0.2, cap=10.0, attempts=20)
 _BATCH_ROWS = 5000
 _BATCH_BYTES = 4 << 20
 _REPORTED_TABLES = 100
+_GONE = "the source has no such table any more, or one that cannot be carried: migrate this table anew"
+_LATE = "the table was made after the migration began and was not copied: exclude it, or begin a new migration with it"
 
 
 def run(context: TaskContext) -> None:
@@ -57,11 +57,21 @@ def run(context: TaskContext) -> None:
 
 
 def _tables(context: TaskContext) -> tuple[list[Table], dict[str, str]]:
-    """The tables to follow, and those that were stopped before, with why."""
-    rows = {row.name: row for row in context.target.control().tables()}
+    """The tables to follow, and those that are not, with why.
+
+    A table of the migration that the source no longer shows is stopped for good: its changes cannot be followed from
+    here on. One that came into being after the start was never copied, so its changes alone would be worth nothing.
+    """
+    control = context.target.control()
+    rows = {row.name: row for row in control.tables()}
     stopped = {row.name: row.message for row in rows.values() if row.state == "Stopped"}
-    tables, _ = context.source.discover()
-    return [table for table in tables if table.name not in stopped], stopped
+    tables, problems = context.source.discover()
+    found = {table.name for table in tables}
+    for name in [name for name in rows if name not in found and name not in stopped]:
+        stopped[name] = "; ".join([_GONE, *(problem.what for problem in problems if problem.where == name)])
+        control.set_table(name, "Stopped", stopped[name])
+    followed = [table for table in tables if table.name in rows and table.name not in stopped]
+    return followed, stopped | {name: _LATE for name in found if name not in rows}
 
 
 def limits_of(profile: Profile, flush: float, checkpoint: float) -> Limits:
@@ -94,7 +104,6 @@ class Following:
         self._readings: deque[tuple[Reading, float]] = deque()
         self._offset = 0.0
         self._drained_to = ""
-        self._indexed = threading.Event()
         self._result_at = 0.0
 
     def _make_board(self, resumption: Resumption) -> Board:
@@ -114,12 +123,7 @@ class Following:
         for index, session in enumerate(self._sessions):
             self._crew.start(f"lane-{index}", lambda index=index, session=session: run_lane(  # type: ignore[misc]
                 index, session, self._board, self._catalogue))  # fmt: skip
-        watchers = [
-            threading.Thread(target=self._crew.guard, args=(work,), name=name, daemon=True)
-            for name, work in (("source", self._watch_source), ("indexes", self._make_indexes))
-        ]
-        for watcher in watchers:
-            watcher.start()
+        threading.Thread(target=self._crew.guard, args=(self._watch_source,), name="source", daemon=True).start()
         try:
             self._watch()
             self._finish(reader)
@@ -155,8 +159,14 @@ class Following:
             reader.join(_TICK_SECONDS)
             self._crew.check()
         self._board.finish()
-        self._crew.join(_FLUSH_SECONDS)
+        ended = self._crew.join(_FLUSH_SECONDS)
         self._crew.check()
+        if not ended:
+            raise Transient(
+                f"the target did not take the last batches within {_FLUSH_SECONDS:.0f} s",
+                where=self._context.file.migration, why="the lanes are still waiting for it",
+                todo="nothing is lost: the stream goes on from its checkpoint",
+            )  # fmt: skip
         self._report_result(now=True)
 
     # The thread that reads the log
@@ -188,37 +198,22 @@ class Following:
     def _followed(self) -> list[Table]:
         return [table for table in self._tables if not self._catalogue.stopped(table.name)]
 
-    # The threads beside it
+    # The thread that asks the source
 
     def _watch_source(self) -> None:
         """Ask the source where it stands and what time it is there, again and again."""
-        source = self._context.source
+        source, offset, offset_due = self._context.source, 0.0, 0.0
         while not self._stopping.is_set():
             try:
-                before = time.time()
-                offset = source.clock() - (before + time.time()) / 2
+                if time.monotonic() >= offset_due:
+                    before = time.time()
+                    offset = source.clock() - (before + time.time()) / 2
+                    offset_due = time.monotonic() + _CLOCK_SECONDS
                 asked = time.time()
                 self._readings.append((Reading(source.position(), asked + offset), offset))
             except Transient as error:
                 _LOG.warning("the source does not say where it stands, so the lag is not known: %s", error)
             self._stopping.wait(self._interval)
-
-    def _make_indexes(self) -> None:
-        wanted = [table for table in self._tables if table.indexes]
-        if wanted:
-            passed = retrying(self._context.source.position, backoff=_RECONNECT)
-            while not self._context.source.covers(self._least(), passed):
-                if self._stopping.wait(_RESULT_SECONDS):
-                    return
-        for table in wanted:
-            self._index(table)
-        self._indexed.set()
-
-    def _index(self, table: Table) -> None:
-        try:
-            retrying(lambda: self._context.target.schema().create_indexes(table), backoff=_START)
-        except Incompatible as error:
-            self._catalogue.stop(table.name, f"its secondary indexes cannot be made: {error}")
 
     # What the operator sees
 
@@ -227,12 +222,9 @@ class Following:
 
     def _drain(self, wanted: str) -> None:
         """Hurry while a position is wanted that the target does not hold yet; say so as soon as it does."""
-        if wanted == self._drained_to:
-            return
-        self._board.hurry(bool(wanted))
-        if not wanted:
-            self._drained_to = ""
-        elif self._indexed.is_set() and self._context.source.covers(self._least(), wanted):
+        draining = wanted not in ("", self._drained_to)
+        self._board.hurry(draining)
+        if draining and self._context.source.covers(self._least(), wanted):
             self._drained_to = wanted
             self._board.hurry(False)
             self._report_result(now=True)
@@ -252,9 +244,7 @@ class Following:
             self._meter.read(reading)
         routed = self._board.position()
         progress = self._board.progress()
-        return self._meter.sample(
-            time.time() + self._offset, routed, progress.oldest_pending, progress.newest_routed
-        )
+        return self._meter.sample(time.time() + self._offset, routed, progress.oldest_pending, progress.newest_routed)
 
     def _result(self, sample: Sample) -> StreamResult:
         progress = self._board.progress()

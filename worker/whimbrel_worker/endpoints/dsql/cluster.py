@@ -5,8 +5,6 @@ Limits: Aurora DSQL user guide, "Cluster quotas and database limits"; tokens: "G
 
 from dataclasses import dataclass
 
-import boto3
-from botocore.exceptions import BotoCoreError, ClientError
 from whimbrel_api.endpoints import AuroraDSQLTarget
 
 from whimbrel_worker.engine.ports import Profile
@@ -57,6 +55,10 @@ class SignIn:
         }
 
     def _token(self) -> str:
+        # Loading boto3 takes half a second of CPU, which no worker towards another target should pay.
+        import boto3
+        from botocore.exceptions import BotoCoreError, ClientError
+
         try:
             client = boto3.client("dsql", region_name=self.spec.region, **self._keys())
             mint = (

@@ -32,15 +32,26 @@ def chunk_of(row: tuple[str, int, str | None, str | None, str | None, int]) -> C
 
 
 def insert_chunks(connection: Connection, migration: str, chunks: Sequence[Chunk]) -> None:
-    """Add planned chunks; repeated ones stay as they are."""
+    """Add planned chunks; repeated ones stay as they are. Raises FencedOut where another planner cut them otherwise.
+
+    Chunks of two planners would leave gaps between them, so each must find exactly its own bounds.
+    """
     for chunk in chunks:
-        connection.execute(
+        bounds = (key_text(chunk.low), key_text(chunk.high))
+        found = connection.execute(
             sql.SQL(
                 "INSERT INTO {} (migration, tbl, number, low, high, state, copied) VALUES (%s, %s, %s, %s, %s, %s, 0)"
-                " ON CONFLICT (migration, tbl, number) DO UPDATE SET number = excluded.number"
+                " ON CONFLICT (migration, tbl, number) DO UPDATE SET number = excluded.number RETURNING low, high"
             ).format(_CHUNKS),
-            (migration, chunk.table, chunk.number, key_text(chunk.low), key_text(chunk.high), CHUNK_FREE),
-        )
+            (migration, chunk.table, chunk.number, *bounds, CHUNK_FREE),
+        ).fetchone()
+        if found != bounds:
+            raise FencedOut(
+                f"another worker plans the chunks of {chunk.table} now",
+                where=f"chunk {chunk.number}",
+                why="this worker was silent for so long that its planning was given to another",
+                todo="nothing: it is started again and takes on other work",
+            )
 
 
 def select_chunks(connection: Connection, migration: str, table: str) -> list[Chunk]:

@@ -7,6 +7,7 @@ late commit of the old one fail, and then reads the sequence: only then it is kn
 
 import contextlib
 import logging
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -17,7 +18,7 @@ from whimbrel_worker.endpoints.postgres import statements
 from whimbrel_worker.endpoints.postgres.chunks import update_chunk
 from whimbrel_worker.endpoints.postgres.connector import Connection, Connector, Opened
 from whimbrel_worker.endpoints.postgres.failures import guarded, lost, translate
-from whimbrel_worker.endpoints.postgres.worker_rows import WorkerRow, advance, take_row
+from whimbrel_worker.endpoints.postgres.worker_rows import WorkerRow, advance, retake_row, take_row
 from whimbrel_worker.engine.ports import ChunkProgress, Identity, Profile, SessionState, Tally, Write
 from whimbrel_worker.engine.retry import retrying
 from whimbrel_worker.errors import Conflict, FencedOut, Transient
@@ -25,6 +26,8 @@ from whimbrel_worker.failpoints import reach
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
+_RETAKE_STEPS = (2, 1 << 20)
+"""How far a worker that resolves a lost reply raises its attempt: by a number that no other worker will."""
 
 
 class _OutcomeUnknown(Exception):
@@ -130,7 +133,8 @@ class FencedSession:
         """Take a new attempt, then see whether the transaction happened; if it did not it is to be repeated."""
         self.close()
         self.tally.retries += 1
-        self.take()
+        held, step = self._held(), random.randrange(*_RETAKE_STEPS)  # noqa: S311 - tells workers apart, guards nothing
+        self._row = self._again(lambda: retake_row(self._connection(), self._identity, held, step))
         if self._held().sequence < sequence:
             raise Transient("the connection ended during COMMIT and the transaction did not happen")
         _log.info("a lost reply to COMMIT was resolved: the transaction had happened (%s)", self._identity)

@@ -31,13 +31,33 @@ def take_row(connection: Connection, identity: Identity, epoch: int) -> WorkerRo
     """Take the row as (epoch, attempt + 1), made if missing. Raises FencedOut when the epoch has moved on."""
     with connection.transaction():
         _require_epoch(connection, identity, epoch)
-        found = connection.execute(
-            sql.SQL(
-                "SELECT epoch, attempt, sequence, position FROM {} WHERE migration = %s AND task = %s AND idx = %s"
-            ).format(_WORKERS),
-            (identity.migration, identity.task, identity.index),
-        ).fetchone()
+        found = _select(connection, identity)
         return _insert(connection, identity, epoch) if found is None else _raise(connection, identity, epoch, found)
+
+
+def retake_row(connection: Connection, identity: Identity, held: WorkerRow, step: int) -> WorkerRow:
+    """Take a new attempt of the caller's own row, `step` higher. Raises FencedOut when it is a successor's by now.
+
+    Who asks what became of a COMMIT must not take the row away from a successor. The reply to this can get lost too:
+    repeated with the same step, which no other worker takes, it knows its own attempt again.
+    """
+    with connection.transaction():
+        _require_epoch(connection, identity, held.epoch)
+        found = _select(connection, identity)
+        if found is not None and found[1] == held.attempt + step:
+            return WorkerRow(*found)
+        if found is None or found[1] != held.attempt:
+            raise _succeeded(identity, held)
+        return _raise(connection, identity, held.epoch, found, step)
+
+
+def _select(connection: Connection, identity: Identity) -> tuple[int, int, int, str] | None:
+    return connection.execute(
+        sql.SQL(
+            "SELECT epoch, attempt, sequence, position FROM {} WHERE migration = %s AND task = %s AND idx = %s"
+        ).format(_WORKERS),
+        (identity.migration, identity.task, identity.index),
+    ).fetchone()
 
 
 def _require_epoch(connection: Connection, identity: Identity, epoch: int) -> None:
@@ -71,20 +91,22 @@ def _insert_row(connection: Connection, identity: Identity, epoch: int) -> None:
     )
 
 
-def _raise(connection: Connection, identity: Identity, epoch: int, found: tuple[int, int, int, str]) -> WorkerRow:
+def _raise(
+    connection: Connection, identity: Identity, epoch: int, found: tuple[int, int, int, str], step: int = 1
+) -> WorkerRow:
     held_epoch, attempt, sequence, position = found
     if held_epoch > epoch:
         raise FencedOut(f"epoch {epoch} of this worker is over", where=str(identity), why=f"its row is of {held_epoch}")
     cursor = connection.execute(
         sql.SQL(
-            "UPDATE {} SET epoch = %s, attempt = attempt + 1, heartbeat = now() WHERE migration = %s AND task = %s"
+            "UPDATE {} SET epoch = %s, attempt = attempt + %s, heartbeat = now() WHERE migration = %s AND task = %s"
             " AND idx = %s AND epoch = %s AND attempt = %s AND sequence = %s"
         ).format(_WORKERS),
-        (epoch, identity.migration, identity.task, identity.index, held_epoch, attempt, sequence),
+        (epoch, step, identity.migration, identity.task, identity.index, held_epoch, attempt, sequence),
     )
     if cursor.rowcount != 1:
         raise Conflict("another worker took the control row at the same moment", where=str(identity))
-    return WorkerRow(epoch, attempt + 1, sequence, position)
+    return WorkerRow(epoch, attempt + step, sequence, position)
 
 
 def advance(connection: Connection, identity: Identity, row: WorkerRow, position: str) -> WorkerRow:
@@ -97,10 +119,14 @@ def advance(connection: Connection, identity: Identity, row: WorkerRow, position
         (position, identity.migration, identity.task, identity.index, row.epoch, row.attempt, row.sequence),
     )
     if cursor.rowcount != 1:
-        raise FencedOut(
-            "another worker holds the control row now",
-            where=f"{identity.migration}, {identity.task} {identity.index}",
-            why=f"no row with epoch {row.epoch}, attempt {row.attempt}, sequence {row.sequence}",
-            todo="nothing: the successor goes on from the last committed position",
-        )
+        raise _succeeded(identity, row)
     return replace(row, sequence=row.sequence + 1, position=position)
+
+
+def _succeeded(identity: Identity, row: WorkerRow) -> FencedOut:
+    return FencedOut(
+        "another worker holds the control row now",
+        where=f"{identity.migration}, {identity.task} {identity.index}",
+        why=f"no row with epoch {row.epoch}, attempt {row.attempt}, sequence {row.sequence}",
+        todo="nothing: the successor goes on from the last committed position",
+    )

@@ -1,0 +1,74 @@
+"""Copies the tables' rows, together with the other workers of the same task. How a chunk is copied stands in
+engine.copy."""
+
+from collections.abc import Sequence
+
+from whimbrel_api.migration import Mode, TableStatus
+
+from whimbrel_worker.engine.copy import Copier, CopyOptions
+from whimbrel_worker.engine.ports import TableRow
+from whimbrel_worker.tasks.context import TaskContext
+
+_TABLES_REPORTED = 100
+_WORST_FIRST = {"Stopped": 0, "Copying": 1, "Planning": 2, "Pending": 3, "Copied": 4}
+_SHOWN_AS = {"Planning": "Copying"}
+
+
+def run(context: TaskContext) -> None:
+    """Work until no chunk is left, whoever copied it."""
+    file = context.file
+    options = CopyOptions(
+        index=file.index,
+        chunk_rows=file.snapshot.chunk_rows,
+        tables_in_parallel=file.snapshot.tables_in_parallel,
+        follows=file.mode is not Mode.SNAPSHOT_ONLY,
+    )
+    Copier(context.source, context.target, options, SnapshotGuide(context)).run()
+
+
+class SnapshotGuide:
+    """Implements engine.copy.Guide over a task's context."""
+
+    def __init__(self, context: TaskContext) -> None:
+        self._context = context
+
+    def wait(self, seconds: float) -> None:
+        """Wait; raises Stopped when the worker is to stop."""
+        if seconds > 0:
+            self._context.wait(seconds)
+        else:
+            self._context.check_stop()
+
+    def rate(self) -> float | None:
+        """This worker's share of the limit; an order takes the place of the manifest's figure."""
+        file = self._context.file
+        limit = file.snapshot.rate_limit.rows_per_second if file.snapshot.rate_limit else None
+        ordered = self._context.orders.current().rows_per_second
+        total = limit if ordered is None else ordered
+        return None if total is None else max(total / file.workers, 1.0)
+
+    def progress(self, tables: Sequence[TableRow]) -> None:
+        """Report all tables' progress, the worst first."""
+        shown = sorted(tables, key=lambda row: (_WORST_FIRST.get(row.state, 0), -row.rows_estimate, row.name))
+        self._context.report.update(
+            tables=[_status(row) for row in shown[:_TABLES_REPORTED]],
+            tables_total=len(tables),
+            tables_done=sum(row.state == "Copied" for row in tables),
+            rows_total=sum(_total(row) for row in tables),
+            rows_done=sum(row.rows_copied for row in tables),
+        )
+
+
+def _total(row: TableRow) -> int:
+    """An estimate until the table is copied, but never less than what is there already."""
+    return row.rows_copied if row.state == "Copied" else max(row.rows_estimate, row.rows_copied)
+
+
+def _status(row: TableRow) -> TableStatus:
+    return TableStatus(
+        name=row.name,
+        state=_SHOWN_AS.get(row.state, row.state),
+        rows_total=_total(row),
+        rows_copied=row.rows_copied,
+        message=row.message[:4096],
+    )
