@@ -327,3 +327,36 @@ def test_a_second_look_after_the_work_has_begun_is_fine(ready: Move, mysql: MySQ
     assert code == 0, report.last_error
     assert report.preflight is not None
     assert report.preflight.record.snapshot_complete
+
+
+def test_cascades_that_the_log_does_not_hold(ready: Move) -> None:
+    with mysql_server(extra=["--innodb-native-foreign-keys=ON"]) as server:
+        load(
+            server,
+            None,
+            "CREATE DATABASE family",
+            "CREATE TABLE family.parents (id INT PRIMARY KEY)",
+            "CREATE TABLE family.children (id INT PRIMARY KEY, parent INT,"
+            " FOREIGN KEY (parent) REFERENCES family.parents (id) ON DELETE CASCADE)",
+            "CREATE TABLE family.friends (id INT PRIMARY KEY, parent INT,"
+            " FOREIGN KEY (parent) REFERENCES family.parents (id))",
+        )
+        ready.mysql = server.migration
+        error = refused(ready, tables={"include": ["family.*"]})
+    assert "a foreign key changes rows of this table without a word" in error.what
+    assert error.where == "family.children"
+    assert "RESTRICT" in error.todo
+
+
+def test_cascades_that_the_log_holds_are_only_named(ready: Move, mysql: MySQLServer, mysql_database: str) -> None:
+    load(
+        mysql,
+        mysql_database,
+        "CREATE TABLE parents (id INT PRIMARY KEY)",
+        "CREATE TABLE children (id INT PRIMARY KEY, parent INT,"
+        " FOREIGN KEY (parent) REFERENCES parents (id) ON DELETE CASCADE)",
+    )
+    code, report = ready.run("preflight")
+    assert code == 0, report.last_error
+    assert report.preflight is not None
+    assert any("foreign keys are not carried" in warning for warning in report.preflight.warnings)

@@ -3,13 +3,17 @@
 Limits: Aurora DSQL user guide, "Cluster quotas and database limits"; tokens: "Generating an authentication token".
 """
 
+import threading
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 from whimbrel_api.endpoints import AuroraDSQLTarget
 
 from whimbrel_worker.engine.ports import Profile
 from whimbrel_worker.errors import ConfigurationError
 from whimbrel_worker.secrets import Secrets
+from whimbrel_worker.trust import system_authorities
 
 ROWS_A_TRANSACTION = 3000
 BYTES_A_TRANSACTION = 10 << 20
@@ -28,6 +32,23 @@ PROFILE = Profile(
 )
 
 
+_making_clients = threading.Lock()
+
+
+def _client(region: str, **keys: str) -> Any:
+    """A client that mints tokens. boto3's default session must not make two clients at once."""
+    with _making_clients:
+        return _client_once(region, tuple(sorted(keys.items())))
+
+
+@lru_cache(maxsize=2)
+def _client_once(region: str, keys: tuple[tuple[str, str], ...]) -> Any:
+    # Loading boto3 takes half a second of CPU, which no worker towards another target should pay.
+    import boto3
+
+    return boto3.client("dsql", region_name=region, **dict(keys))
+
+
 @dataclass(frozen=True, slots=True)
 class SignIn:
     """How a cluster is signed in to; `parameters` mints a token for each connection."""
@@ -43,7 +64,7 @@ class SignIn:
     def parameters(self) -> dict[str, object]:
         """libpq parameters with a fresh token as the password."""
         authority = self.spec.tls.ca_secret_ref
-        root = "system" if authority is None else str(self.secrets.path(authority.name, authority.key))
+        root = system_authorities() if authority is None else str(self.secrets.path(authority.name, authority.key))
         return {
             "host": self.spec.endpoint,
             "port": self.spec.port,
@@ -55,12 +76,10 @@ class SignIn:
         }
 
     def _token(self) -> str:
-        # Loading boto3 takes half a second of CPU, which no worker towards another target should pay.
-        import boto3
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            client = boto3.client("dsql", region_name=self.spec.region, **self._keys())
+            client = _client(self.spec.region, **self._keys())
             mint = (
                 client.generate_db_connect_admin_auth_token
                 if self.spec.user == "admin"

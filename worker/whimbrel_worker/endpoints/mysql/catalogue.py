@@ -46,6 +46,8 @@ class Catalogue:
 
     tables: list[SourceTable]
     others: dict[str, list[Name]]
+    hidden_cascades: list[Name] = field(default_factory=list)
+    """Tables whose rows a foreign key changes without a word in the change log."""
 
 
 def read_catalogue(connection: Connection) -> Catalogue:
@@ -60,7 +62,7 @@ def read_catalogue(connection: Connection) -> Catalogue:
     _add_columns(connection, tables)
     _add_indexes(connection, tables)
     others = _others(connection) | {"views": [(row[0], row[1]) for row in rows if row[2] == "VIEW"]}
-    return Catalogue([tables[name] for name in sorted(tables)], others)
+    return Catalogue([tables[name] for name in sorted(tables)], others, _hidden_cascades(connection))
 
 
 def _select(connection: Connection, view: str, columns: str, schema: str, order: str = "1, 2") -> list[tuple[Any, ...]]:
@@ -114,6 +116,20 @@ def _index(name: str, parts: Iterable[tuple[Any, ...]]) -> SourceIndex:
     plain = all(column is not None and prefix is None and kind == "BTREE" for _, column, prefix, kind in parts)
     columns = tuple(str(column) for _, column, _, _ in parts if column is not None)
     return SourceIndex(name, not int(parts[0][0]), columns, plain)
+
+
+def _hidden_cascades(connection: Connection) -> list[Name]:
+    """Cascades that InnoDB carries out by itself are not in the binary log.
+
+    MySQL 9.6 moved them above the engine, unless innodb_native_foreign_keys is ON (seen on 9.7 with mysqlbinlog).
+    """
+    found = query(connection, "SHOW GLOBAL VARIABLES LIKE 'innodb_native_foreign_keys'")
+    if found and found[0][1] == "OFF":
+        return []
+    silent = "'RESTRICT', 'NO ACTION'"
+    where = f"(DELETE_RULE NOT IN ({silent}) OR UPDATE_RULE NOT IN ({silent})) AND CONSTRAINT_SCHEMA"
+    rows = _select(connection, "REFERENTIAL_CONSTRAINTS", "CONSTRAINT_SCHEMA, TABLE_NAME", where)
+    return [(row[0], row[1]) for row in rows]
 
 
 def _others(connection: Connection) -> dict[str, list[Name]]:

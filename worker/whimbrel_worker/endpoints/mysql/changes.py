@@ -69,17 +69,13 @@ class _Mapped:
 class MySQLChangeLog:
     """Implements ports.ChangeLog. One object for each connection: after an error or `close` it is spent."""
 
-    def __init__(
-        self, connector: MySQLConnector, since: str, tables: Sequence[Table], heartbeat: float = 1.0
-    ) -> None:
+    def __init__(self, connector: MySQLConnector, since: str, tables: Sequence[Table], heartbeat: float = 1.0) -> None:
         """`connector` signs in; `since` is a GTID set; `heartbeat` in seconds. Raises as BinlogStream does."""
         self._wanted = {(table.source_schema, table.source_name): table for table in tables}
         self._mapped: dict[int, _Mapped] = {}
         self._closed = threading.Event()
         server_id = random.SystemRandom().randrange(*_SERVER_IDS)
-        self._stream = BinlogStream(
-            connector.connect(), GtidSet.parse(since), server_id, heartbeat, self._is_wanted
-        )
+        self._stream = BinlogStream(connector.connect(), GtidSet.parse(since), server_id, heartbeat, self._is_wanted)
 
     def __iter__(self) -> Iterator[Event]:
         """Events in log order until `close`."""
@@ -201,4 +197,3 @@ def _updates(rows: list[Any], pick: Pick | None) -> list[_Pair]:
 _PAIRS: Final[dict[str, Callable[[list[Any], Pick | None], list[_Pair]]]] = {
     "insert": _inserts, "delete": _deletes, "update": _updates,
 }  # fmt: skip
-

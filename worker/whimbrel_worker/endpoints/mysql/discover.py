@@ -35,6 +35,7 @@ def discover(catalogue: Catalogue, wanted: Tables, profile: Profile) -> Discover
         _judge(table, wanted.overrides, profile, found)
     found.problems += _selection_problems(selected, wanted)
     found.problems += _collisions(found.tables)
+    found.problems += _hidden_cascades(selected, catalogue)
     found.problems += _not_carried(selected, catalogue)
     return found
 
@@ -272,6 +273,18 @@ def _selection_problems(selected: Sequence[SourceTable], wanted: Tables) -> Iter
             "the source has no table to move",
             why="there is none, all are excluded, or the account may not SELECT from any",
             todo="GRANT SELECT on the databases to the account",
+        )
+
+
+def _hidden_cascades(selected: Sequence[SourceTable], catalogue: Catalogue) -> Iterator[Problem]:
+    chosen = {(table.schema, table.name) for table in selected}
+    for schema, name in sorted(set(catalogue.hidden_cascades) & chosen):
+        yield Problem(
+            "a foreign key changes rows of this table without a word in the change log",
+            where=f"{schema}.{name}",
+            why="this server carries out CASCADE and SET NULL inside InnoDB, which does not log them",
+            todo="replace the action by RESTRICT, SET PERSIST_ONLY innodb_native_foreign_keys = OFF on MySQL 9.6 or"
+            " later, or exclude the table",
         )
 
 

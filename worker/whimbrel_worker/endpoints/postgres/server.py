@@ -8,6 +8,7 @@ from whimbrel_api.endpoints import PostgreSQLTarget
 from whimbrel_worker.endpoints.postgres.connector import Connection, open_connection
 from whimbrel_worker.engine.ports import Profile
 from whimbrel_worker.secrets import Secrets
+from whimbrel_worker.trust import system_authorities
 
 PROFILE = Profile(
     name="PostgreSQL",
@@ -53,5 +54,5 @@ class PostgresConnector:
         if self.spec.tls.mode is TlsMode.DISABLED:
             return {"sslmode": "disable"}
         authority = self.spec.tls.ca_secret_ref
-        root = "system" if authority is None else str(self.secrets.path(authority.name, authority.key))
+        root = system_authorities() if authority is None else str(self.secrets.path(authority.name, authority.key))
         return {"sslmode": "verify-full", "sslrootcert": root}
