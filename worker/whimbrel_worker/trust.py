@@ -1,7 +1,7 @@
 """The authorities that this machine trusts, as a file that libpq can read. Certificates of one's own come from Secrets.
 
-psycopg's binary wheels carry an OpenSSL whose built-in directory is not the machine's, so libpq's `sslrootcert=system` finds
-nothing there; Python's own ssl module knows where the machine keeps them.
+psycopg's binary wheels carry an OpenSSL whose built-in directory is not the machine's, so libpq's `sslrootcert=system`
+finds nothing there; Python's own ssl module knows where the machine keeps them.
 """
 
 import ssl
