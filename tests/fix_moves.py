@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
 from support.moves import Move
 from whimbrel_testbed.dsql import DSQLServer, dsql_server
 from whimbrel_testbed.mysql import MySQLServer

@@ -9,6 +9,7 @@ from contextlib import closing
 
 import pytest
 from psycopg import sql
+
 from whimbrel_testbed.mysql import MySQLServer, mysql_server
 from whimbrel_testbed.postgres import PostgresServer, postgres_server
 

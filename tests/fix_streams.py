@@ -5,6 +5,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
 from support.streams import Lab, dsql_lab, postgres_lab
 from whimbrel_testbed.dsql import DSQLServer
 from whimbrel_testbed.mysql import MySQLServer

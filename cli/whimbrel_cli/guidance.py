@@ -7,7 +7,6 @@ from typing import Final
 from whimbrel_api.base import Condition
 from whimbrel_api.migration import CheckResult, CutoverMode, CutoverState, Migration, MigrationStatus, Phase
 from whimbrel_api.validation import Validation, ValidationPhase, ValidationStatus
-
 from whimbrel_cli.figures import ago, count, span
 
 Resource = Migration | Validation

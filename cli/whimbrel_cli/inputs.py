@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel
+
 from whimbrel_api.base import SecretKeyRef, SecretRef
 from whimbrel_api.endpoints import AuroraDSQLTarget
 from whimbrel_api.manifests import Manifest, load_manifests
 from whimbrel_api.migration import Migration
 from whimbrel_api.secrets import SecretManifest
 from whimbrel_api.validation import Validation
-from whimbrel_operator.runtime.store import Key, LocalStore
-
 from whimbrel_cli.exits import CliError, Exit
+from whimbrel_operator.runtime.store import Key, LocalStore
 
 Resource = Migration | Validation
 

@@ -8,9 +8,9 @@ from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+
 from whimbrel_api.migration import Migration, Phase, TableStatus
 from whimbrel_api.validation import Validation, ValidationPhase
-
 from whimbrel_cli.figures import ago, clock, count, one_line, percent, shortened, size, source_name, span, target_name
 from whimbrel_cli.guidance import condition, gates, next_step
 from whimbrel_cli.observed import Checking, Happening, Observed

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 import click
-from whimbrel_api.errors import ManifestError
-from whimbrel_operator.errors import NotAllowed, NotFound, OperatorError
 
+from whimbrel_api.errors import ManifestError
 from whimbrel_cli.commands.demo import demo
 from whimbrel_cli.commands.run import run
 from whimbrel_cli.commands.status import status
 from whimbrel_cli.commands.steer import approve, cancel, pause, resume
 from whimbrel_cli.commands.testbed import testbed, traffic
 from whimbrel_cli.exits import EXIT_CODES, CliError, Exit
+from whimbrel_operator.errors import NotAllowed, NotFound, OperatorError
 
 
 def _version() -> str:

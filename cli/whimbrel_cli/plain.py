@@ -4,7 +4,6 @@ from typing import Final
 
 from whimbrel_api.migration import Migration, Phase
 from whimbrel_api.validation import Validation
-
 from whimbrel_cli.figures import clock, count, one_line, percent, span
 from whimbrel_cli.guidance import next_step
 from whimbrel_cli.observed import Happening, Observed

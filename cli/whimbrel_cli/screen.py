@@ -8,12 +8,12 @@ from typing import Final, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from whimbrel_operator.errors import OperatorError
 
 from whimbrel_cli import live
 from whimbrel_cli.observed import Observed
 from whimbrel_cli.plain import PlainView
 from whimbrel_cli.store import Watcher
+from whimbrel_operator.errors import OperatorError
 
 _EVERY: Final = 0.4
 _LINES_BESIDE_TABLES: Final = 16

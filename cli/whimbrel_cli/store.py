@@ -8,11 +8,10 @@ from whimbrel_api.migration import Migration
 from whimbrel_api.reports import WorkerReport, WorkerState
 from whimbrel_api.tasks import TaskKind
 from whimbrel_api.validation import Validation
-from whimbrel_operator.errors import NotFound
-from whimbrel_operator.runtime.store import Key, LocalStore, default_root
-
 from whimbrel_cli.exits import CliError, Exit
 from whimbrel_cli.observed import Checking, Happening, Observed, Rates
+from whimbrel_operator.errors import NotFound
+from whimbrel_operator.runtime.store import Key, LocalStore, default_root
 
 _KINDS = ("Migration", "Validation")
 

@@ -1,4 +1,4 @@
-"""MySQL out of Debian's archive without root: apt fetches and verifies, dpkg-deb unpacks, no system file changes.
+"""Packages out of Debian's archive without root: apt fetches and verifies, dpkg-deb unpacks, no system file changes.
 
 Which server is used in the end is decided elsewhere.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,8 +93,27 @@ def fetch_mysql(prefix: Path) -> None:
         _fetch_into(Path(scratch), mirror, prefix)
 
 
+def fetch_packages(prefix: Path, packages: Sequence[str]) -> None:
+    """Unpack these packages of the machine's own release, and none they need, into `prefix`; signatures checked by apt.
+
+    Raises TestbedError where the machine is no Debian, or where apt cannot give them.
+    """
+    mirror = choose_mirror(machine_sources()) if is_debian() and shutil.which("apt-get") else None
+    if mirror is None:
+        raise TestbedError(f"{', '.join(packages)}: only on Debian, from a mirror that apt knows, can they be fetched.")
+    with tempfile.TemporaryDirectory(prefix="whimbrel-apt-") as name:
+        scratch = Path(name)
+        options = _apt_options(scratch, mirror, " ".join(mirror.suites))
+        announce(f"reading the package lists of Debian {mirror.suites[0]} (9 MB)")
+        run(["apt-get", *options, "update", "-q", "--error-on=any"], what="apt-get update", timeout=600)
+        archives = scratch / "cache" / "archives"
+        fetch = ["env", f"--chdir={archives}", "apt-get", *options, "download", "-q", *packages]
+        run(fetch, what=f"Fetching {', '.join(packages)}", timeout=600)
+        _unpack(archives, prefix)
+
+
 def _fetch_into(scratch: Path, mirror: Source, prefix: Path) -> None:
-    apt = ["apt-get", *_apt_options(scratch, mirror)]
+    apt = ["apt-get", *_apt_options(scratch, mirror, pins.MYSQL_SUITE)]
     announce(f"reading the package lists of Debian {pins.MYSQL_SUITE} (17 MB, once)")
     run([*apt, "update", "-q", "--error-on=any"], what="apt-get update", timeout=600, advice=ADVICE)
     announce("fetching the MySQL server and the libraries it needs (66 MB, once)")
@@ -101,19 +121,23 @@ def _fetch_into(scratch: Path, mirror: Source, prefix: Path) -> None:
     run(fetch, what="Fetching MySQL", timeout=1200, advice=ADVICE)
     announce("unpacking it")
     unpacked = scratch / "root"
-    for package in sorted((scratch / "cache" / "archives").glob("*.deb")):
-        run(["dpkg-deb", "-x", str(package), str(unpacked)], what=f"Unpacking {package.name}", timeout=300)
+    _unpack(scratch / "cache" / "archives", unpacked)
     _keep_what_runs(unpacked / "usr", prefix / "usr")
 
 
-def _apt_options(scratch: Path, mirror: Source) -> list[str]:
+def _unpack(archives: Path, root: Path) -> None:
+    for package in sorted(archives.glob("*.deb")):
+        run(["dpkg-deb", "-x", str(package), str(root)], what=f"Unpacking {package.name}", timeout=300)
+
+
+def _apt_options(scratch: Path, mirror: Source, suites: str) -> list[str]:
     """Write a private apt set-up (lists, cache and an empty status file) and return the options that select it."""
     for folder in ("state/lists/partial", "cache/archives/partial"):
         (scratch / folder).mkdir(parents=True)
     (scratch / "status").touch()
     sources = scratch / "debian.sources"
     sources.write_text(
-        f"Types: deb\nURIs: {mirror.uri}\nSuites: {pins.MYSQL_SUITE}\nComponents: main\n"
+        f"Types: deb\nURIs: {mirror.uri}\nSuites: {suites}\nComponents: main\n"
         f"Signed-By: {mirror.signed_by or _KEYRING}\n"
     )
     options = {

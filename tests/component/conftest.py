@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from support.targets import TargetCase, dsql_connector, postgres_connector
 from whimbrel_testbed.dsql import DSQLServer, dsql_server
 from whimbrel_testbed.postgres import PostgresServer, postgres_server

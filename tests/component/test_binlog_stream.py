@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 import pytest
 from pymysqlreplication import BinLogStreamReader
 from pymysqlreplication.row_event import DeleteRowsEvent, UpdateRowsEvent, WriteRowsEvent
+
 from support.binlog import changes, executed, open_stream, query, read_to, replay, rows_of
 from whimbrel_testbed.mysql import MySQLAccess, MySQLServer, mysql_server
 from whimbrel_testbed.provision import mysqlbinlog_command

@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
+
 from support.binlog import changes, executed, query, replay, rows_of
 from whimbrel_testbed.mysql import MySQLServer
 from whimbrel_worker.endpoints.mysql.binlog.charsets import SUPPORTED, transcoder

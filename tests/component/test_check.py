@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.targets import TargetCase
 from whimbrel_api.base import SecretKeyRef, SecretRef, Tls
 from whimbrel_api.endpoints import MySQLSource as MySQLSpec

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from whimbrel_testbed.compare import independent_compare
 from whimbrel_testbed.mysql import MySQLServer
 from whimbrel_testbed.postgres import PostgresServer

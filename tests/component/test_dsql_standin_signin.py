@@ -13,6 +13,7 @@ from pathlib import Path
 import boto3
 import psycopg
 import pytest
+
 from whimbrel_testbed.certificates import make_authority
 from whimbrel_testbed.dsql import Control, DSQLServer, dsql_server
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+
 from whimbrel_testbed.dsql import DSQLServer, dsql_server
 
 Connection = psycopg.Connection[tuple[object, ...]]

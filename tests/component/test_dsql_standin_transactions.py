@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
+
 from whimbrel_testbed.dsql import DSQLServer, dsql_server
 
 pytestmark = pytest.mark.timeout(60)

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+
 from support.targets import ITEMS, TargetCase, prepared, rows_of
 from whimbrel_worker.endpoints.postgres.target import PostgresTarget
 from whimbrel_worker.engine.ports import Chunk, ChunkProgress, Delete, Insert, TableRow, Upsert

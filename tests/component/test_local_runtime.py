@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from support import fake_worker
 from support.memory_runtime import KEY, migration
 from support.world import Failure, World
@@ -20,7 +21,7 @@ from whimbrel_api.reports import ErrorCategory, Record, ReportedError
 from whimbrel_api.tasks import ExitCode, TaskKind
 from whimbrel_api.validation import Validation, ValidationPhase, ValidationSpec
 from whimbrel_operator.errors import AlreadyRunning
-from whimbrel_operator.runtime.loop import RunResult, run
+from whimbrel_operator.loop import RunResult, run
 from whimbrel_operator.runtime.processes import birth_of, is_alive
 from whimbrel_operator.runtime.store import Key, LocalStore, Resource
 
@@ -29,7 +30,7 @@ WORKER = (sys.executable, str(Path(fake_worker.__file__)))
 RUNNER = """
 import sys
 from pathlib import Path
-from whimbrel_operator.runtime.loop import run
+from whimbrel_operator.loop import run
 from whimbrel_operator.runtime.store import Key, LocalStore
 run(LocalStore(Path(sys.argv[1])), [Key("default", "Migration", "shop")], worker=sys.argv[2:], grace=3)
 """

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from support.moves import Move
 from whimbrel_api.reports import ErrorCategory, ReportedError
 from whimbrel_testbed.certificates import make_authority

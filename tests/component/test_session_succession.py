@@ -1,6 +1,7 @@
 """A worker that must find out what became of its COMMIT does not take the row away from its successor."""
 
 import pytest
+
 from support.targets import ITEMS, TargetCase, prepared, rows_of
 from whimbrel_worker.engine.ports import Upsert
 from whimbrel_worker.errors import FencedOut

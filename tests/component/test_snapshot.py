@@ -3,6 +3,7 @@
 from contextlib import closing
 
 import pytest
+
 from support.moves import Move
 from whimbrel_testbed.mysql import MySQLServer
 

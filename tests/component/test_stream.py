@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 import pytest
+
 from support.churn import CHURNED, churn, make_churned
 from support.streams import Lab, WorkerProcess
 from support.unique import follow_with_indexes

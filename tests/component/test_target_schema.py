@@ -1,6 +1,7 @@
 """The target's tables and indexes: made once, found again, and built after the rows are there."""
 
 import pytest
+
 from support.targets import ITEMS, TargetCase, prepared, rows_of
 from whimbrel_worker.endpoints.postgres.indexes import index_name
 from whimbrel_worker.engine.ports import Upsert

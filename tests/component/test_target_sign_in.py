@@ -5,6 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
+
 from support.targets import TargetCase
 from whimbrel_api.base import SecretKeyRef, SecretRef, Tls
 from whimbrel_testbed.certificates import make_authority

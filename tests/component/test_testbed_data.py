@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
+
 from whimbrel_testbed.bench_table import load_bench_rows
 from whimbrel_testbed.compare import independent_compare
 from whimbrel_testbed.flights import TABLE_NAMES, load_flights

@@ -16,6 +16,7 @@ from typing import Any
 import psycopg
 import pymysql
 import pytest
+
 from whimbrel_testbed.certificates import make_authority
 from whimbrel_testbed.mysql import MySQLAccess, MySQLServer, mysql_server
 from whimbrel_testbed.postgres import PostgresServer, postgres_server

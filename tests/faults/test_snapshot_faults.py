@@ -7,13 +7,15 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from typing import Any
 
 import pytest
+
 from support.moves import Move
 from whimbrel_testbed.mysql import MySQLServer
 
 ROWS = 6000
-OPTIONS = {"snapshot": {"chunkRows": 700, "tablesInParallel": 3}}
+OPTIONS: dict[str, Any] = {"snapshot": {"chunkRows": 700, "tablesInParallel": 3}}
 SEEDS = [11, 22, 33]
 
 
@@ -52,7 +54,7 @@ def test_a_worker_killed_around_its_commits(
     rng = random.Random(f"{seed} {point}")
     fill(mysql, mysql_database)
     move.prepare()
-    options = {"snapshot": {"chunkRows": rng.choice([300, 700, 5000])}}
+    options: dict[str, Any] = {"snapshot": {"chunkRows": rng.choice([300, 700, 5000])}}
     for _ in range(2):
         worker = move.start("snapshot", failpoint=f"{point}:{rng.randint(1, 3)}", **options)
         assert worker.wait(60) == -signal.SIGKILL
@@ -70,7 +72,7 @@ def test_two_workers_of_which_one_is_killed_at_any_moment(
     move = postgres_move
     fill(mysql, mysql_database)
     move.prepare()
-    options = {"snapshot": OPTIONS["snapshot"] | {"rateLimit": {"rowsPerSecond": 8000}}}
+    options: dict[str, Any] = {"snapshot": OPTIONS["snapshot"] | {"rateLimit": {"rowsPerSecond": 8000}}}
     first, second = (move.start("snapshot", index=index, workers=2, **options) for index in range(2))
     done = rng.randrange(1, 6)
     until(lambda: len(move.look("SELECT 1 FROM whimbrel.chunks WHERE state = 'done'")) >= done)
@@ -88,7 +90,7 @@ def test_a_zombie_worker_cannot_write_after_its_successor_came(
     move = postgres_move
     fill(mysql, mysql_database)
     move.prepare()
-    options = {"snapshot": OPTIONS["snapshot"] | {"rateLimit": {"rowsPerSecond": 4000}}}
+    options: dict[str, Any] = {"snapshot": OPTIONS["snapshot"] | {"rateLimit": {"rowsPerSecond": 4000}}}
     zombie = move.start("snapshot", **options)
     until(lambda: len(move.look("SELECT 1 FROM whimbrel.chunks WHERE state = 'done'")) >= 2)
     os.kill(zombie.pid, signal.SIGSTOP)
@@ -125,7 +127,7 @@ def test_told_to_stop_it_ends_at_a_checkpoint_and_goes_on_later(
     move = postgres_move
     fill(mysql, mysql_database)
     move.prepare()
-    slow = {"snapshot": OPTIONS["snapshot"] | {"rateLimit": {"rowsPerSecond": 2000}}}
+    slow: dict[str, Any] = {"snapshot": OPTIONS["snapshot"] | {"rateLimit": {"rowsPerSecond": 2000}}}
     worker = move.start("snapshot", **slow)
     until(lambda: len(move.look("SELECT 1 FROM whimbrel.chunks WHERE state = 'done'")) >= 1)
     worker.terminate()
@@ -142,7 +144,7 @@ def test_connections_to_the_source_that_are_cut_again_and_again(
     move = postgres_move
     fill(mysql, mysql_database)
     move.prepare()
-    options = {"snapshot": OPTIONS["snapshot"] | {"rateLimit": {"rowsPerSecond": 6000}}}
+    options: dict[str, Any] = {"snapshot": OPTIONS["snapshot"] | {"rateLimit": {"rowsPerSecond": 6000}}}
     worker = move.start("snapshot", **options)
     kills, ended = 0, threading.Event()
     with closing(mysql.connect()) as connection, connection.cursor() as cursor:

@@ -6,6 +6,7 @@ import signal
 import threading
 
 import pytest
+
 from support.churn import CHURNED, churn, make_churned
 from support.streams import Lab, WorkerProcess
 from support.unique import follow_with_indexes

@@ -10,10 +10,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from support.world import World
 from whimbrel_api.reports import WorkerReport, WorkerState
 from whimbrel_api.tasks import ExitCode, Orders, TaskFile
-
-from support.world import World
 
 TURN = 0.05
 

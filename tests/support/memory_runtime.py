@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from support.world import World
 from whimbrel_api.base import ObjectMeta, SecretRef
 from whimbrel_api.endpoints import MySQLSource, PostgreSQLTarget, Source, Target
 from whimbrel_api.migration import Migration, MigrationSpec, MigrationStatus
@@ -13,8 +14,6 @@ from whimbrel_operator.domain.observed import Memory, Observed, ObservedValidati
 from whimbrel_operator.errors import StatusConflict
 from whimbrel_operator.runtime.port import Key, Status
 from whimbrel_operator.specs.taskfile import task_file
-
-from support.world import World
 
 START = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 KEY = Key("default", "Migration", "shop")

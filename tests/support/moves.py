@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+
 from whimbrel_api.reports import WorkerReport
 from whimbrel_api.tasks import TaskFile
 from whimbrel_testbed.compare import independent_compare

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+
 from whimbrel_api.base import SecretKeyRef, SecretRef, Tls, TlsMode
 from whimbrel_api.endpoints import AuroraDSQLTarget, MySQLSource, PostgreSQLTarget, Source, Target
 from whimbrel_api.migration import Snapshot, Stream, Tables

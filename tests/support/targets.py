@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import psycopg
+
 from whimbrel_api.base import SecretKeyRef, SecretRef, Tls, TlsMode
 from whimbrel_api.endpoints import AuroraDSQLTarget, PostgreSQLTarget
 from whimbrel_testbed.dsql import Control, DSQLServer

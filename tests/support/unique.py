@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from whimbrel_api.tasks import SchemaStage, TaskKind
-
 from support.streams import Lab, WorkerProcess
+from whimbrel_api.tasks import SchemaStage, TaskKind
 
 
 def follow_with_indexes(lab: Lab, tables: Sequence[str]) -> WorkerProcess:

@@ -6,6 +6,7 @@ One behaviour for the in-memory runtime (`support.memory_runtime`) and for real 
 from datetime import datetime
 
 from pydantic import BaseModel
+
 from whimbrel_api.migration import CheckResult, Differences, TableStatus
 from whimbrel_api.reports import (
     CheckReport,

@@ -5,11 +5,12 @@ import time
 from collections.abc import Iterator
 
 import pytest
+
 from support.memory_target import MemorySession, MemoryTarget
 from support.streamed import ORDERS, SOURCE, TABLES, USERS
 from whimbrel_worker.endpoints.mysql.changes import GtidTracker
-from whimbrel_worker.engine.apply import Catalogue, Crew, consume, route, run_lane
-from whimbrel_worker.engine.apply_board import Board, Limits
+from whimbrel_worker.engine.apply.board import Board, Limits
+from whimbrel_worker.engine.apply.lanes import Catalogue, Crew, consume, route, run_lane
 from whimbrel_worker.engine.ports import Begin, Changes, End, Event, StoppedTable
 from whimbrel_worker.errors import FencedOut
 

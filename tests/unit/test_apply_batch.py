@@ -1,8 +1,8 @@
 """Batches and routing: the last state of a key, changes of key, unique values, sizes, stable lanes."""
 
 from support.streamed import ORDERS, PAIRS, TEXTS, USERS
-from whimbrel_worker.engine.apply_batch import Batch
-from whimbrel_worker.engine.apply_plan import ORDERED_LANE, plan_table
+from whimbrel_worker.engine.apply.batch import Batch
+from whimbrel_worker.engine.apply.plan import ORDERED_LANE, plan_table
 from whimbrel_worker.engine.ports import Delete, Upsert
 
 NOTHING_STOPPED = lambda _name: False  # noqa: E731

@@ -4,13 +4,14 @@ import random
 from typing import Any
 
 import pytest
+
 from support.memory_target import MemorySession, MemoryTarget
 from support.streamed import ORDERS, PAIRS, SOURCE, TABLES, USERS, MemorySource
 from whimbrel_worker.endpoints.mysql.changes import GtidTracker
-from whimbrel_worker.engine.apply import Catalogue, route
-from whimbrel_worker.engine.apply_board import Board, Limits
-from whimbrel_worker.engine.apply_plan import ORDERED_LANE, plan_table
-from whimbrel_worker.engine.apply_start import resume
+from whimbrel_worker.engine.apply.board import Board, Limits
+from whimbrel_worker.engine.apply.lanes import Catalogue, route
+from whimbrel_worker.engine.apply.plan import ORDERED_LANE, plan_table
+from whimbrel_worker.engine.apply.start import resume
 from whimbrel_worker.engine.ports import Changes, Event
 from whimbrel_worker.values.columns import Table
 

@@ -1,6 +1,7 @@
 """Which statements in the log stop which tables."""
 
 import pytest
+
 from whimbrel_worker.endpoints.mysql.changes_ddl import tables_stopped_by
 
 WANTED = ["shop.orders", "shop.users", "shop.we`ird", "other.orders"]

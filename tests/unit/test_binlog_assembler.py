@@ -6,6 +6,7 @@ import struct
 from zlib import crc32
 
 import pytest
+
 from whimbrel_worker.endpoints.mysql.binlog.assembler import Assembler, ServerError
 from whimbrel_worker.endpoints.mysql.binlog.events import variable_int
 from whimbrel_worker.endpoints.mysql.binlog.model import (

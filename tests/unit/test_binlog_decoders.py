@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from whimbrel_worker.endpoints.mysql.binlog import decoders
 from whimbrel_worker.endpoints.mysql.binlog import tablemap as types
 from whimbrel_worker.endpoints.mysql.binlog.codegen import general_decoder, row_decoder, run_decoder

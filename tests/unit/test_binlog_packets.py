@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from whimbrel_worker.endpoints.mysql.binlog.packets import ConnectionClosed, PacketReader
 
 LONG = 0xFFFFFF

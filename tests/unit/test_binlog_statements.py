@@ -1,6 +1,7 @@
 """What statements in the log mean, and what the server's errors mean."""
 
 import pytest
+
 from whimbrel_worker.endpoints.mysql.binlog.server_errors import dump_error
 from whimbrel_worker.endpoints.mysql.binlog.statements import Meaning, meaning_of
 from whimbrel_worker.errors import ConfigurationError, SourceLogLost, Transient, WorkerError

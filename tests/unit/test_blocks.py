@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from whimbrel_worker.endpoints.mysql.rows import cut_packets, row_block
 from whimbrel_worker.values.blocks import RowBlock
 from whimbrel_worker.values.columns import Column, Kind
@@ -72,7 +73,7 @@ def test_a_slice_is_a_block_of_these_rows(rows: list[tuple[bytes | None, ...]], 
 
 @pytest.mark.parametrize("broken", [b"\xf8", b"a\xfa\xf9", b"\xff"])
 def test_text_that_is_no_utf_8_takes_the_cell_wise_way(broken: bytes) -> None:
-    rows = [(b"1", broken, b"\xf8", b"2", b"fine", None)]
+    rows: list[tuple[bytes | None, ...]] = [(b"1", broken, b"\xf8", b"2", b"fine", None)]
     block = block_of(rows)
     assert block.copy_block(COLUMNS) is None
     assert block.array_literals(COLUMNS) is None

@@ -3,6 +3,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from whimbrel_worker.values.canonical import (
     canonical,
     differing,

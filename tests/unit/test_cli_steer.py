@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from support.live_states import PLAN, STATES, migration
 from whimbrel_api.migration import Migration, MigrationStatus
 from whimbrel_cli.exits import Exit

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
+
 from support.live_states import SPEC, migration
 from whimbrel_api.manifests import load_manifests
 from whimbrel_api.migration import Migration

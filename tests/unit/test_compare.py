@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from whimbrel_api.migration import CheckResult
-from whimbrel_worker.engine.changed_keys import ChangedKeys
-from whimbrel_worker.engine.compare import deal
-from whimbrel_worker.engine.compare_findings import Findings
-from whimbrel_worker.engine.compare_merge import Key, Step, matched, merge, unmatched
-from whimbrel_worker.engine.compare_reading import Ahead
+from whimbrel_worker.engine.compare.changed_keys import ChangedKeys
+from whimbrel_worker.engine.compare.comparison import deal
+from whimbrel_worker.engine.compare.findings import Findings
+from whimbrel_worker.engine.compare.merge import Key, Step, matched, merge, unmatched
+from whimbrel_worker.engine.compare.reading import Ahead
 from whimbrel_worker.engine.ports import Changes
 from whimbrel_worker.values.canonical import identity
 from whimbrel_worker.values.columns import Column, Kind, Row, Table

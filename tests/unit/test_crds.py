@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from whimbrel_api import crds
 from whimbrel_api.migration import MigrationSpec
 

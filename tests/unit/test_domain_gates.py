@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from support.memory_runtime import START, migration
 from whimbrel_api.base import Condition
 from whimbrel_api.migration import (

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+
 from support.memory_runtime import START, migration
 from whimbrel_api.base import Condition
 from whimbrel_api.migration import (

@@ -4,6 +4,7 @@ import asyncio
 
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
+
 from support.memory_runtime import KEY, MemoryRuntime, migration
 from support.world import Failure, World, number
 from whimbrel_api.migration import CheckResult, Cutover, MigrationSpec, MigrationStatus, Phase

@@ -5,6 +5,7 @@ import re
 
 import pytest
 from rich.console import Console
+
 from support.live_states import NOW, PLAN, STATES, migration, observed
 from whimbrel_api.validation import Validation
 from whimbrel_cli.figures import count, one_line, percent, shortened, size, span

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from support.memory_runtime import KEY, migration
 from whimbrel_api.migration import Cutover, Migration, MigrationStatus, Phase, Snapshot, Tables
 from whimbrel_operator.domain.decision import Event

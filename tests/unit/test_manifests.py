@@ -6,6 +6,7 @@ import base64
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from whimbrel_api.errors import ManifestError
 from whimbrel_api.manifests import load_manifests
 from whimbrel_api.migration import Migration, Mode

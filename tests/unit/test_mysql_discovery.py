@@ -1,8 +1,11 @@
 """Judging a catalogue: types, keys, names, overrides. No server."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from whimbrel_api.migration import ColumnOverride, TableOverride, Tables
 from whimbrel_worker.endpoints.mysql.catalogue import Catalogue, SourceIndex, SourceTable
 from whimbrel_worker.endpoints.mysql.checks import is_granted, parse_version, setting_problems
@@ -51,7 +54,7 @@ def fatal(found: Discovery) -> str:
         ("longblob", {}, "bytea"),
     ],
 )
-def test_types(source: str, more: dict[str, int], target: str) -> None:
+def test_types(source: str, more: dict[str, Any], target: str) -> None:
     found = to_column(column(source, **more))
     assert found is not None
     assert found.target_type == target

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+
 from support.memory_runtime import KEY, MemoryRuntime, migration
 from support.world import Failure, World
 from whimbrel_api.base import ObjectMeta, SecretRef

@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
+
 from whimbrel_testbed import cache, debian, provision
 from whimbrel_testbed.cache import TestbedError
 

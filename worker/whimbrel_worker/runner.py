@@ -8,13 +8,13 @@ import threading
 from pathlib import Path
 
 from pydantic import ValidationError
+
 from whimbrel_api.reports import ErrorCategory, ReportedError, WorkerState
 from whimbrel_api.tasks import ExitCode, TaskFile
-
 from whimbrel_worker.errors import WorkerError
+from whimbrel_worker.tasks.context import OrderBook, Reporter, Stopped, TaskContext
 from whimbrel_worker.tasks.sources import build_source
 from whimbrel_worker.tasks.targets import build_target
-from whimbrel_worker.tasks.context import OrderBook, Reporter, Stopped, TaskContext
 
 _log = logging.getLogger(__name__)
 

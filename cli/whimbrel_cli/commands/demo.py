@@ -19,11 +19,9 @@ import click
 from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
+
 from whimbrel_api.manifests import load_manifests
 from whimbrel_api.migration import CutoverState, Migration, Phase
-from whimbrel_operator.runtime import loop
-from whimbrel_operator.runtime.store import Key, LocalStore
-
 from whimbrel_cli.exits import EXIT_CODES, CliError, Exit
 from whimbrel_cli.figures import count, span
 from whimbrel_cli.guidance import Resource, condition, finished
@@ -32,6 +30,8 @@ from whimbrel_cli.overlay import addresses, applied
 from whimbrel_cli.screen import Screen
 from whimbrel_cli.store import Watcher
 from whimbrel_cli.tools import psql_arguments, write_script
+from whimbrel_operator import loop
+from whimbrel_operator.runtime.store import Key, LocalStore
 
 if TYPE_CHECKING:
     from whimbrel_testbed.dsql import DSQLServer
@@ -330,6 +330,7 @@ def _around(stage: _Stage, console: Console, *, keep: bool) -> None:
 def _write_tools(stage: _Stage) -> None:
     """`mysql` and `psql` in the demo's folder, each connected to its server."""
     from psycopg.conninfo import conninfo_to_dict
+
     from whimbrel_testbed.provision import mysql_client_command, postgres_bin
 
     mysql, secrets = stage.mysql, stage.folder / "secrets"

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+
 from whimbrel_api import durations
 from whimbrel_api.migration import CheckResult, Migration, Phase
 from whimbrel_api.validation import Validation
-from whimbrel_operator.runtime import loop
-
 from whimbrel_cli.exits import EXIT_CODES, CliError, Exit
 from whimbrel_cli.guidance import Resource, condition, finished
 from whimbrel_cli.inputs import put, read_files
 from whimbrel_cli.screen import Screen
 from whimbrel_cli.store import Watcher, open_store
+from whimbrel_operator import loop
 
 
 def length(_context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:

@@ -9,15 +9,15 @@ import click
 import yaml
 from rich.console import Console
 from rich.table import Table
-from whimbrel_api.migration import Migration
-from whimbrel_operator.runtime.store import Key, LocalStore
 
+from whimbrel_api.migration import Migration
 from whimbrel_cli.commands.run import outcome
 from whimbrel_cli.exits import EXIT_CODES, CliError, Exit
 from whimbrel_cli.figures import span
 from whimbrel_cli.guidance import Resource, condition, finished
 from whimbrel_cli.screen import Screen, picture
 from whimbrel_cli.store import Watcher, find, open_store
+from whimbrel_operator.runtime.store import Key, LocalStore
 
 _POLL = 0.4
 

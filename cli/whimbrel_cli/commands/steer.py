@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-from whimbrel_api.migration import Migration
-from whimbrel_operator.runtime.store import Key, LocalStore
 
+from whimbrel_api.migration import Migration
 from whimbrel_cli.exits import EXIT_CODES, CliError, Exit
 from whimbrel_cli.guidance import finished
 from whimbrel_cli.store import find, open_store
+from whimbrel_operator.runtime.store import Key, LocalStore
 
 
 def _named(command: Callable[..., None]) -> Callable[..., None]:

@@ -110,6 +110,7 @@ def _read(file: Path) -> _Server:
 
 def _drive(server: _Server, *, database: str, load: bool, rate: float, seed: int, duration: float | None) -> None:
     import pymysql
+
     from whimbrel_testbed.flights import load_flights
     from whimbrel_testbed.mysql import MySQLAccess
     from whimbrel_testbed.traffic import TrafficCounts, run_traffic

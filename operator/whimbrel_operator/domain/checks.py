@@ -8,7 +8,6 @@ from whimbrel_api.durations import seconds
 from whimbrel_api.migration import CheckResult, Differences, MigrationValidationStatus
 from whimbrel_api.reports import CheckReport, WorkerReport
 from whimbrel_api.validation import Validation, ValidationPhase
-
 from whimbrel_operator.domain.view import View
 
 REPEAT_AFTER = timedelta(seconds=30)

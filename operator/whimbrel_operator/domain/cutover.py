@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from whimbrel_api.migration import CutoverState, Phase
 from whimbrel_api.reports import CheckReport
-
 from whimbrel_operator.domain import view as ids
 from whimbrel_operator.domain import wants
 from whimbrel_operator.domain.gates import check_passes, stopped_now

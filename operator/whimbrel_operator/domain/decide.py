@@ -4,7 +4,6 @@ from dataclasses import replace
 from datetime import datetime
 
 from whimbrel_api.migration import MigrationStatus, Phase
-
 from whimbrel_operator.domain import cutover, phases, wants
 from whimbrel_operator.domain.decision import Decision
 from whimbrel_operator.domain.events import events_of

@@ -9,7 +9,6 @@ from whimbrel_api.endpoints import Source, Target
 from whimbrel_api.migration import Migration, MigrationStatus, Mode, Schema, Snapshot, Stream, Tables
 from whimbrel_api.tasks import CheckOptions, FenceOptions, FreezeOptions, Orders, SchemaStage, TaskKind
 from whimbrel_api.validation import ValidationStatus
-
 from whimbrel_operator.domain.observed import Memory, TaskRef
 
 

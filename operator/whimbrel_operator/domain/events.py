@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 
 from whimbrel_api.base import Condition
 from whimbrel_api.migration import CutoverState, MigrationStatus, Phase
-
 from whimbrel_operator.domain.conditions import find
 from whimbrel_operator.domain.decision import Event
 from whimbrel_operator.domain.status import Move

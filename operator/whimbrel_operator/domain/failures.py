@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 
 from whimbrel_api.reports import ErrorCategory, WorkerState
 from whimbrel_api.tasks import ExitCode, TaskKind
-
 from whimbrel_operator.domain.observed import TaskState
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 
 from whimbrel_api.migration import Checkpoint, Phase, SnapshotStatus, StreamStatus, TableStatus
 from whimbrel_api.reports import WorkerReport
-
 from whimbrel_operator.domain.checks import words_of
 from whimbrel_operator.domain.gates import STOPPED
 from whimbrel_operator.domain.progress import percent, rate

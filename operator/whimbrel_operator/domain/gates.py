@@ -15,7 +15,6 @@ from whimbrel_api.migration import (
     Thresholds,
     ValidationPolicy,
 )
-
 from whimbrel_operator.domain.observed import LagSample, Memory, TaskState, is_fresh
 from whimbrel_operator.domain.view import STREAM, View
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from whimbrel_api.migration import CutoverState, Phase
-
 from whimbrel_operator.domain import cutover, wants
 from whimbrel_operator.domain import view as ids
 from whimbrel_operator.domain.checks import last_validation

@@ -6,7 +6,6 @@ from datetime import timedelta
 
 from whimbrel_api.migration import SnapshotStatus
 from whimbrel_api.reports import WorkerReport
-
 from whimbrel_operator.domain.observed import Memory, RowSample
 
 WINDOW = timedelta(seconds=15)

@@ -10,7 +10,6 @@ from whimbrel_api.migration import (
     MigrationValidationStatus,
     Phase,
 )
-
 from whimbrel_operator.domain import checks, cutover, figures
 from whimbrel_operator.domain.conditions import Said, find, merge, yes_no
 from whimbrel_operator.domain.cutover import Setback

@@ -8,7 +8,6 @@ from whimbrel_api.migration import CheckResult, Migration, Phase
 from whimbrel_api.reports import CheckReport
 from whimbrel_api.tasks import CheckOptions, ExitCode, Orders, TaskKind
 from whimbrel_api.validation import ValidationPhase, ValidationSpec, ValidationStatus
-
 from whimbrel_operator.domain.checks import merged
 from whimbrel_operator.domain.conditions import Said, find, merge, yes_no
 from whimbrel_operator.domain.decision import Event, ValidationDecision, WantedTask, Work

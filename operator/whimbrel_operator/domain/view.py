@@ -7,7 +7,6 @@ from functools import cached_property
 from whimbrel_api.durations import seconds
 from whimbrel_api.migration import CutoverMode, CutoverState, MigrationSpec, MigrationStatus, Mode, Plan, SourceFreeze
 from whimbrel_api.reports import Record, StreamResult, WorkerReport
-
 from whimbrel_operator.domain.conditions import is_true
 from whimbrel_operator.domain.observed import Memory, Observed, Tasks, TaskState
 from whimbrel_operator.domain.plan import plan_hash

@@ -3,8 +3,16 @@
 import hashlib
 from typing import Any
 
-from whimbrel_api.tasks import CheckOptions, CheckScope, ExitCode, FenceOptions, FreezeOptions, Orders, SchemaStage, TaskKind
-
+from whimbrel_api.tasks import (
+    CheckOptions,
+    CheckScope,
+    ExitCode,
+    FenceOptions,
+    FreezeOptions,
+    Orders,
+    SchemaStage,
+    TaskKind,
+)
 from whimbrel_operator.domain import view as ids
 from whimbrel_operator.domain.checks import check_due, check_id, last_validation
 from whimbrel_operator.domain.decision import WantedTask, Work

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+
 from whimbrel_api.reports import ReportedError, WorkerReport
 from whimbrel_api.tasks import ExitCode, Orders, TaskKind
-
 from whimbrel_operator.domain.observed import TaskRef, TaskState
 from whimbrel_operator.runtime.files import make_folder, read_json, write_json, write_whole
 

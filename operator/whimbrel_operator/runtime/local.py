@@ -13,7 +13,6 @@ from whimbrel_api.migration import Migration
 from whimbrel_api.reports import ReportedError
 from whimbrel_api.tasks import ExitCode
 from whimbrel_api.validation import Validation
-
 from whimbrel_operator.domain.decision import Event, WantedTask, Work
 from whimbrel_operator.domain.observed import Memory, Observed, ObservedValidation, TaskRef, Tasks, TaskState
 from whimbrel_operator.domain.validation import work_of

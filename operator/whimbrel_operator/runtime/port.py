@@ -5,7 +5,6 @@ from typing import Protocol
 
 from whimbrel_api.migration import MigrationStatus
 from whimbrel_api.validation import ValidationStatus
-
 from whimbrel_operator.domain.decision import Event, WantedTask
 from whimbrel_operator.domain.observed import Memory, Observed, ObservedValidation, TaskRef
 

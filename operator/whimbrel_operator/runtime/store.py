@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+
 from whimbrel_api.base import API_VERSION
 from whimbrel_api.migration import Migration, MigrationSpec, MigrationStatus, Phase
 from whimbrel_api.reports import WorkerReport
 from whimbrel_api.validation import Validation, ValidationStatus
-
 from whimbrel_operator.domain.decision import Event
 from whimbrel_operator.domain.plan import frozen_changes
 from whimbrel_operator.errors import AlreadyRunning, NotAllowed, NotFound, StateUnreadable, StatusConflict

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from whimbrel_api.tasks import TaskFile
-
 from whimbrel_operator.domain.decision import WantedTask
 
 

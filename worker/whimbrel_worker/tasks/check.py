@@ -10,13 +10,12 @@ from whimbrel_api.durations import seconds
 from whimbrel_api.migration import CheckResult, TableStatus
 from whimbrel_api.reports import CheckReport
 from whimbrel_api.tasks import CheckScope
-
-from whimbrel_worker.engine.changed_keys import KEYS_PER_TABLE, ChangedKeys, changed_keys
-from whimbrel_worker.engine.compare import Comparison, deal
-from whimbrel_worker.engine.compare_findings import Findings
-from whimbrel_worker.engine.compare_flow import Flow
-from whimbrel_worker.engine.compare_recheck import Recheck
-from whimbrel_worker.engine.compare_steady import SteadySource, SteadyTarget
+from whimbrel_worker.engine.compare.changed_keys import KEYS_PER_TABLE, ChangedKeys, changed_keys
+from whimbrel_worker.engine.compare.comparison import Comparison, deal
+from whimbrel_worker.engine.compare.findings import Findings
+from whimbrel_worker.engine.compare.flow import Flow
+from whimbrel_worker.engine.compare.recheck import Recheck
+from whimbrel_worker.engine.compare.steady import SteadySource, SteadyTarget
 from whimbrel_worker.engine.ports import ControlStore, Problem, TableRow
 from whimbrel_worker.engine.throttle import Throttle
 from whimbrel_worker.errors import ConfigurationError

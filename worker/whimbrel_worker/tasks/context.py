@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+
 from whimbrel_api.reports import Counters, WorkerReport
 from whimbrel_api.tasks import Orders, TaskFile
-
 from whimbrel_worker.engine.ports import Source, Tally, Target
 
 _log = logging.getLogger(__name__)

@@ -3,7 +3,6 @@
 import time
 
 from whimbrel_api.reports import FreezeResult
-
 from whimbrel_worker.tasks.context import TaskContext
 
 _POLL_SECONDS = 0.25

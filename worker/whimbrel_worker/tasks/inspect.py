@@ -1,7 +1,6 @@
 """Reads what the target's control tables say of a migration; changes nothing."""
 
 from whimbrel_api.reports import Record
-
 from whimbrel_worker.engine.ports import Source, Target
 from whimbrel_worker.tasks.context import TaskContext
 

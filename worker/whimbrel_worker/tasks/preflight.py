@@ -6,7 +6,6 @@ from typing import TypeVar
 
 from whimbrel_api.migration import Mode, SchemaMode, TableStatus
 from whimbrel_api.reports import PreflightResult, Record
-
 from whimbrel_worker.engine.ports import Problem
 from whimbrel_worker.engine.schema_match import differences
 from whimbrel_worker.errors import ConfigurationError, SourceLogLost, Transient, WorkerError

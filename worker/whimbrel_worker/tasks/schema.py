@@ -3,7 +3,6 @@
 from whimbrel_api.migration import SchemaMode
 from whimbrel_api.reports import Record
 from whimbrel_api.tasks import SchemaStage
-
 from whimbrel_worker.engine.ports import TableRow
 from whimbrel_worker.errors import Incompatible
 from whimbrel_worker.tasks.context import TaskContext

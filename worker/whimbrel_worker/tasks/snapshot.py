@@ -4,8 +4,7 @@ engine.copy."""
 from collections.abc import Sequence
 
 from whimbrel_api.migration import Mode, TableStatus
-
-from whimbrel_worker.engine.copy import Copier, CopyOptions
+from whimbrel_worker.engine.copy.copier import Copier, CopyOptions
 from whimbrel_worker.engine.ports import TableRow
 from whimbrel_worker.tasks.context import TaskContext
 

@@ -14,10 +14,9 @@ from datetime import UTC, datetime
 from whimbrel_api.durations import seconds
 from whimbrel_api.migration import TableStatus
 from whimbrel_api.reports import StreamResult
-
-from whimbrel_worker.engine.apply import Catalogue, Crew, consume, run_lane
-from whimbrel_worker.engine.apply_board import Board, Limits
-from whimbrel_worker.engine.apply_start import Resumption, resume
+from whimbrel_worker.engine.apply.board import Board, Limits
+from whimbrel_worker.engine.apply.lanes import Catalogue, Crew, consume, run_lane
+from whimbrel_worker.engine.apply.start import Resumption, resume
 from whimbrel_worker.engine.lag import LagMeter, Reading, Sample
 from whimbrel_worker.engine.ports import ChangeLog, Profile
 from whimbrel_worker.engine.retry import Backoff, retrying

@@ -1,4 +1,4 @@
-"""Tables, columns and cells as all parts of the worker see them. How a cell is encoded stands in literals and canonical."""
+"""Tables, columns and cells as all parts of the worker see them. Their encodings stand in literals and canonical."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -9,7 +9,6 @@ from functools import lru_cache
 from typing import Any
 
 from whimbrel_api.endpoints import AuroraDSQLTarget
-
 from whimbrel_worker.engine.ports import Profile
 from whimbrel_worker.errors import ConfigurationError
 from whimbrel_worker.secrets import Secrets

@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 import pymysql
 from pymysql.connections import Connection as PyMySQLConnection
 from pymysql.cursors import Cursor
+
 from whimbrel_api.base import Tls, TlsMode
 from whimbrel_api.endpoints import MySQLSource as MySQLSpec
-
 from whimbrel_worker.endpoints.mysql.failures import translate, translate_sign_in
 from whimbrel_worker.errors import ConfigurationError
 from whimbrel_worker.secrets import Secrets

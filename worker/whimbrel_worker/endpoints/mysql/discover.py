@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from whimbrel_api.migration import TableOverride, Tables
-
 from whimbrel_worker.endpoints.mysql.catalogue import Catalogue, SourceIndex, SourceTable
 from whimbrel_worker.endpoints.mysql.types import SourceColumn, to_column
 from whimbrel_worker.engine.ports import Problem, Profile

@@ -4,9 +4,9 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 import pymysql
+
 from whimbrel_api.endpoints import MySQLSource as MySQLSpec
 from whimbrel_api.migration import Tables
-
 from whimbrel_worker.endpoints.mysql import sqltext
 from whimbrel_worker.endpoints.mysql.binlog.gtid import GtidSet
 from whimbrel_worker.endpoints.mysql.catalogue import read_catalogue

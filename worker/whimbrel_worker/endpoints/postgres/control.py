@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg import sql
-from whimbrel_api.reports import JournalEntry, Record
 
+from whimbrel_api.reports import JournalEntry, Record
 from whimbrel_worker.endpoints.postgres import chunks as chunk_rows
 from whimbrel_worker.endpoints.postgres.connector import Connection, Connector
 from whimbrel_worker.endpoints.postgres.failures import translate

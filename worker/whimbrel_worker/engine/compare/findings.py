@@ -14,8 +14,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TextIO
 
 from whimbrel_api.migration import CheckResult, Differences
-
-from whimbrel_worker.engine.compare_merge import Key
+from whimbrel_worker.engine.compare.merge import Key
 from whimbrel_worker.values.canonical import differing, readable
 from whimbrel_worker.values.columns import Cell, Column, Kind, Row, Table
 

@@ -10,7 +10,7 @@ up a value is deleted first and inserted again, in the same transaction, so no o
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from whimbrel_worker.engine.apply_plan import Key, TablePlan
+from whimbrel_worker.engine.apply.plan import Key, TablePlan
 from whimbrel_worker.engine.ports import Delete, Upsert, Write
 from whimbrel_worker.values.columns import Row
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from whimbrel_api.migration import Migration
 from whimbrel_api.validation import ValidationPhase
-
 from whimbrel_operator.domain.phases import ENDS
 from whimbrel_operator.reconcile import Reconciler
 from whimbrel_operator.runtime.local import GRACE, WORKER, LocalRuntime, utc_now

@@ -1,12 +1,12 @@
-"""A comparison of tables: all rows, or given keys and counts. Reading, joining and second looks stand in compare_*."""
+"""A comparison of tables: all rows, or given keys and counts. Reading, joining and second looks stand beside it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from whimbrel_worker.engine.compare_merge import Key
-from whimbrel_worker.engine.compare_reading import KEYS_AT_ONCE, by_lookup, in_order
-from whimbrel_worker.engine.compare_recheck import Recheck
+from whimbrel_worker.engine.compare.merge import Key
+from whimbrel_worker.engine.compare.reading import KEYS_AT_ONCE, by_lookup, in_order
+from whimbrel_worker.engine.compare.recheck import Recheck
 from whimbrel_worker.engine.ports import SourceReader, TargetReader
 from whimbrel_worker.values.canonical import Identity
 from whimbrel_worker.values.columns import Table

@@ -8,10 +8,10 @@ reached the target. Otherwise it moves faster than we look, and nothing is known
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from whimbrel_worker.engine.compare_findings import Findings, Kinds
-from whimbrel_worker.engine.compare_flow import Flow
-from whimbrel_worker.engine.compare_merge import Key, by_identity
-from whimbrel_worker.engine.compare_reading import looked_up
+from whimbrel_worker.engine.compare.findings import Findings, Kinds
+from whimbrel_worker.engine.compare.flow import Flow
+from whimbrel_worker.engine.compare.merge import Key, by_identity
+from whimbrel_worker.engine.compare.reading import looked_up
 from whimbrel_worker.engine.ports import SourceReader, TargetReader
 from whimbrel_worker.values.canonical import Identity, differing
 from whimbrel_worker.values.columns import Row, Table

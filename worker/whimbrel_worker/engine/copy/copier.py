@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
-from whimbrel_worker.engine.pipeline import Batch, read_ahead
-from whimbrel_worker.engine.plan import plan_chunks
+from whimbrel_worker.engine.copy.pipeline import Batch, read_ahead
+from whimbrel_worker.engine.copy.plan import plan_chunks
 from whimbrel_worker.engine.ports import (
     Chunk,
     ChunkProgress,

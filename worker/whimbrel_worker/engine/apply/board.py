@@ -18,8 +18,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from whimbrel_worker.engine.apply_batch import Batch
-from whimbrel_worker.engine.apply_plan import ORDERED_LANE, TablePlan
+from whimbrel_worker.engine.apply.batch import Batch
+from whimbrel_worker.engine.apply.plan import ORDERED_LANE, TablePlan
 from whimbrel_worker.engine.ports import PositionTracker
 from whimbrel_worker.values.columns import Row
 

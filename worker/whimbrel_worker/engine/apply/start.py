@@ -11,7 +11,7 @@ a predecessor that still holds it.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from whimbrel_worker.engine.apply_plan import ORDERED_LANE
+from whimbrel_worker.engine.apply.plan import ORDERED_LANE
 from whimbrel_worker.engine.ports import Session, Source, Target
 
 TASK = "stream"

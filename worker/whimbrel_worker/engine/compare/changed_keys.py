@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from whimbrel_worker.engine.compare_merge import Key
+from whimbrel_worker.engine.compare.merge import Key
 from whimbrel_worker.engine.ports import Changes, End, Event, Idle, PositionTracker, Source, StoppedTable
 from whimbrel_worker.errors import ConfigurationError, Transient
 from whimbrel_worker.values.canonical import Identity, identity

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from whimbrel_worker.engine.compare_merge import Batch, Step, matched, merge, unmatched
+from whimbrel_worker.engine.compare.merge import Batch, Step, matched, merge, unmatched
 from whimbrel_worker.engine.ports import SourceReader, TargetReader
 from whimbrel_worker.values.columns import Row, Table
 

@@ -14,7 +14,7 @@ half a batch. One window is left: a bigger transaction in which values move betw
 worker dies right there, the repetition can meet its own later half: the target refuses, and the table stops.
 
 Every position lies in a control row that the lane's own transaction updates. What must not be told apart by time is
-told apart by position: see apply_board and apply_start.
+told apart by position: see board and start.
 """
 
 import logging
@@ -23,9 +23,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from whimbrel_worker.engine.apply_batch import Batch
-from whimbrel_worker.engine.apply_board import Board, Closed
-from whimbrel_worker.engine.apply_plan import TablePlan, plan_table
+from whimbrel_worker.engine.apply.batch import Batch
+from whimbrel_worker.engine.apply.board import Board, Closed
+from whimbrel_worker.engine.apply.plan import TablePlan, plan_table
 from whimbrel_worker.engine.ports import (
     Begin,
     ChangeLog,

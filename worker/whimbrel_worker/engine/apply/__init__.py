@@ -1,0 +1,1 @@
+"""Applies the change log: routing, batches, lanes and where they resume. How the log is read stands in endpoints."""

@@ -1,0 +1,1 @@
+"""Copies tables by chunks: planning, claiming, reading ahead and writing. Types and encodings stand in values."""
