@@ -46,7 +46,8 @@ generate: $(DEV_STAMP) ## write crds/ anew from the types in api/
 	$(BIN)/python -m whimbrel_api.crds crds
 
 check-generated: $(DEV_STAMP)
-	@$(BIN)/python -m whimbrel_api.crds --check crds
+	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; $(BIN)/python -m whimbrel_api.crds "$$fresh"; \
+	  diff -r crds "$$fresh" || { echo "crds/ is not what the types say: run make generate and commit"; exit 1; }
 
 lock: $(DEV_STAMP) ## resolve the dependencies anew into locks/, with hashes
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
