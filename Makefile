@@ -70,7 +70,7 @@ $(RUN_STAMP): $(BIN)/python locks/run.txt pyproject.toml
 	@echo "Installing what the demo needs (hashes required) …"
 	@$(PIP_INSTALL) --require-hashes -r locks/run.txt || \
 	  { echo "The packages could not be installed: see pip's message above. pip needs a package index that it can reach."; exit 1; }
-	@$(PIP_INSTALL) --no-build-isolation --no-deps -e .
+	@PYTHONWARNINGS=ignore $(PIP_INSTALL) --no-build-isolation --no-deps -e .
 	@$(BIN)/python -m compileall -q $(PACKAGES)
 	@touch $@
 
