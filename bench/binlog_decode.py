@@ -10,12 +10,14 @@ from typing import Any
 
 from pymysqlreplication import BinLogStreamReader
 from pymysqlreplication.row_event import UpdateRowsEvent, WriteRowsEvent
+
 from whimbrel_testbed.bench_table import load_bench_rows
 from whimbrel_testbed.mysql import MySQLAccess, MySQLServer
 from whimbrel_worker.endpoints.mysql.binlog.gtid import GtidSet
 from whimbrel_worker.endpoints.mysql.binlog.model import Heartbeat, RowsEvent
 from whimbrel_worker.endpoints.mysql.binlog.stream import BinlogStream
 
+OWN = "whimbrel"
 _TABLE = "binlog_bench.changed"
 _UPDATES = """
 CREATE PROCEDURE binlog_bench.change_each(IN last INT)
@@ -56,7 +58,7 @@ def measure(mysql: MySQLServer, rows: int = 100_000, peer_rows: int = 20_000) ->
         own = _timed(lambda start=start: _decode_ours(mysql, start, rows))
         peer = _timed(lambda start=start: _decode_peer(mysql, start, peer_rows))
         ratio = (own[0] / own[1]) / (peer[0] / peer[1])
-        results += [Measurement(change, "whimbrel", *own, ratio), Measurement(change, "mysql-replication", *peer, 1.0)]
+        results += [Measurement(change, OWN, *own, ratio), Measurement(change, "mysql-replication", *peer, 1.0)]
     return results
 
 

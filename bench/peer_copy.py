@@ -2,12 +2,8 @@
 of its own."""
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
-
-if sys.argv[1:] == ["mysql.connector"]:
-    import _mysql_connector  # type: ignore[import-not-found]  # noqa: F401 - must be loaded before ssl on Debian 12
 
 import psycopg
 
@@ -22,20 +18,8 @@ def mysqlclient(access: Sequence[str], select: str) -> Iterator[Rows]:
 
     host, port, user, password, authority = access
     connection = MySQLdb.connect(
-        host=host, port=int(port), user=user, password=password, ssl={"ca": authority}, conv={}, charset="utf8mb4",
-        use_unicode=False, cursorclass=MySQLdb.cursors.SSCursor,
-    )  # fmt: skip
-    yield from _fetch(connection, select)
-
-
-def connector(access: Sequence[str], select: str) -> Iterator[Rows]:
-    """Rows as bytes through the C extension, unbuffered."""
-    import mysql.connector
-
-    host, port, user, password, authority = access
-    connection = mysql.connector.connect(
-        host=host, port=int(port), user=user, password=password, ssl_ca=authority, raw=True, use_pure=False,
-        charset="utf8mb4",
+        host=host, port=int(port), user=user, password=password, ssl={"ca": authority},
+        ssl_mode="VERIFY_IDENTITY", conv={}, charset="utf8mb4", use_unicode=False, cursorclass=MySQLdb.cursors.SSCursor,
     )  # fmt: skip
     yield from _fetch(connection, select)
 
@@ -55,8 +39,7 @@ def line(row: Sequence[bytes | bytearray | None]) -> bytes:
 
 def main() -> None:
     """Copy everything."""
-    readers = {"MySQLdb": mysqlclient, "mysql.connector": connector}
-    batches = readers[sys.argv[1]](os.environ["BENCH_MYSQL"].split(), os.environ["BENCH_SELECT"])
+    batches = mysqlclient(os.environ["BENCH_MYSQL"].split(), os.environ["BENCH_SELECT"])
     with psycopg.connect(os.environ["BENCH_POSTGRES"]) as target, target.cursor() as cursor:
         cursor.execute("SET timezone = 'UTC'")
         with cursor.copy("COPY bench.rows FROM STDIN") as copy:

@@ -7,23 +7,26 @@ counted.
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import os
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
+
+from bench import mysqlclient
+from bench.usage import Usage, run
 from whimbrel_api.tasks import TaskFile
 from whimbrel_testbed.bench_table import load_bench_rows
+from whimbrel_testbed.cache import TestbedError
 from whimbrel_testbed.mysql import MySQLServer, mysql_server
 from whimbrel_testbed.postgres import PostgresServer, postgres_server
 from whimbrel_testbed.provision import mysql_client_command, postgres_bin
 
+OWN_COPY = "whimbrel, COPY"
+OWN_UPSERTS = "whimbrel, upserts of 2,999"
 _SOURCE = "bench.rows"
 _COLUMNS = (
     "id, c_int, c_uint, c_small, c_ubig, c_decimal, c_double, CAST(c_float AS DOUBLE), c_varchar, c_text,"
@@ -50,29 +53,39 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True)
-class _Usage:
-    cpu: float
-    wall: float
-    memory: float
+class Result:
+    """All of one run: the ways measured, and for each left out a line that says why."""
+
+    ways: list[Measurement]
+    left_out: list[str]
 
 
-def measure(mysql: MySQLServer, postgres: PostgresServer, rows: int = 2_000_000) -> list[Measurement]:
+def measure(mysql: MySQLServer, postgres: PostgresServer, rows: int = 2_000_000) -> Result:
     """Load the bench table and copy it once each way; every way must copy all rows."""
-    load_bench_rows(mysql, _SOURCE, rows)
-    ways: dict[str, Callable[[], _Usage]] = {
-        "whimbrel, COPY": lambda: _whimbrel(mysql, postgres, "whimbrel_worker"),
-        "whimbrel, upserts of 2,999": lambda: _whimbrel(mysql, postgres, "bench.capped_worker"),
+    peers, left_out = _drivers(mysql, postgres)
+    ways: dict[str, Callable[[], Usage]] = {
+        OWN_COPY: lambda: _whimbrel(mysql, postgres, "whimbrel_worker"),
+        OWN_UPSERTS: lambda: _whimbrel(mysql, postgres, "bench.capped_worker"),
         "mysql | psql (NULLs by luck)": lambda: _pipe(mysql, postgres),
+        **peers,
     }
-    for module, name in (("MySQLdb", "mysqlclient → COPY"), ("mysql.connector", "connector-python → COPY")):
-        if importlib.util.find_spec(module.partition(".")[0]) is not None:
-            ways[name] = lambda module=module: _peer(mysql, postgres, module)  # type: ignore[misc]
+    load_bench_rows(mysql, _SOURCE, rows)
     usages = {name: _checked(way, postgres, rows, name) for name, way in ways.items()}
-    own = usages["whimbrel, COPY"].cpu
-    return [Measurement(name, rows, use.cpu, use.wall, use.memory, use.cpu / own) for name, use in usages.items()]
+    own = usages[OWN_COPY].cpu
+    measured = [Measurement(name, rows, use.cpu, use.wall, use.memory, use.cpu / own) for name, use in usages.items()]
+    return Result(measured, left_out)
 
 
-def _checked(way: Callable[[], _Usage], postgres: PostgresServer, rows: int, name: str) -> _Usage:
+def _drivers(mysql: MySQLServer, postgres: PostgresServer) -> tuple[dict[str, Callable[[], Usage]], list[str]]:
+    """The peer made of a Python driver and COPY, or why it is not there."""
+    try:
+        variables = mysqlclient.environment()
+    except TestbedError as error:
+        return {}, [f"mysqlclient → COPY is left out: {error}"]
+    return {"mysqlclient → COPY": lambda: _peer(mysql, postgres, variables)}, []
+
+
+def _checked(way: Callable[[], Usage], postgres: PostgresServer, rows: int, name: str) -> Usage:
     with postgres.connect() as connection:
         connection.execute("DROP SCHEMA IF EXISTS whimbrel, bench CASCADE")
     usage = way()
@@ -83,34 +96,15 @@ def _checked(way: Callable[[], _Usage], postgres: PostgresServer, rows: int, nam
     return usage
 
 
-def _run(commands: Sequence[Sequence[str]], environment: Mapping[str, str] | None = None) -> _Usage:
-    """Run commands joined by pipes and add up what the kernel says of them."""
-    began, cpu, memory = time.perf_counter(), 0.0, 0.0
-    children: list[subprocess.Popen[bytes]] = []
-    for number, command in enumerate(commands):
-        source = children[-1].stdout if children else None
-        sink = subprocess.PIPE if number < len(commands) - 1 else None
-        children.append(subprocess.Popen(command, stdin=source, stdout=sink, env=os.environ | dict(environment or {})))
-        if source is not None:
-            source.close()
-    for child in children:
-        _, status, used = os.wait4(child.pid, 0)
-        if status:
-            raise RuntimeError(f"{child.args!r} ended with {os.waitstatus_to_exitcode(status)}")
-        cpu += used.ru_utime + used.ru_stime
-        memory = max(memory, used.ru_maxrss / 1024)
-    return _Usage(cpu, time.perf_counter() - began, memory)
-
-
 # --- ours ---
 
 
-def _whimbrel(mysql: MySQLServer, postgres: PostgresServer, module: str) -> _Usage:
+def _whimbrel(mysql: MySQLServer, postgres: PostgresServer, module: str) -> Usage:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         for kind in ("preflight", "schema"):
-            _run([[sys.executable, "-m", "whimbrel_worker", str(_task(directory, mysql, postgres, kind))]])
-        return _run([[sys.executable, "-m", module, str(_task(directory, mysql, postgres, "snapshot"))]])
+            run([[sys.executable, "-m", "whimbrel_worker", str(_task(directory, mysql, postgres, kind))]])
+        return run([[sys.executable, "-m", module, str(_task(directory, mysql, postgres, "snapshot"))]])
 
 
 def _task(directory: Path, mysql: MySQLServer, postgres: PostgresServer, kind: str) -> Path:
@@ -173,7 +167,7 @@ def _make_target(postgres: PostgresServer) -> None:
         connection.execute(f"CREATE TABLE bench.rows ({columns})".encode())
 
 
-def _pipe(mysql: MySQLServer, postgres: PostgresServer) -> _Usage:
+def _pipe(mysql: MySQLServer, postgres: PostgresServer) -> Usage:
     _make_target(postgres)
     reader = [
         *mysql_client_command(), f"--host={mysql.host}", f"--port={mysql.port}", f"--user={mysql.user}", "--quick",
@@ -189,26 +183,35 @@ def _pipe(mysql: MySQLServer, postgres: PostgresServer) -> _Usage:
         "MYSQL_PWD": mysql.password, "PGPASSWORD": postgres.password, "PGSSLMODE": "disable", "PGTZ": "UTC",
         "PGCLIENTENCODING": "UTF8",
     }  # fmt: skip
-    return _run([reader, writer], environment)
+    return run([reader, writer], environment)
 
 
-def _peer(mysql: MySQLServer, postgres: PostgresServer, module: str) -> _Usage:
+def _peer(mysql: MySQLServer, postgres: PostgresServer, variables: Mapping[str, str]) -> Usage:
     _make_target(postgres)
     environment = {
+        **variables,
         "BENCH_MYSQL": f"{mysql.host} {mysql.port} {mysql.user} {mysql.password} {mysql.ca_file}",
         "BENCH_POSTGRES": postgres.conninfo,
         "BENCH_SELECT": f"SELECT {_COLUMNS} FROM {_SOURCE}",
     }
-    return _run([[sys.executable, "-m", "bench.peer_copy", module]], environment)
+    return run([[sys.executable, "-m", "bench.peer_copy"]], environment)
 
 
-def table(results: Sequence[Measurement]) -> str:
-    """The results as lines of text."""
+def table(result: Result) -> str:
+    """The result as lines of text."""
     lines = [f"{'way':<30} {'CPU s / M rows':>14} {'ratio':>6} {'krows/s':>8} {'memory MB':>10}"]
-    for one in results:
+    for one in result.ways:
         rate = one.rows / one.wall_seconds / 1000
         lines.append(f"{one.name:<30} {one.cpu_per_million:>14.2f} {one.ratio:>6.2f} {rate:>8.0f} {one.memory:>10.0f}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *result.left_out])
+
+
+@contextmanager
+def servers() -> Iterator[tuple[MySQLServer, PostgresServer]]:
+    """The two servers of this bench, until the context ends."""
+    settings = {"max_wal_size": "4GB", "shared_buffers": "256MB"}
+    with mysql_server(buffer_pool="1G") as mysql, postgres_server(settings=settings) as postgres:
+        yield mysql, postgres
 
 
 def main() -> None:
@@ -216,8 +219,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=2_000_000)
     rows = parser.parse_args().rows
-    settings = {"max_wal_size": "4GB", "shared_buffers": "256MB"}
-    with mysql_server(buffer_pool="1G") as mysql, postgres_server(settings=settings) as postgres:
+    with servers() as (mysql, postgres):
         print(table(measure(mysql, postgres, rows)))
 
 

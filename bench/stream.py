@@ -1,4 +1,4 @@
-"""The change stream from MySQL to PostgreSQL, end to end: rate, CPU, memory, the lag of a trickle; beside a peer, one run.
+"""The change stream from MySQL to PostgreSQL, end to end: rate, CPU, memory, the lag of a trickle; beside a peer.
 
 The worker is the real process. Its CPU is user and system time as the kernel counted it, start-up included; servers are
 not counted. The rate is over the time from the worker's start until the target holds the last change.
@@ -22,6 +22,7 @@ from pathlib import Path
 import psycopg
 from pymysqlreplication import BinLogStreamReader
 from pymysqlreplication.row_event import UpdateRowsEvent
+
 from whimbrel_api.tasks import Orders, TaskFile
 from whimbrel_testbed.bench_table import load_bench_rows
 from whimbrel_testbed.mysql import MySQLServer, mysql_server
@@ -84,7 +85,11 @@ class Result:
 
 
 def measure(
-    mysql: MySQLServer, postgres: PostgresServer, changes: int = 100_000, peer_changes: int = 10_000, seconds: float = 15
+    mysql: MySQLServer,
+    postgres: PostgresServer,
+    changes: int = 100_000,
+    peer_changes: int = 10_000,
+    seconds: float = 15,
 ) -> Result:
     """Follow one-row updates of the 16-column bench table, each a transaction, then a trickle of inserts."""
     load_bench_rows(mysql, _TABLE, changes)
@@ -148,7 +153,8 @@ class _Bench:
         seen: dict[int, float] = {}
         with self.postgres.connect() as target:
             while source.is_alive() or len(seen) < len(made):
-                rows = target.execute(f"SELECT id FROM {_DATABASE}.trickle WHERE id > %s", (len(seen) - 200,)).fetchall()
+                statement = f"SELECT id FROM {_DATABASE}.trickle WHERE id > %s"
+                rows = target.execute(statement, (len(seen) - 200,)).fetchall()
                 now = time.time()
                 for (number,) in rows:
                     seen.setdefault(number, now)

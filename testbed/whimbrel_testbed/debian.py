@@ -100,7 +100,9 @@ def fetch_packages(prefix: Path, packages: Sequence[str]) -> None:
     """
     mirror = choose_mirror(machine_sources()) if is_debian() and shutil.which("apt-get") else None
     if mirror is None:
-        raise TestbedError(f"{', '.join(packages)}: only on Debian, from a mirror that apt knows, can they be fetched.")
+        raise TestbedError(
+            f"{', '.join(packages)} can be fetched only on Debian, from a mirror that apt knows: install their like."
+        )
     with tempfile.TemporaryDirectory(prefix="whimbrel-apt-") as name:
         scratch = Path(name)
         options = _apt_options(scratch, mirror, " ".join(mirror.suites))
