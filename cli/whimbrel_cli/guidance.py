@@ -91,6 +91,8 @@ def next_step(resource: Resource) -> str:
     """What a person does now, in a sentence or a command; empty where there is nothing to do but wait."""
     if stalled := condition(resource.status, "Stalled"):
         return f"Stalled ({stalled.reason}): {stalled.message}"
+    if troubled := _troubled(resource):
+        return troubled
     if isinstance(resource, Validation):
         return _after_check(resource)
     if resource.spec.paused and not finished(resource):
@@ -98,6 +100,15 @@ def next_step(resource: Resource) -> str:
     if stopped := [table for table in resource.status.tables if table.state == "Stopped"]:
         return f"{stopped[0].name} has stopped: {stopped[0].message}"
     return _of_phase(resource)
+
+
+_HELD_UP: Final = ("Retrying", "Waiting")
+
+
+def _troubled(resource: Resource) -> str:
+    """What work is retried, or waited for, by itself; the whole message, since events are cut to a line."""
+    found = condition(resource.status, "Reconciling")
+    return f"{found.reason}: {found.message}" if found and found.message and found.reason in _HELD_UP else ""
 
 
 def _of_phase(migration: Migration) -> str:

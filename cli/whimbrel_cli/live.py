@@ -18,6 +18,7 @@ from whimbrel_cli.observed import Checking, Happening, Observed
 NARROW: Final = 80
 _LABEL: Final = 9
 _PATH: Final = tuple(phase for phase in Phase if phase is not Phase.CANCELLED)
+_NOT_HERE: Final = "done; the figures were kept elsewhere"
 _IN_WORK: Final = {"Copying": 0, "Stopped": 0, "Pending": 1, "Following": 3, "Copied": 4}
 
 
@@ -52,11 +53,17 @@ def _migration(migration: Migration, seen: Observed, signs: Glyphs, width: int, 
         title,
         _phases(migration, signs, width),
         _row("Snapshot", _snapshot(migration, signs), width),
-        *_tables(migration.status.tables, seen, width, tables),
+        *_tables(_known(migration), seen, width, tables),
         _row("Stream", _stream(migration, seen, signs), width),
         _row("Check", _check(migration, seen, signs), width),
         *_gates(migration, seen, signs, width),
     ]
+
+
+def _known(migration: Migration) -> Sequence[TableStatus]:
+    """The tables, except where a finished migration was only read back from the target, which keeps no figures."""
+    forgotten = migration.status.phase is Phase.COMPLETED and not migration.status.snapshot.rows_total
+    return () if forgotten else migration.status.tables
 
 
 def _row(label: str, text: str | Text, width: int, style: str = "") -> Text:
@@ -100,7 +107,9 @@ def _phases(migration: Migration, signs: Glyphs, width: int) -> Text:
             line.append(f"{signs.now}{step.value}{mark}", style="bold red" if note else "bold yellow")
         else:
             line.append(step.value, style="dim")
-    short = Text(f"{signs.now} {phase.value}{mark}, {at + 1} of {len(_PATH)}", style="bold yellow")
+    over = phase is Phase.COMPLETED
+    short = Text(f"{signs.done if over else signs.now} {phase.value}{mark}, {at + 1} of {len(_PATH)}")
+    short.stylize("bold green" if over else "bold red" if note else "bold yellow")
     return line if line.cell_len <= width else short
 
 
@@ -111,7 +120,7 @@ def _joined(parts: Iterable[str], signs: Glyphs) -> str:
 def _snapshot(migration: Migration, signs: Glyphs) -> str:
     copy = migration.status.snapshot
     if not copy.rows_total and not copy.rows_copied:
-        return "not begun"
+        return _NOT_HERE if migration.status.phase is Phase.COMPLETED else "not begun"
     running = migration.status.phase is Phase.SNAPSHOT
     return _joined(
         (
@@ -169,8 +178,8 @@ def _table(table: TableStatus, rate: float, name_width: int, *, wide: bool) -> l
 def _stream(migration: Migration, seen: Observed, signs: Glyphs) -> str:
     stream = migration.status.stream
     if not stream.position and not stream.changes_applied:
-        return "not begun"
-    if migration.status.phase is Phase.COMPLETED:
+        return _NOT_HERE if migration.status.phase is Phase.COMPLETED else "not begun"
+    if migration.status.phase in (Phase.COMPLETED, Phase.CANCELLED):
         return f"ended {signs.between} {count(stream.changes_applied)} changes applied"
     age = ago(stream.lag_observed_at, seen.now)
     stale = age is not None and age > 10 and migration.status.phase in (Phase.CATCH_UP, Phase.FOLLOWING)
@@ -187,7 +196,8 @@ def _stream(migration: Migration, seen: Observed, signs: Glyphs) -> str:
 def _check(migration: Migration, seen: Observed, signs: Glyphs) -> str:
     check = migration.status.validation
     if seen.checking:
-        return _checking(seen.checking, signs)
+        final = migration.status.phase is Phase.CUTTING_OVER
+        return _checking(seen.checking, signs, whole=not final)
     if check.result is None:
         return "not begun"
     found = check.differences
@@ -204,12 +214,13 @@ def _check(migration: Migration, seen: Observed, signs: Glyphs) -> str:
     )
 
 
-def _checking(running: Checking, signs: Glyphs) -> str:
+def _checking(running: Checking, signs: Glyphs, *, whole: bool) -> str:
+    """How far it is; with `whole` False it looks at changed keys alone, and nobody knows how many those are."""
     return _joined(
         (
             "running",
-            f"{percent(running.rows, running.rows_total)}%" if running.rows_total else "",
-            f"{count(running.rows)} of {count(running.rows_total)} rows compared",
+            f"{percent(running.rows, running.rows_total)}%" if whole and running.rows_total else "",
+            f"{count(running.rows)}{f' of {count(running.rows_total)}' if whole else ''} rows compared",
             f"{count(running.differences)} differences so far",
         ),
         signs,

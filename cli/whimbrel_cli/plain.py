@@ -1,5 +1,6 @@
 """The same view as lines, for a file or a pipe: one whenever something of note changes, figures now and then. Pure."""
 
+from datetime import datetime
 from typing import Final
 
 from whimbrel_api.migration import Migration, Phase
@@ -22,10 +23,12 @@ class PlainView:
     def lines(self, observed: Observed, now: float) -> list[str]:
         """The lines that this observation adds. `now` in seconds, of a clock that never goes back.
 
-        A new state, event or thing to do is said at once; figures that have changed at most every two seconds.
+        A new state, event or thing to do is said at once; figures that have changed at most every two seconds. An event
+        stands under the time at which it happened, which may be that of an earlier run.
         """
-        head = f"{clock(observed.now)} {observed.resource.metadata.name}"
-        lines = [f"{head}  {text}" for text in self._new_events(observed)]
+        name = observed.resource.metadata.name
+        head = f"{clock(observed.now)} {name}"
+        lines = [f"{clock(at)} {name}  {text}" for at, text in self._new_events(observed)]
         state, figures, step = _state(observed), _figures(observed), next_step(observed.resource)
         due = figures != self._figures and now - self._last_line >= QUIET
         if state != self._state or due:
@@ -36,13 +39,14 @@ class PlainView:
         self._step = step
         return lines
 
-    def _new_events(self, observed: Observed) -> list[str]:
+    def _new_events(self, observed: Observed) -> list[tuple[datetime, str]]:
         texts = []
         for event in observed.events:
             key = _identity(event)
             if key not in self._events:
                 self._events.add(key)
-                texts.append(f"{'Warning ' if event.warning else ''}{event.reason}: {one_line(event.message)}")
+                text = f"{'Warning ' if event.warning else ''}{event.reason}: {one_line(event.message)}"
+                texts.append((event.at, text))
         return texts
 
 

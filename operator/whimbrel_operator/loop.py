@@ -17,7 +17,7 @@ from whimbrel_operator.runtime.port import Key
 from whimbrel_operator.runtime.store import LocalStore, Resource
 
 PERIOD = 0.5
-_LOOK = 0.1
+_LOOK = 0.05
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,10 @@ class _Session:
         told: threading.Event,
     ) -> None:
         self._store, self._keys, self._until, self._on_change, self._told = store, keys, until, on_change, told
-        self._reconciler = Reconciler(runtime, utc_now)
+        self._runtime, self._reconciler = runtime, Reconciler(runtime, utc_now)
 
     async def work(self, *, once: bool, timeout: float | None) -> RunResult:
-        """Pass after pass, at once where a phase has changed, else when a file changes or the period is over."""
+        """Pass after pass: at once where a phase changed, else when a file changes, a worker ends or time is up."""
         deadline = time.monotonic() + timeout if timeout is not None else float("inf")
         while True:
             moved = await self._pass()
@@ -136,7 +136,7 @@ class _Session:
         before, deadline = self._signature(), time.monotonic() + PERIOD
         while time.monotonic() < deadline and not self._told.is_set():
             await asyncio.sleep(_LOOK)
-            if self._signature() != before:
+            if self._runtime.some_ended() or self._signature() != before:
                 return
 
     def _signature(self) -> tuple[tuple[str, int], ...]:

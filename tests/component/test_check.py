@@ -258,7 +258,6 @@ def test_workers_share_the_tables(bench: Bench) -> None:
     reports = [bench.check(index, 3) for index in range(3)]
     assert sum(report.differences.total for report in reports) == 2
     assert sum(report.tables_compared for report in reports) == 4
-    assert all(report.tables_compared for report in reports)
 
 
 def with_control(bench: Bench) -> None:

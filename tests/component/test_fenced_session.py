@@ -1,13 +1,15 @@
 """A session's promises: exactly once, under its own control row, whatever the connection does."""
 
 import threading
+import time
+from dataclasses import replace
 
 import pytest
 
 from support.targets import ITEMS, TargetCase, prepared, rows_of
 from whimbrel_worker.endpoints.postgres.target import PostgresTarget
 from whimbrel_worker.engine.ports import Chunk, ChunkProgress, Delete, Insert, TableRow, Upsert
-from whimbrel_worker.errors import FencedOut, Incompatible, WorkerError
+from whimbrel_worker.errors import FencedOut, Incompatible, Transient, WorkerError
 
 
 @pytest.mark.parametrize("path", ["copy", "unnest", "values"])
@@ -107,7 +109,7 @@ def test_a_stopped_session_with_an_open_transaction_blocks_nobody_for_long(dsql_
     target = prepared(dsql_case)
     session = target.session("stream", 0)
     session.take()
-    connection = session._connection()
+    connection = session._kept.get()
     connection.execute("BEGIN")
     connection.execute("UPDATE whimbrel.workers SET sequence = sequence + 1 WHERE task = 'stream'")
     successor = target.session("stream", 0)
@@ -129,15 +131,53 @@ def test_a_value_the_target_refuses_names_its_table_and_leaves_nothing(case: Tar
     assert case.look('SELECT id FROM shop."it""e%ms"') == [(3,)]
 
 
-def test_old_connections_are_retired(dsql_case: TargetCase) -> None:
-    target = prepared(dsql_case)
+def test_connections_are_retired_before_the_server_ends_them(dsql_case: TargetCase) -> None:
+    """Scaled down from an hour: the server ends sessions at 1.2 s, and every connection goes at five sixths of that."""
+    assert dsql_case.profile.connection_max_age <= 55 * 60
+    age = 1.2
+    before = dsql_case.dials.dials()
+    dsql_case.dials.set(max_session_seconds=age)
+    young = replace(dsql_case, profile=replace(dsql_case.profile, connection_max_age=age * 5 / 6))
+    target = prepared(young)
+    control, session, schema = target.control(), target.session("stream", 0), target.schema()
+    session.take()
+    opened, until, number = target.tally.connections, time.monotonic() + 3.5 * age, 0
+    with target.reader() as reader:
+        while time.monotonic() < until:
+            number += 1
+            session.commit([Upsert(ITEMS, rows_of([number], b"x"))], position=f"p{number}")
+            assert reader.count(ITEMS) == number
+            assert control.positions("stream") == {0: f"p{number}"}
+            assert schema.existing(ITEMS) is not None
+    dsql_case.dials.set(**before)
+    assert target.tally.connections >= opened + 3
+    assert target.tally.retries == 0, "no connection was ended by the server"
+
+
+@pytest.mark.parametrize("path", ["copy", "unnest", "values"])
+def test_a_row_that_the_target_leaves_out_in_silence_is_noticed(
+    postgres_case: TargetCase, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trigger of the target drops one row of a batch: the row count says so, and nothing of the batch stays."""
+    monkeypatch.setattr("whimbrel_worker.engine.retry.time.sleep", lambda _: None)
+    target = prepared(postgres_case)
+    target._write_path = path
+    postgres_case.change(
+        "CREATE FUNCTION shop.leave_out() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN IF NEW.id = 2 THEN RETURN NULL; END IF; RETURN NEW; END $$"
+    )
+    postgres_case.change(
+        'CREATE TRIGGER t BEFORE INSERT ON shop."it""e%ms" FOR EACH ROW EXECUTE FUNCTION shop.leave_out()'
+    )
     session = target.session("stream", 0)
     session.take()
-    before = target.tally.connections
-    assert session._opened is not None
-    session._opened.since -= dsql_case.profile.connection_max_age + 1
-    session.commit([Upsert(ITEMS, rows_of([1], b"x"))])
-    assert target.tally.connections == before + 1
+    with pytest.raises(Transient) as noticed:
+        session.commit([Insert(ITEMS, rows_of([1, 2, 3], b"x"))], position="p1")
+    assert "the target took 2 of 3 rows without an error" in noticed.value.what
+    assert noticed.value.where == ITEMS.name
+    assert noticed.value.todo
+    assert postgres_case.look('SELECT id FROM shop."it""e%ms"') == []
+    assert target.control().positions("stream") == {0: ""}
 
 
 def test_chunk_progress_commits_with_the_rows(case: TargetCase) -> None:
@@ -188,9 +228,11 @@ def test_workers_share_chunks_and_nobody_gets_one_twice(case: TargetCase) -> Non
     claimed: list[int] = []
 
     def work(index: int) -> None:
-        own = target.control()
-        while (chunk := own.claim_chunk(index, 1)) is not None:
+        own, session = target.control(), target.session("snapshot", index)
+        attempt = session.take().attempt
+        while (chunk := own.claim_chunk(index, attempt)) is not None:
             claimed.append(chunk.number)
+            session.commit([], progress=ChunkProgress(chunk, None, 0, done=True))
 
     threads = [threading.Thread(target=work, args=(index,)) for index in range(3)]
     for thread in threads:
@@ -198,6 +240,42 @@ def test_workers_share_chunks_and_nobody_gets_one_twice(case: TargetCase) -> Non
     for thread in threads:
         thread.join()
     assert sorted(claimed) == list(range(24))
+
+
+def test_a_claim_whose_reply_was_lost_is_not_forgotten(dsql_case: TargetCase) -> None:
+    """Every second reply to COMMIT is lost; at the end this worker has had every chunk, and holds none unknowingly."""
+    target = prepared(dsql_case)
+    control, session = target.control(), target.session("snapshot", 0)
+    control.add_tables([TableRow(ITEMS.name, "Pending", 10)])
+    attempt = session.take().attempt
+    before = dsql_case.dials.dials()
+    dsql_case.dials.set(drop_after_commit=0.5, seed=5)
+    assert control.claim_planning(0, attempt) == ITEMS.name
+    control.add_chunks(ITEMS.name, [Chunk(ITEMS.name, n, None, None) for n in range(6)], last=True)
+    had = []
+    while (chunk := control.claim_chunk(0, attempt)) is not None:
+        had.append(chunk.number)
+        session.commit([], progress=ChunkProgress(chunk, None, 0, done=True))
+    dsql_case.dials.set(**before)
+    assert sorted(had) == list(range(6))
+    assert control.unfinished_chunks() == 0
+
+
+def test_a_claim_of_a_former_attempt_comes_back(case: TargetCase) -> None:
+    """A zombie claims a chunk after its successor gave back what it held; the successor takes that one too."""
+    target = prepared(case)
+    control, session = target.control(), target.session("snapshot", 0)
+    control.add_tables([TableRow(ITEMS.name, "Pending", 10)])
+    control.claim_planning(0, 1)
+    control.add_chunks(ITEMS.name, [Chunk(ITEMS.name, 0, None, None)], last=True)
+    old = session.take().attempt
+    new = target.session("snapshot", 0).take().attempt
+    control.release(0, new)
+    assert control.claim_chunk(0, old) is not None
+    taken = control.claim_chunk(0, new)
+    assert taken is not None
+    assert taken.number == 0
+    assert control.claim_chunk(0, old) is None, "the successor's claim stays"
 
 
 def test_another_source_under_the_same_name_is_refused(case: TargetCase) -> None:

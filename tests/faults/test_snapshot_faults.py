@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from support.moves import Move
+from whimbrel_testbed.dsql import DSQLServer
 from whimbrel_testbed.mysql import MySQLServer
 
 ROWS = 6000
@@ -60,6 +61,33 @@ def test_a_worker_killed_around_its_commits(
         assert worker.wait(60) == -signal.SIGKILL
     code, report = move.run("snapshot", **options)
     assert code == 0, report.last_error
+    ends_equal(move, mysql_database)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_rows_3_and_21_lost_replies_conflicts_and_short_sessions(
+    dsql_move: Move, moves_dsql: DSQLServer, mysql: MySQLServer, mysql_database: str, seed: int
+) -> None:
+    """Two workers copy to a target that loses replies to COMMIT, refuses commits and ends sessions."""
+    print("seed", seed)
+    move, before = dsql_move, moves_dsql.control.dials()
+    fill(mysql, mysql_database)
+    move.prepare()
+    moves_dsql.control.set(
+        drop_after_commit=0.15, drop_before_commit=0.05, conflict_rate=0.1, max_session_seconds=1.5, seed=seed
+    )
+    try:
+        workers = [
+            move.start("snapshot", index=index, workers=2, snapshot={"chunkRows": 300, "tablesInParallel": 3})
+            for index in range(2)
+        ]
+        codes = [worker.wait(90) for worker in workers]
+    finally:
+        moves_dsql.control.set(**before)
+    assert codes == [0, 0], move.log("snapshot", 0) + move.log("snapshot", 1)
+    counters = [move.report(move.task("snapshot", index=index, workers=2)).counters for index in range(2)]
+    assert sum(each.conflicts for each in counters) > 0
+    assert sum(each.connections for each in counters) > 6, "connections were cut"
     ends_equal(move, mysql_database)
 
 

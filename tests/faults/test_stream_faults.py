@@ -126,7 +126,7 @@ def test_row_20_keys_that_move_between_chunks_while_they_are_copied(lab: Lab, se
     for thread in traffic:
         thread.start()
     try:
-        assert [copier.ended() for copier in copiers] == [0, 0], copiers[0].log()
+        assert [copier.ended() for copier in copiers] == [0, 0], "".join(copier.log() for copier in copiers)
         worker = following(lab.stream())
     finally:
         stop.set()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 import threading
-from contextlib import closing
-from typing import Any
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any, Protocol
 
 import pymysql
 
-from support.streams import Lab
+from whimbrel_testbed.mysql import MySQLServer
 
 CHURNED = ["words", "users", "pairs"]
 _TABLES = (
@@ -21,7 +22,16 @@ _IGNORED = {1062, 1213}
 """A duplicate key (the statement changed nothing), a deadlock (nor did the transaction): the traffic goes on."""
 
 
-def make_churned(lab: Lab, rows: int = 0) -> None:
+class Place(Protocol):
+    """Where the tables are."""
+
+    mysql: MySQLServer
+    database: str
+
+    def execute(self, *statements: str) -> None: ...
+
+
+def make_churned(lab: Place, rows: int = 0) -> None:
     """The tables, with some rows."""
     lab.execute(*_TABLES)
     with closing(lab.mysql.connect(lab.database)) as connection, connection.cursor() as cursor:
@@ -31,7 +41,9 @@ def make_churned(lab: Lab, rows: int = 0) -> None:
             cursor.executemany("INSERT INTO pairs VALUES (%s, %s, 0)", [(n % 50, n // 50) for n in range(rows)])
 
 
-def churn(lab: Lab, rng: random.Random, transactions: int, keys: int = 60, stop: threading.Event | None = None) -> int:
+def churn(
+    lab: Place, rng: random.Random, transactions: int, keys: int = 60, stop: threading.Event | None = None
+) -> int:
     """Run transactions of one to eight statements, one in ten rolled back; returns how many were committed."""
     committed = 0
     with closing(lab.mysql.connect(lab.database, autocommit=False)) as connection, connection.cursor() as cursor:
@@ -46,6 +58,24 @@ def churn(lab: Lab, rng: random.Random, transactions: int, keys: int = 60, stop:
                 connection.commit()
                 committed += 1
     return committed
+
+
+@contextmanager
+def churning(lab: Place, rng: random.Random, keys: int = 60, pause: float = 0.02) -> Iterator[threading.Event]:
+    """An application in a thread of its own, two transactions each `pause` seconds, until the event is set."""
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.wait(pause):
+            churn(lab, rng, 2, keys, stop)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield stop
+    finally:
+        stop.set()
+        thread.join()
 
 
 def _attempt(cursor: Any, statement: str) -> None:

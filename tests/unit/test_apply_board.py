@@ -87,6 +87,16 @@ def test_the_ordered_lane_waits_for_the_end_of_a_transaction() -> None:
     assert due(board, ORDERED_LANE)
 
 
+def test_an_idle_lane_moves_its_position_within_a_second_while_others_change() -> None:
+    board, clock = make_board(2)
+    send(board, 1, (None, (1, b"x")))
+    idle, busy = (1, 2) if board.lanes[2].filling.changes else (2, 1)
+    clock.now += 0.9
+    assert (due(board, busy), due(board, idle)) == (True, False)
+    clock.now += 0.2
+    assert due(board, idle)
+
+
 def test_an_idle_lane_moves_its_position_at_the_checkpoint_interval_and_at_once_when_hurried() -> None:
     board, clock = make_board(1)
     board.begin(G % 1, 1001.0)

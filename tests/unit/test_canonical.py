@@ -1,3 +1,5 @@
+"""Typed canonical values: what is equal, what differs, and the order of keys."""
+
 from decimal import Decimal
 
 import pytest

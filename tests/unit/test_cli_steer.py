@@ -62,13 +62,13 @@ def test_pause_resume_and_cancel_change_the_spec(store: LocalStore) -> None:
     assert spec_of(store, key).spec.cancel
 
 
-@pytest.mark.parametrize("answer", ["n\n", "\n", ""])
+@pytest.mark.parametrize(("answer", "code"), [("n\n", Exit.FAILED), ("\n", Exit.FAILED), ("", Exit.INTERRUPTED)])
 def test_a_cancellation_that_nobody_confirms_does_nothing(
-    store: LocalStore, answer: str, monkeypatch: pytest.MonkeyPatch
+    store: LocalStore, answer: str, code: Exit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = stored(store, "snapshot")
     monkeypatch.setattr("sys.stdin", io.StringIO(answer))
-    assert invoke(["cancel", "shop"]) == Exit.INTERRUPTED
+    assert invoke(["cancel", "shop"]) == code
     assert not spec_of(store, key).spec.cancel
 
 
@@ -85,6 +85,21 @@ def test_a_status_in_words_shows_the_next_step(store: LocalStore, capsys: pytest
     stored(store, "following")
     assert invoke(["status", "shop"]) == Exit.DONE
     assert f"whimbrel approve shop --plan {PLAN}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_status_names_the_logs_and_says_when_nobody_works_on_it(
+    store: LocalStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = stored(store, "following")
+    (store.folder(key) / "tasks" / "stream-0").mkdir(parents=True)
+    assert invoke(["status", "shop"]) == Exit.DONE
+    shown = capsys.readouterr().out
+    assert f"Logs     {store.folder(key)}/tasks/*/log" in shown
+    assert "Idle     no `whimbrel run` works on it now" in shown
+    lock = store.lock(key)
+    invoke(["status", "shop"])
+    lock.release()
+    assert "Idle" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("output", ["json", "yaml"])

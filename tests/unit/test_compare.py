@@ -1,3 +1,5 @@
+"""Comparisons by merge, lookups and changed keys over made-up rows, and what is reported of them."""
+
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -195,6 +197,13 @@ def test_every_table_is_dealt_to_one_worker(sizes: dict[str, int], workers: int)
     known = {f"shop.{name}": size for name, size in sizes.items()}
     dealt = [one.name for index in range(workers) for one in deal(tables, index, workers, known)]
     assert sorted(dealt) == sorted(one.name for one in tables)
+
+
+@pytest.mark.parametrize("known", [{}, {f"shop.{name}": ord(name) for name in "abcdef"}])
+def test_a_table_that_comes_or_goes_between_two_looks_leaves_the_others_where_they_are(known: dict[str, int]) -> None:
+    before, after = [table(name) for name in "abcdef"], [table(name) for name in "bcdefg"]
+    dealt = [one.name for index in range(3) for one in deal(after if index else before, index, 3, known)]
+    assert {f"shop.{name}" for name in "bcdef"} <= set(dealt)
 
 
 def test_old_and_new_keys_are_collected_until_there_are_too_many() -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from support.memory_runtime import START, migration
-from whimbrel_api.base import Condition
+from whimbrel_api.base import Condition, ObjectMeta, SecretRef
 from whimbrel_api.migration import (
     CheckResult,
     Cutover,
@@ -32,6 +32,7 @@ from whimbrel_api.reports import (
     WorkerState,
 )
 from whimbrel_api.tasks import CheckScope, ExitCode, TaskKind
+from whimbrel_api.validation import Validation, ValidationPhase, ValidationSpec, ValidationStatus
 from whimbrel_operator.domain import wants
 from whimbrel_operator.domain.cutover import SETBACKS, STEPS, setback_of, step_of
 from whimbrel_operator.domain.decide import decide
@@ -339,6 +340,34 @@ def test_the_final_check_looks_between_the_last_comparison_and_the_freeze() -> N
     assert (check.check.scope, check.check.since, check.check.through) == (CheckScope.FINAL, "p1", "p1")
 
 
+def comparison(result: CheckResult, *, through: str = "p1", changed: int = 0) -> Validation:
+    """A Validation of this migration that has just ended."""
+    found = ValidationStatus(
+        phase=ValidationPhase.COMPLETED, result=result, differences=Differences(changed=changed),
+        validated_through=through, completed_at=START - timedelta(seconds=1),
+    )  # fmt: skip
+    return Validation(
+        metadata=ObjectMeta(name="late"), spec=ValidationSpec(migration_ref=SecretRef(name="shop")), status=found
+    )
+
+
+def test_a_comparison_that_fails_during_the_cutover_ends_it() -> None:
+    """The final check would look only at what changed after it, and so not at what it has found."""
+    seen = observed(status_in(Phase.CUTTING_OVER, cutover=AT_P1), DRAINED, FINAL, CONFIRM, cutover=AUTOMATIC)
+    late = replace(seen, validations=(comparison(CheckResult.DIFFERENT, changed=1),))
+    status = decide(late, START).status
+    assert status.cutover.state is CutoverState.TIMED_OUT
+    assert "1 differences" in status.cutover.message
+    assert status.validation.result is CheckResult.DIFFERENT
+
+
+def test_an_equal_comparison_without_a_position_does_not_count() -> None:
+    """Its shares began at different positions: the final check would not know from where to look."""
+    seen = observed(status_in(Phase.CUTTING_OVER, cutover=AT_P1), DRAINED, cutover=AUTOMATIC)
+    decision = decide(replace(seen, validations=(comparison(CheckResult.EQUAL, through=""),)), START)
+    assert [wanted.check.since for wanted in decision.wanted if wanted.kind is TaskKind.CHECK] == ["p1"]
+
+
 LATE = AT_P1.model_copy(update={"started_at": START - timedelta(minutes=11)})
 STOPPED = stream(drained_to="p1", tables=(TableStatus(name="shop.a", state="Stopped", message="DDL"),))
 
@@ -386,6 +415,7 @@ def test_each_setback(
 def test_every_setback_is_tested() -> None:
     assert {each.reason for each in SETBACKS} == {
         "ApprovalWithdrawn",
+        "ComparisonFailed",
         "FinalCheckFailed",
         "TableStopped",
         "TimedOut",
@@ -414,3 +444,14 @@ def test_following_builds_the_indexes_until_the_target_has_journalled_them() -> 
     assert "indexes-0" in ids(decided(unbuilt, stream()))
     assert "indexes-0" in ids(decided(unbuilt, stream(), state("indexes", TaskKind.SCHEMA)))
     assert "indexes-0" not in ids(decided(unbuilt, stream(), journalled("indexes-ready")))
+
+
+def test_a_comparison_of_an_earlier_copy_does_not_count() -> None:
+    """The copy was made again, by hand or after the control tables were lost: what was equal then proves nothing."""
+    old = EQUAL.model_copy(update={"completed_at": START - timedelta(minutes=4)})
+    decision = decided(status_in(Phase.FOLLOWING, validation=old), stream(), INSPECTED, cutover=AUTOMATIC)
+    assert decision.status.phase is Phase.FOLLOWING
+    assert TaskKind.CHECK in {wanted.kind for wanted in decision.wanted}
+    assert (
+        decided(status_in(Phase.FOLLOWING), stream(), INSPECTED, cutover=AUTOMATIC).status.phase is Phase.CUTTING_OVER
+    )

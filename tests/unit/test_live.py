@@ -8,7 +8,7 @@ from rich.console import Console
 
 from support.live_states import NOW, PLAN, STATES, migration, observed
 from whimbrel_api.validation import Validation
-from whimbrel_cli.figures import count, one_line, percent, shortened, size, span
+from whimbrel_cli.figures import clock, count, one_line, percent, shortened, size, span
 from whimbrel_cli.guidance import next_step
 from whimbrel_cli.live import PLAIN, Glyphs, view
 from whimbrel_cli.observed import Checking, Happening, Observed, Rates
@@ -194,3 +194,15 @@ def test_figures() -> None:
     ]
     assert (percent(999, 1000), percent(1000, 1000), percent(5, 0), percent(7, 5)) == (99, 100, 0, 100)
     assert (count(336_776), shortened("abcdef", 4), one_line(" a\n\tb ")) == ("336,776", "abc…", "a b")
+
+
+def test_an_event_stands_under_its_own_time() -> None:
+    lines = PlainView().lines(observed("snapshot"), 0.0)
+    events = observed("snapshot").events
+    assert events
+    assert [line[:8] for line in lines[: len(events)]] == [clock(event.at) for event in events]
+
+
+def test_the_final_check_gives_no_share_of_rows_that_it_does_not_read() -> None:
+    seen = Observed(migration("freezing"), NOW, [], {}, Checking(1_200, 364_000, 0))
+    assert any(line.startswith("Check    running · 1,200 rows compared · 0 differences") for line in drawn(seen))

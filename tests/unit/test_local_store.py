@@ -134,3 +134,14 @@ def test_the_default_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 def test_a_key_reads_as_a_path() -> None:
     assert str(Key("a", "Migration", "b")) == "a/Migration/b"
+
+
+def test_nothing_in_the_store_is_readable_by_others(store: LocalStore) -> None:
+    store.put(migration())
+    store.put_secret("default", "db", {"password": "x"})
+    store.add_event(KEY, Event("Normal", "Begun", "yes"))
+    lock = store.lock(KEY)
+    found = [store.root, *store.root.rglob("*")]
+    assert {f"{path.stat().st_mode & 0o777:o}" for path in found if path.is_dir()} == {"700"}
+    assert {f"{path.stat().st_mode & 0o777:o}" for path in found if path.is_file()} == {"600"}
+    lock.release()

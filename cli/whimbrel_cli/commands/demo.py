@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,10 +117,12 @@ def _stage(stack: ExitStack, console: Console, rows: int | None) -> _Stage:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="whimbrel-demo-")))
     with _step(console, "Starting MySQL (the first time its programs are fetched)"):
         mysql = stack.enter_context(mysql_server())
-    with _step(console, "Starting a server that behaves as Aurora DSQL does"):
-        dsql = stack.enter_context(dsql_server())
-    with _step(console, "Loading the flights of 2013 from New York into MySQL"):
-        loaded = load_flights(mysql, _DATABASE, rows=rows)
+    with ThreadPoolExecutor(1) as beside:
+        loading = beside.submit(load_flights, mysql, _DATABASE, rows=rows)
+        with _step(console, "Starting a server that behaves as Aurora DSQL does"):
+            dsql = stack.enter_context(dsql_server())
+        with _step(console, "Loading the flights of 2013 from New York into MySQL"):
+            loaded = loading.result()
     console.print(f"  {count(sum(loaded.values()))} rows in {len(loaded)} tables", highlight=False)
     return _Stage(folder, mysql, dsql, tuple(f"{_DATABASE}.{table}" for table in loaded))
 

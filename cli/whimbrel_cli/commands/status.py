@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -10,7 +10,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from whimbrel_api.migration import Migration
+from whimbrel_api.migration import Migration, Phase
 from whimbrel_cli.commands.run import outcome
 from whimbrel_cli.exits import EXIT_CODES, CliError, Exit
 from whimbrel_cli.figures import span
@@ -20,6 +20,7 @@ from whimbrel_cli.store import Watcher, find, open_store
 from whimbrel_operator.runtime.store import Key, LocalStore
 
 _POLL = 0.4
+_CUTOVER_MATTERS = (Phase.FOLLOWING, Phase.CUTTING_OVER, Phase.COMPLETED)
 
 
 @click.command(epilog=EXIT_CODES)
@@ -52,9 +53,19 @@ def status(state: Path | None, name: str | None, namespace: str, watch: bool, ou
     elif name:
         console = Console()
         console.print(picture(console, [Watcher(store, keys[0]).look()]))
+        for line in _whereabouts(store, keys[0]):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     else:
         _list(store, keys)
     return Exit.DONE
+
+
+def _whereabouts(store: LocalStore, key: Key) -> Iterator[str]:
+    """Where the workers' logs are, and whether anybody works on it at all."""
+    if instances := store.instances(key):
+        yield f"Logs     {instances[0].folder.parent}/*/log"
+    if not finished(store.get(key)) and not store.worked_on(key):
+        yield "Idle     no `whimbrel run` works on it now; to go on: whimbrel run FILE"
 
 
 def _watch(store: LocalStore, key: Key) -> Exit:
@@ -95,5 +106,6 @@ def _rest(resource: Resource) -> tuple[str, str]:
     """Lag, and the one thing to know: a condition that holds it up, else the cutover's or the comparison's state."""
     held = next((kind for kind in ("Stalled", "Paused") if condition(resource.status, kind)), "")
     if isinstance(resource, Migration):
-        return span(resource.status.stream.lag_seconds), held or resource.status.cutover.state.value
+        cutover = resource.status.cutover.state.value if resource.status.phase in _CUTOVER_MATTERS else ""
+        return span(resource.status.stream.lag_seconds), held or cutover
     return "–", held or (resource.status.result.value if resource.status.result else "")

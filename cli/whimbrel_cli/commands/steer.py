@@ -113,6 +113,6 @@ def cancel(state: Path | None, name: str, namespace: str, yes: bool) -> None:
       whimbrel cancel shop --yes
     """
     _migration(state, name, namespace)
-    if not yes:
-        click.confirm(f"{name} cannot be taken up again after this. Cancel it?", abort=True)
+    if not yes and not click.confirm(f"{name} cannot be taken up again after this. Cancel it?"):
+        raise CliError(f"{name} was not cancelled.")
     _order(state, name, namespace, {"cancel": True}, "{name} is being cancelled.")

@@ -8,6 +8,7 @@ from whimbrel_api.durations import seconds
 from whimbrel_api.migration import CheckResult, Differences, MigrationValidationStatus
 from whimbrel_api.reports import CheckReport, WorkerReport
 from whimbrel_api.validation import Validation, ValidationPhase
+from whimbrel_operator.domain.conditions import find
 from whimbrel_operator.domain.view import View
 
 REPEAT_AFTER = timedelta(seconds=30)
@@ -25,10 +26,17 @@ def stamp(moment: datetime | None) -> str:
 
 
 def last_validation(view: View) -> MigrationValidationStatus:
-    """The newest comparison of the whole: the status' own, the one just finished, or that of a Validation."""
-    reported = view.status.validation
-    found = [reported, *_finished_check(view), *_children(view)]
-    return max(found, key=lambda each: each.completed_at.timestamp() if each.completed_at else 0.0)
+    """The newest comparison of the whole: the status' own, the one just finished, or that of a Validation.
+
+    One that ended before this copy was complete speaks of an earlier copy and proves nothing.
+    """
+    copied = find(view.status.conditions, "SnapshotComplete")
+    if copied is None or copied.status != "True":
+        return MigrationValidationStatus()
+    known = (view.status.validation, *_finished_check(view), *_children(view))
+    found = [(each.completed_at, each) for each in known if each.completed_at is not None]
+    of_this_copy = [pair for pair in found if pair[0] >= copied.last_transition_time]
+    return max(of_this_copy, key=lambda pair: pair[0], default=(None, MigrationValidationStatus()))[1]
 
 
 def _finished_check(view: View) -> Iterable[MigrationValidationStatus]:
@@ -45,7 +53,9 @@ def _children(view: View) -> Iterable[MigrationValidationStatus]:
 def _counts(validation: Validation) -> bool:
     chosen = validation.spec.tables
     whole = not chosen.include and not chosen.exclude
-    return whole and validation.status.phase is ValidationPhase.COMPLETED
+    # Shares that began at different positions prove a difference, but not from where on nothing has been compared.
+    tells = bool(validation.status.validated_through) or validation.status.result is not CheckResult.EQUAL
+    return whole and tells and validation.status.phase is ValidationPhase.COMPLETED
 
 
 def from_check(check: CheckReport, at: Moment, name: str) -> MigrationValidationStatus:

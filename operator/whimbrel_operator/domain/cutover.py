@@ -12,6 +12,7 @@ from whimbrel_api.migration import CutoverState, Phase
 from whimbrel_api.reports import CheckReport
 from whimbrel_operator.domain import view as ids
 from whimbrel_operator.domain import wants
+from whimbrel_operator.domain.checks import last_validation
 from whimbrel_operator.domain.gates import check_passes, stopped_now
 from whimbrel_operator.domain.view import View
 
@@ -65,6 +66,12 @@ def final_passed(view: View) -> bool:
 def final_failed(view: View) -> bool:
     """The final check has ended, and does not let the cutover pass."""
     return final_report(view) is not None and not final_passed(view)
+
+
+def compared_badly(view: View) -> bool:
+    """A comparison that ended during the cutover forbids it: the final check looks only at what came after."""
+    found, allowed = last_validation(view), view.spec.thresholds.differences
+    return found.result is not None and not check_passes(found.result, found.differences, found.inconclusive, allowed)
 
 
 def second_position(view: View) -> str:
@@ -170,6 +177,12 @@ def _failed_check(view: View) -> str:
     return _given_up(_checked(view), ", approve the new plan once a comparison passes")
 
 
+def _failed_comparison(view: View) -> str:
+    found = last_validation(view)
+    figures = f"{found.differences.total} differences, {found.inconclusive} inconclusive"
+    return _given_up(f"comparison {found.name} found {figures}", ", approve the new plan once a comparison passes")
+
+
 def _stopped(view: View) -> str:
     return _given_up(stopped_now(view).message)
 
@@ -190,6 +203,7 @@ _AGAIN = (Phase.CUTTING_OVER, CutoverState.FREEZING)
 # None of these counts once the fence is ordered: from there is only forward.
 SETBACKS: tuple[Setback, ...] = (
     Setback("ApprovalWithdrawn", lambda view: not view.approved, _BACK, _withdrawn),
+    Setback("ComparisonFailed", compared_badly, _GIVE_UP, _failed_comparison),
     Setback("FinalCheckFailed", final_failed, _GIVE_UP, _failed_check),
     Setback("TableStopped", lambda view: stopped_now(view).status == "False", _GIVE_UP, _stopped),
     Setback("TimedOut", lambda view: view.timed_out, _GIVE_UP, _late),

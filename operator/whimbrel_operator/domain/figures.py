@@ -6,6 +6,7 @@ from whimbrel_api.migration import Checkpoint, Phase, SnapshotStatus, StreamStat
 from whimbrel_api.reports import WorkerReport
 from whimbrel_operator.domain.checks import words_of
 from whimbrel_operator.domain.gates import STOPPED
+from whimbrel_operator.domain.observed import is_fresh
 from whimbrel_operator.domain.progress import percent, rate
 from whimbrel_operator.domain.view import PREFLIGHT, SNAPSHOT, STREAM, View
 
@@ -38,11 +39,13 @@ def snapshot_status(view: View) -> SnapshotStatus:
 
 
 def stream_status(view: View) -> StreamStatus:
-    """The stream in figures; the lag only from a fresh report."""
+    """The stream in figures; the lag only from a fresh report, and only while the reading itself is fresh."""
     word, before = view.word(STREAM), view.status.stream
     if word is None or word.stream is None:
         return before.model_copy(update={"lag_seconds": None, "lag_observed_at": None})
-    seen, fresh = word.stream, view.fresh_stream
+    seen, fresh, state = word.stream, view.fresh_stream, view.stream_state
+    if fresh is not None and state is not None and not is_fresh(fresh.lag_observed_at, view.now, state.report_interval):
+        fresh = None
     return StreamStatus(
         position=seen.position or before.position,
         lag_seconds=fresh.lag_seconds if fresh is not None else None,

@@ -1,5 +1,7 @@
 """The life of a Validation, as a table like that of a migration, and the decision for it. Pure."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -15,8 +17,15 @@ from whimbrel_operator.domain.failures import Trouble, may_start, trouble
 from whimbrel_operator.domain.observed import Memory, ObservedValidation, TaskRef
 from whimbrel_operator.domain.progress import rate, remember_rows
 
-CHECK, INSPECT = "check", "inspect"
+INSPECT = "inspect"
+_SHARED_OUT = {"workers", "tables", "source", "target"}
 _COMPARABLE = (Phase.FOLLOWING, Phase.CUTTING_OVER, Phase.COMPLETED)
+
+
+def check_id(spec: ValidationSpec) -> str:
+    """The id of the comparison. Shares that were cut for another spec are not its own: they would leave tables out."""
+    text = json.dumps(spec.model_dump(mode="json", by_alias=True, include=_SHARED_OUT), sort_keys=True)
+    return f"check-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)
@@ -43,10 +52,20 @@ class ValidationView:
         return self.observed.migration
 
     @property
+    def check_id(self) -> str:
+        """The id of the comparison as it is asked for now."""
+        return check_id(self.spec)
+
+    @property
+    def shares(self) -> tuple[CheckReport, ...]:
+        """What its workers have said."""
+        words = self.observed.tasks.words(self.check_id)
+        return tuple(word.check for word in words if word.check is not None)
+
+    @property
     def report(self) -> CheckReport | None:
         """The workers' shares as one, if any worker has spoken."""
-        parts = [word.check for word in self.observed.tasks.words(CHECK) if word.check is not None]
-        return merged(parts) if parts else None
+        return merged(self.shares) if self.shares else None
 
     @property
     def waits_for(self) -> str:
@@ -98,12 +117,13 @@ def check_tasks(view: ValidationView) -> tuple[WantedTask, ...]:
 
 
 def _task(view: ValidationView, work: Work, index: int, options: CheckOptions) -> WantedTask:
-    state = view.observed.tasks.find(CHECK, index)
+    task_id = view.check_id
+    state = view.observed.tasks.find(task_id, index)
     generation = view.observed.resource.metadata.generation
     ready = may_start(state, view.now, generation, again=False) and not view.observed.missing_secrets
     return WantedTask(
         kind=TaskKind.CHECK,
-        ref=TaskRef(CHECK, index),
+        ref=TaskRef(task_id, index),
         work=work,
         workers=view.spec.workers,
         epoch=_epoch(view),
@@ -123,7 +143,7 @@ def _epoch(view: ValidationView) -> int:
 
 def _inspect(view: ValidationView, work: Work) -> tuple[WantedTask, ...]:
     """A comparison that was fenced out: read the target's epoch anew."""
-    if not any(state.exit_code == ExitCode.FENCED_OUT for state in view.observed.tasks.of(CHECK)):
+    if not any(state.exit_code == ExitCode.FENCED_OUT for state in view.observed.tasks.of(view.check_id)):
         return ()
     generation = view.observed.resource.metadata.generation
     ready = may_start(view.observed.tasks.find(INSPECT), view.now, generation, again=False)
@@ -141,8 +161,8 @@ def may_begin(view: ValidationView) -> bool:
 
 
 def ended(view: ValidationView) -> bool:
-    """Every worker has finished and there is a result."""
-    done = view.observed.tasks.all_done(CHECK, view.spec.workers)
+    """Every worker has finished and said its result."""
+    done = view.observed.tasks.all_done(view.check_id, view.spec.workers) and len(view.shares) == view.spec.workers
     return done and view.report is not None and view.report.result is not None
 
 
@@ -163,7 +183,7 @@ def decide_validation(observed: ObservedValidation, now: datetime) -> Validation
     """What shall be so for a Validation now: at most one phase further, never further than the observation proves."""
     bare = ValidationView(observed, now, observed.memory)
     compared = bare.report.rows_compared if bare.report is not None else 0
-    view = replace(bare, memory=remember_rows(observed.memory, observed.tasks.words(CHECK), compared))
+    view = replace(bare, memory=remember_rows(observed.memory, observed.tasks.words(bare.check_id), compared))
     row = BY_PHASE[view.status.phase]
     phase = row.to if row.leave(view) else row.phase
     status = _status(view, phase)
@@ -181,7 +201,8 @@ def _status(view: ValidationView, phase: ValidationPhase) -> ValidationStatus:
     if view.status.phase is not ValidationPhase.COMPLETED and view.report is not None:
         update |= _figures(view, view.report)
     if phase is ValidationPhase.COMPLETED and view.status.completed_at is None:
-        update |= {"completed_at": max(word.observed_at for word in view.observed.tasks.words(CHECK)), "eta": None}
+        words = view.observed.tasks.words(view.check_id)
+        update |= {"completed_at": max(word.observed_at for word in words), "eta": None}
     return view.status.model_copy(update=update)
 
 

@@ -122,9 +122,16 @@ def inspect_plan(view: View) -> Wanted:
 
 
 def inspect_fence(view: View) -> Wanted:
-    """A fenced-out task: ask the target who holds the epoch now, and whether all is over already."""
-    fenced = any(state.exit_code == ExitCode.FENCED_OUT for state in view.tasks.instances if not state.stopping)
-    return (task(view, TaskKind.INSPECT, ids.INSPECT_FENCE),) if fenced else ()
+    """A fenced-out task: ask the target who holds the epoch now, and whether all is over already.
+
+    An answer from before its end is asked for anew: a task may be fenced out again before anybody saw it run.
+    """
+    fenced = [state for state in view.tasks.instances if state.exit_code == ExitCode.FENCED_OUT and not state.stopping]
+    if not fenced:
+        return ()
+    answer = view.tasks.find(ids.INSPECT_FENCE)
+    old = answer is not None and answer.done and not all(_after(answer, state) for state in fenced)
+    return (task(view, TaskKind.INSPECT, ids.INSPECT_FENCE, again=old),)
 
 
 def freeze(view: View) -> Wanted:

@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from whimbrel_operator.errors import StateUnreadable
 
@@ -15,8 +15,10 @@ PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
 
 
 def make_folder(path: Path) -> Path:
-    """A folder that only its owner may enter, with its parents."""
-    path.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    """A folder that only its owner may enter; so are the parents that are made on the way."""
+    for missing in reversed([each for each in path.parents if not each.exists()]):
+        missing.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+    path.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
     return path
 
 
@@ -50,10 +52,15 @@ def read_json(path: Path, todo: str) -> dict[str, Any] | None:
     return value
 
 
+def _private(path: Path) -> TextIO:
+    """A file to append to, made with mode 0600."""
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, PRIVATE_FILE), "a+")
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock file for as long as the block runs; waits for it."""
-    with path.open("a") as file:
+    with _private(path) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -62,7 +69,7 @@ class HeldLock:
     """A lock file held until release; `taken` is False when another process has it."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("a+")
+        self._file = _private(path)
         self.owner = ""
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)

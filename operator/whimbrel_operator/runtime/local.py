@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from whimbrel_api.migration import Migration
-from whimbrel_api.reports import ReportedError
+from whimbrel_api.reports import ErrorCategory, ReportedError
 from whimbrel_api.tasks import ExitCode
 from whimbrel_api.validation import Validation
 from whimbrel_operator.domain.decision import Event, WantedTask, Work
@@ -28,6 +28,11 @@ WORKER = (sys.executable, "-m", "whimbrel_worker")
 REPORT_INTERVAL = 1.0
 GRACE = 20.0
 _POLL = 0.02
+_ABANDONED = ReportedError(
+    category=ErrorCategory.UNEXPECTED,
+    what="the process that had started this worker ended without stopping it",
+    todo="nothing: the worker is started again and goes on from the target's control tables",
+)
 
 
 def utc_now() -> datetime:
@@ -89,6 +94,10 @@ class LocalRuntime:
         """Record an event."""
         self._store.add_event(key, event)
 
+    def some_ended(self) -> bool:
+        """Whether a child has ended that no pass has seen yet."""
+        return any(child.poll() is not None for child in self._children.values())
+
     def recover(self, key: Key) -> None:
         """End what a former run has left behind. How it ended is not known, so it has failed."""
         left = [(each, known) for each in self._store.instances(key) if (known := each.known()) and known.running]
@@ -100,7 +109,7 @@ class LocalRuntime:
             if is_alive(known.pid, known.birth):
                 signal_group(known.pid, signal.SIGKILL)
         for instance, known in left:
-            instance.keep(known.ended(ExitCode.FAILED, self._clock(), _last_error(instance)))
+            instance.keep(known.ended(ExitCode.FAILED, self._clock(), _last_error(instance) or _ABANDONED))
 
     def stop(self, keys: Sequence[Key]) -> None:
         """Tell all workers of these resources to stop, wait for them, kill those that do not in time."""

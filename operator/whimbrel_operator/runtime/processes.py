@@ -12,14 +12,18 @@ _PR_SET_PDEATHSIG = 1
 
 
 def spawn(argv: Sequence[str], log: Path, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
-    """Start a child in a session of its own, its output appended to the log. Where the kernel can, it dies with us."""
-    with log.open("ab") as output:
+    """Start a child in a session of its own, its output appended to the log. Where the kernel can, it dies with us.
+
+    What it writes is for its owner alone: reports and logs may name keys of rows.
+    """
+    with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
         return subprocess.Popen(
             list(argv),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             env=dict(environment),
+            umask=0o077,
             start_new_session=True,
             preexec_fn=_bind_to_parent(),  # noqa: PLW1509 (the only place where prctl can be called for the child)
         )

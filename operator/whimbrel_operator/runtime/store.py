@@ -23,6 +23,7 @@ from whimbrel_operator.runtime.files import HeldLock, locked, make_folder, read_
 from whimbrel_operator.runtime.instances import Instance, instances_in
 from whimbrel_operator.runtime.patches import drop_overruled, merge_patch
 from whimbrel_operator.runtime.port import Key, Status
+from whimbrel_operator.runtime.processes import birth_of
 
 __all__ = ["Key", "LocalStore", "RecordedEvent", "Resource", "default_root"]
 
@@ -179,6 +180,14 @@ class LocalStore:
             todo = "stop that one, or watch it with `whimbrel status`"
             raise AlreadyRunning(f"process {lock.owner} works on it already", where=str(key), todo=todo)
         return lock
+
+    def worked_on(self, key: Key) -> bool:
+        """Whether the process that last reserved the resource still lives. Takes no lock, so that it disturbs none."""
+        try:
+            owner = (self.folder(key) / "run.lock").read_text().strip()
+        except FileNotFoundError:
+            return False
+        return owner.isdigit() and bool(birth_of(int(owner)))
 
     def _write_spec(
         self, key: Key, before: dict[str, Any] | None, spec: dict[str, Any], overlay: dict[str, Any]

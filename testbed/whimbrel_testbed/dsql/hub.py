@@ -11,19 +11,41 @@ import contextlib
 import random
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from whimbrel_testbed.dsql import refusals
 from whimbrel_testbed.dsql.backend import Address, Backend
 from whimbrel_testbed.dsql.dials import Dials
 from whimbrel_testbed.dsql.jobs import Jobs
 from whimbrel_testbed.dsql.limits import WATCH_SECONDS, Limits
-from whimbrel_testbed.dsql.refusals import RefusedError
-
-if TYPE_CHECKING:
-    from whimbrel_testbed.dsql.session import Session
+from whimbrel_testbed.dsql.refusals import Refusal, RefusedError
 
 COUNTERS = ("connections", "refused_connections", "commits", "conflicts", "rows", "doomed", "stale_catalogues", "cuts")
+
+
+class Session(Protocol):
+    """What the hub asks of a session, and orders."""
+
+    task: asyncio.Task[None] | None
+
+    @property
+    def pid(self) -> int:
+        """The backend's process id."""
+
+    def busy_seconds(self) -> float:
+        """How long the backend has been at a statement of this session."""
+
+    def is_doomed(self) -> bool:
+        """Whether this session's transaction will fail at its COMMIT."""
+
+    def conflict(self) -> Refusal:
+        """What a transaction in the way of this session's statement is told."""
+
+    async def doom(self, reason: Refusal) -> bool:
+        """Roll back this session's idle transaction for its locks."""
+
+    def end(self) -> None:
+        """Cut the connection now."""
 
 
 class Hub:

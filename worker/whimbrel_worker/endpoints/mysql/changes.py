@@ -54,7 +54,7 @@ class GtidTracker:
         self.contains = self._gtids.contains
 
     def __str__(self) -> str:
-        return str(self._gtids)
+        return self._gtids.position()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,9 @@
 """Which tables a statement in the log changes so that their rows can no longer be followed. Pure; no parser of SQL.
 
-It reads the names at the head of ALTER, DROP, RENAME and TRUNCATE, of whole databases too. All else leaves the rows
-of an existing table as they are (CREATE, indexes, views, accounts, maintenance) and is passed over knowingly.
+It reads the names at the head of ALTER, DROP, RENAME and TRUNCATE, of whole databases too, and of CREATE UNIQUE INDEX
+and DROP INDEX: unique indexes decide in which order a table's rows are applied, and that must not change on the way.
+All else leaves the rows of an existing table as they are (CREATE, other indexes, views, accounts, maintenance) and is
+passed over knowingly.
 Grammar: MySQL 8.4 reference manual, "Data Definition Statements" and "Schema Object Names".
 """
 
@@ -19,7 +21,8 @@ _TOKEN = re.compile(
 )
 _HEAD = re.compile(
     r"[\s(;]*(?:(?P<alter>ALTER\s+(?:ONLINE\s+|OFFLINE\s+)?(?:IGNORE\s+)?TABLE)|(?P<drop>DROP\s+TABLES?)"
-    r"|(?P<rename>RENAME\s+TABLES?)|(?P<truncate>TRUNCATE(?:\s+TABLE)?)|(?P<database>DROP\s+(?:DATABASE|SCHEMA)))"
+    r"|(?P<rename>RENAME\s+TABLES?)|(?P<truncate>TRUNCATE(?:\s+TABLE)?)|(?P<database>DROP\s+(?:DATABASE|SCHEMA))"
+    r"|(?P<index>CREATE\s+UNIQUE\s+INDEX|DROP\s+INDEX))"
     r"(?:\s+IF\s+EXISTS)?\b",
     re.IGNORECASE,
 )
@@ -45,7 +48,7 @@ def tables_stopped_by(database: str, sql: str, wanted: Iterable[str]) -> list[St
         gone = tokens[0][0].casefold() if tokens else ""
         touched = [name for name in wanted if name.partition(".")[0].casefold() == gone]
     else:
-        names = _names(tokens, every=not head["alter"])
+        names = _names(_after_on(tokens) if head["index"] else tokens, every=not (head["alter"] or head["index"]))
         found = {f"{schema or database}.{table}".casefold() for schema, table in names}
         touched = [name for name in wanted if name.casefold() in found]
     return [StoppedTable(name, _reason(sql)) for name in touched]
@@ -66,6 +69,12 @@ def _tokens(text: str) -> Iterator[_Token]:
             yield match["ansi"].replace('""', '"'), True
         else:
             yield match[0], match["word"] is not None
+
+
+def _after_on(tokens: list[_Token]) -> list[_Token]:
+    """What stands behind the ON of an index's statement; the index's own name comes before it."""
+    words = [text.upper() for text, _ in tokens]
+    return tokens[words.index("ON", 1) + 1 :] if "ON" in words[1:] else []
 
 
 def _names(tokens: list[_Token], *, every: bool) -> Iterator[tuple[str, str]]:

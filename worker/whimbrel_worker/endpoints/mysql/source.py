@@ -57,7 +57,7 @@ class MySQLSource:
 
     def position(self) -> str:
         """All transactions that the server has committed."""
-        return str(GtidSet.parse(self._value("SELECT @@GLOBAL.gtid_executed")))
+        return GtidSet.parse(self._value("SELECT @@GLOBAL.gtid_executed")).position()
 
     def clock(self) -> float:
         """The server's clock now, in seconds since 1970."""
@@ -74,7 +74,7 @@ class MySQLSource:
         first, *others = (GtidSet.parse(position) for position in positions)
         for other in others:
             first = first.intersection(other)
-        return str(first)
+        return first.position()
 
     def check_log(self, since: str) -> None:
         """Raise SourceLogLost unless the log still has all changes after a position."""

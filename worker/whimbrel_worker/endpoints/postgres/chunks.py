@@ -13,6 +13,12 @@ from whimbrel_worker.errors import FencedOut
 _CHUNKS = control_table("chunks")
 _COLUMNS = "tbl, number, low, high, resume_after, copied"
 CHUNK_FREE, CHUNK_CLAIMED, CHUNK_DONE = "free", "claimed", "done"
+_CLAIMABLE = sql.SQL("(c.state = %s OR c.state = %s AND c.owner = %s AND c.owner_attempt <= %s)")
+
+
+def _claimant(index: int, attempt: int) -> tuple[str, str, int, int]:
+    """The parameters of _CLAIMABLE."""
+    return CHUNK_FREE, CHUNK_CLAIMED, index, attempt
 
 
 def key_text(key: tuple[str, ...] | None) -> str | None:
@@ -65,26 +71,30 @@ def select_chunks(connection: Connection, migration: str, table: str) -> list[Ch
     return [chunk_of(row) for row in rows]
 
 
-def free_chunks(connection: Connection, migration: str, limit: int) -> list[Chunk]:
-    """Some chunks that nobody holds, stopped tables apart."""
+def claimable(connection: Connection, migration: str, index: int, attempt: int, limit: int) -> list[Chunk]:
+    """Some chunks that nobody holds, and those that this worker holds without knowing it; stopped tables apart.
+
+    A worker asks only when it works on none: what it holds then is a claim whose reply was lost, or one that a former
+    attempt made after its end.
+    """
     rows = connection.execute(
         sql.SQL(
             "SELECT {} FROM {} AS c JOIN {} AS t ON t.migration = c.migration AND t.name = c.tbl"
-            " WHERE c.migration = %s AND c.state = %s AND t.state <> 'Stopped' ORDER BY c.tbl, c.number LIMIT %s"
-        ).format(sql.SQL(_COLUMNS), _CHUNKS, control_table("tables")),
-        (migration, CHUNK_FREE, limit),
+            " WHERE c.migration = %s AND {} AND t.state <> 'Stopped' ORDER BY c.tbl, c.number LIMIT %s"
+        ).format(sql.SQL(_COLUMNS), _CHUNKS, control_table("tables"), _CLAIMABLE),
+        (migration, *_claimant(index, attempt), limit),
     ).fetchall()
     return [chunk_of(row) for row in rows]
 
 
 def claim(connection: Connection, migration: str, chunk: Chunk, index: int, attempt: int) -> bool:
-    """Claim a free chunk; false when somebody else was faster."""
+    """Claim a claimable chunk; false when somebody else was faster."""
     cursor = connection.execute(
         sql.SQL(
-            "UPDATE {} SET state = %s, owner = %s, owner_attempt = %s"
-            " WHERE migration = %s AND tbl = %s AND number = %s AND state = %s"
-        ).format(_CHUNKS),
-        (CHUNK_CLAIMED, index, attempt, migration, chunk.table, chunk.number, CHUNK_FREE),
+            "UPDATE {} AS c SET state = %s, owner = %s, owner_attempt = %s"
+            " WHERE c.migration = %s AND c.tbl = %s AND c.number = %s AND {}"
+        ).format(_CHUNKS, _CLAIMABLE),
+        (CHUNK_CLAIMED, index, attempt, migration, chunk.table, chunk.number, *_claimant(index, attempt)),
     )
     return cursor.rowcount == 1
 

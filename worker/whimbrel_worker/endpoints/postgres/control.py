@@ -12,7 +12,7 @@ from psycopg import sql
 
 from whimbrel_api.reports import JournalEntry, Record
 from whimbrel_worker.endpoints.postgres import chunks as chunk_rows
-from whimbrel_worker.endpoints.postgres.connector import Connection, Connector
+from whimbrel_worker.endpoints.postgres.connector import Connection, Connector, Kept
 from whimbrel_worker.endpoints.postgres.failures import translate
 from whimbrel_worker.endpoints.postgres.layout import LAYOUT_VERSION, ensure_layout, layout_exists
 from whimbrel_worker.endpoints.postgres.names import control_table
@@ -33,9 +33,9 @@ def _sql(text: str) -> sql.Composed:
 class PostgresControlStore:
     """Implements ports.ControlStore for targets that speak PostgreSQL's protocol."""
 
-    def __init__(self, connector: Connector, migration: str) -> None:
+    def __init__(self, connector: Connector, migration: str, max_age: float) -> None:
         self._connector, self._migration = connector, migration
-        self._connection: Connection | None = None
+        self._kept = Kept(connector, max_age)
 
     def ensure(self) -> None:
         """Make what is missing of the control schema."""
@@ -150,13 +150,13 @@ class PostgresControlStore:
         self._execute(statement, (self._migration,))
 
     def claim_planning(self, index: int, attempt: int) -> str | None:
-        """The name of a table whose chunks this worker is to plan, or None."""
+        """The name of a table whose chunks this worker is to plan, or None; a claim whose reply was lost is none."""
 
         def claim(connection: Connection) -> str | None:
             rows = connection.execute(
                 _sql(
                     "SELECT name FROM {tables} WHERE migration = %s AND (state = 'Pending' OR state = 'Planning'"
-                    " AND owner = %s AND owner_attempt < %s) ORDER BY rows_estimate DESC, name LIMIT 1"
+                    " AND owner = %s AND owner_attempt <= %s) ORDER BY rows_estimate DESC, name LIMIT 1"
                 ),
                 (self._migration, index, attempt),
             ).fetchall()
@@ -199,7 +199,7 @@ class PostgresControlStore:
         """A chunk for this worker, or None when none is free now. Picked at random so that workers rarely collide."""
 
         def claim(connection: Connection) -> Chunk | None:
-            free = chunk_rows.free_chunks(connection, self._migration, limit=16)
+            free = chunk_rows.claimable(connection, self._migration, index, attempt, limit=16)
             if not free:
                 return None
             chunk = random.choice(free)  # noqa: S311 - spreads claims, guards nothing
@@ -211,7 +211,18 @@ class PostgresControlStore:
 
     def release(self, index: int, attempt: int) -> None:
         """Give back what earlier attempts of this index held."""
-        self._transact(lambda connection: chunk_rows.release(connection, self._migration, index, attempt))
+
+        def give_back(connection: Connection) -> None:
+            chunk_rows.release(connection, self._migration, index, attempt)
+            connection.execute(
+                _sql(
+                    "UPDATE {tables} SET state = 'Pending' WHERE migration = %s AND state = 'Planning' AND owner = %s"
+                    " AND owner_attempt < %s"
+                ),
+                (self._migration, index, attempt),
+            )
+
+        self._transact(give_back)
 
     def release_lost(self, older_than_seconds: float) -> int:
         """Fence workers whose heartbeat is too old and give back what they held."""
@@ -320,11 +331,15 @@ class PostgresControlStore:
         )
 
     def _journal_entries(self, connection: Connection) -> list[JournalEntry]:
+        """The newest entries in order; time-outs, of which there may be many, never crowd a milestone out."""
         rows = connection.execute(
-            _sql("SELECT step, detail, recorded_at FROM {journal} WHERE migration = %s ORDER BY number DESC LIMIT %s"),
+            _sql(
+                "SELECT number, step, detail, recorded_at FROM {journal} WHERE migration = %s"
+                " ORDER BY step = 'timed-out', number DESC LIMIT %s"
+            ),
             (self._migration, _JOURNAL_KEPT),
         ).fetchall()
-        return [JournalEntry(step=step, detail=detail, recorded_at=at) for step, detail, at in reversed(rows)]
+        return [JournalEntry(step=step, detail=detail, recorded_at=at) for _, step, detail, at in sorted(rows)]
 
     def _journal(self, connection: Connection, step: str, detail: str) -> None:
         newest = connection.execute(
@@ -349,23 +364,13 @@ class PostgresControlStore:
 
     def _once(self, work: Callable[[Connection], T]) -> T:
         try:
-            connection = self._open()
+            connection = self._kept.get()
             with connection.transaction():
                 return work(connection)
         except psycopg.Error as error:
-            self._forget_broken()
             if error.sqlstate == "23505":
                 raise Conflict("a control row was made at the same moment", where=self._migration) from None
             raise translate(error, self._connector.where) from None
-
-    def _open(self) -> Connection:
-        if self._connection is None:
-            self._connection = self._connector.connect()
-        return self._connection
-
-    def _forget_broken(self) -> None:
-        if self._connection is not None and (self._connection.closed or self._connection.broken):
-            self._connection = None
 
 
 def another_source(migration: str, found: tuple[Any, ...], source_id: str) -> ConfigurationError:

@@ -6,7 +6,7 @@ from functools import lru_cache
 from psycopg import sql
 from psycopg.pq.abc import PGresult
 
-from whimbrel_worker.endpoints.postgres.connector import Connection, Connector, Literal
+from whimbrel_worker.endpoints.postgres.connector import Connector, Kept, Literal
 from whimbrel_worker.endpoints.postgres.failures import guarded
 from whimbrel_worker.endpoints.postgres.names import column_list, identifier, target_table
 from whimbrel_worker.endpoints.postgres.statements import array_parameters, element_type, unnest
@@ -22,9 +22,8 @@ _BATCH_BYTES = 4 << 20
 class PostgresReader:
     """Implements ports.TargetReader."""
 
-    def __init__(self, connector: Connector) -> None:
-        self._connector = connector
-        self._connection: Connection | None = None
+    def __init__(self, connector: Connector, max_age: float) -> None:
+        self._where, self._kept = connector.where, Kept(connector, max_age)
 
     def range(self, table: Table, low: Row | None, high: Row | None) -> Iterator[Sequence[Row]]:
         """Rows of (low, high] ordered by key, in batches."""
@@ -59,9 +58,7 @@ class PostgresReader:
 
     def close(self) -> None:
         """Close the connection."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._kept.close()
 
     def _select(
         self, columns: Sequence[Column], statement: sql.Composed, parameters: Sequence[Literal | None]
@@ -74,10 +71,8 @@ class PostgresReader:
     def _rows_once(
         self, statement: sql.Composed, parameters: Sequence[Literal | None]
     ) -> list[tuple[bytes | None, ...]]:
-        with guarded(self._connector.where):
-            if self._connection is None or self._connection.closed:
-                self._connection = self._connector.connect()
-            cursor = self._connection.execute(statement, parameters)
+        with guarded(self._where):
+            cursor = self._kept.get().execute(statement, parameters)
             return _raw_rows(cursor.pgresult)
 
 

@@ -1,25 +1,36 @@
 """The target's tables: what is there, what is made. Which tables are wanted is decided elsewhere."""
 
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
 from psycopg import sql
 
-from whimbrel_worker.endpoints.postgres.connector import Connection, Connector
+from whimbrel_worker.endpoints.postgres.connector import Connection, Connector, Kept
+from whimbrel_worker.endpoints.postgres.failures import guarded
 from whimbrel_worker.endpoints.postgres.indexes import IndexBuilder
 from whimbrel_worker.endpoints.postgres.layout import run_ddl
 from whimbrel_worker.endpoints.postgres.names import identifier, target_table
 from whimbrel_worker.engine.ports import ExistingColumn, Profile
-from whimbrel_worker.values.columns import Column, Table
+from whimbrel_worker.engine.retry import retrying
+from whimbrel_worker.values.columns import Column, Index, Table
+
+T = TypeVar("T")
 
 
 class PostgresSchema:
     """Implements ports.TargetSchema; one DDL statement a transaction."""
 
     def __init__(self, connector: Connector, profile: Profile) -> None:
-        self._connector, self._profile = connector, profile
-        self._connection: Connection | None = None
+        self._profile, self._where = profile, connector.where
+        self._kept = Kept(connector, profile.connection_max_age)
 
     def existing(self, table: Table) -> tuple[list[ExistingColumn], tuple[str, ...]] | None:
         """Columns and key of the target's table, or None when there is none."""
-        connection = self._open()
+        return self._retried(lambda: self._existing(table))
+
+    def _existing(self, table: Table) -> tuple[list[ExistingColumn], tuple[str, ...]] | None:
+        connection = self._kept.get()
         oid = self._oid(connection, table)
         if oid is None:
             return None
@@ -38,12 +49,15 @@ class PostgresSchema:
 
     def has_rows(self, table: Table) -> bool:
         """Whether the target's table holds a row."""
-        found = self._open().execute(sql.SQL("SELECT 1 FROM {} LIMIT 1").format(target_table(table)), ()).fetchone()
-        return found is not None
+        statement = sql.SQL("SELECT 1 FROM {} LIMIT 1").format(target_table(table))
+        return self._retried(lambda: self._kept.get().execute(statement, ()).fetchone() is not None)
 
     def create(self, table: Table) -> None:
         """Make schema and table if missing, without secondary indexes."""
-        connection = self._open()
+        self._retried(lambda: self._create(table))
+
+    def _create(self, table: Table) -> None:
+        connection = self._kept.get()
         if not self._schema_exists(connection, table.target_schema):
             run_ddl(connection, _create_schema(table), table.name)
         if self._oid(connection, table) is None:
@@ -54,20 +68,24 @@ class PostgresSchema:
 
         Raises Incompatible when the rows do not let an index be built.
         """
-        builder = IndexBuilder(self._open(), self._profile)
         for index in table.indexes:
-            builder.build(table, index)
+            self._retried(partial(self._build, table, index))
+
+    def _build(self, table: Table, index: Index) -> None:
+        IndexBuilder(self._kept.get(), self._profile).build(table, index)
+
+    def _retried(self, action: Callable[[], T]) -> T:
+        """The action's result; a stale catalogue or a lost connection is tried again, other errors are the worker's."""
+
+        def once() -> T:
+            with guarded(self._where):
+                return action()
+
+        return retrying(once)
 
     def close(self) -> None:
         """Close the connection."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _open(self) -> Connection:
-        if self._connection is None or self._connection.closed:
-            self._connection = self._connector.connect()
-        return self._connection
+        self._kept.close()
 
     @staticmethod
     def _oid(connection: Connection, table: Table) -> int | None:

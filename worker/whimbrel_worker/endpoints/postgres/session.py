@@ -5,7 +5,6 @@ one row means that a successor has it. When the reply to COMMIT is lost the sess
 late commit of the old one fail, and then reads the sequence: only then it is known whether the transaction happened.
 """
 
-import contextlib
 import logging
 import random
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ import psycopg
 
 from whimbrel_worker.endpoints.postgres import statements
 from whimbrel_worker.endpoints.postgres.chunks import update_chunk
-from whimbrel_worker.endpoints.postgres.connector import Connection, Connector, Opened
+from whimbrel_worker.endpoints.postgres.connector import Connection, Connector, Kept
 from whimbrel_worker.endpoints.postgres.failures import guarded, lost, translate
 from whimbrel_worker.endpoints.postgres.worker_rows import WorkerRow, advance, retake_row, take_row
 from whimbrel_worker.engine.ports import ChunkProgress, Identity, Profile, SessionState, Tally, Write
@@ -50,12 +49,12 @@ class FencedSession:
         self.tally = tally
         self._connector, self._profile, self._identity = connector, profile, identity
         self._epoch, self._path = epoch, write_path
-        self._opened: Opened | None = None
+        self._kept = Kept(connector, profile.connection_max_age, self._connected)
         self._row: WorkerRow | None = None
 
     def take(self) -> SessionState:
         """Take the row as (epoch, attempt + 1)."""
-        row = self._again(lambda: take_row(self._connection(), self._identity, self._epoch))
+        row = self._again(lambda: take_row(self._kept.get(), self._identity, self._epoch))
         self._row = row
         return SessionState(row.epoch, row.attempt, row.position)
 
@@ -71,10 +70,7 @@ class FencedSession:
 
     def close(self) -> None:
         """Close the connection; the row stays."""
-        if self._opened is not None:
-            with contextlib.suppress(psycopg.Error):
-                self._opened.connection.close()
-            self._opened = None
+        self._kept.close()
 
     def _held(self) -> WorkerRow:
         if self._row is None:
@@ -85,7 +81,7 @@ class FencedSession:
         """One try. `sequence` is what the row holds once the work is done, whichever try did it."""
         if self._held().sequence >= sequence:
             return True
-        connection = self._connection()
+        connection = self._kept.get()
         try:
             rows, size = self._transaction(connection, work)
         except _OutcomeUnknown:
@@ -134,7 +130,7 @@ class FencedSession:
         self.close()
         self.tally.retries += 1
         held, step = self._held(), random.randrange(*_RETAKE_STEPS)  # noqa: S311 - tells workers apart, guards nothing
-        self._row = self._again(lambda: retake_row(self._connection(), self._identity, held, step))
+        self._row = self._again(lambda: retake_row(self._kept.get(), self._identity, held, step))
         if self._held().sequence < sequence:
             raise Transient("the connection ended during COMMIT and the transaction did not happen")
         _log.info("a lost reply to COMMIT was resolved: the transaction had happened (%s)", self._identity)
@@ -160,12 +156,5 @@ class FencedSession:
         self.tally.conflicts += isinstance(failure, Conflict)
         _log.debug("trying again: %s", failure)
 
-    def _connection(self) -> Connection:
-        if self._opened is not None and self._opened.age() > self._profile.connection_max_age:
-            self.close()
-        if self._opened is not None and (self._opened.connection.closed or self._opened.connection.broken):
-            self.close()
-        if self._opened is None:
-            self._opened = Opened(self._connector.connect())
-            self.tally.connections += 1
-        return self._opened.connection
+    def _connected(self) -> None:
+        self.tally.connections += 1

@@ -40,7 +40,7 @@ class PostgresTarget:
 
     def control(self) -> PostgresControlStore:
         """The control tables."""
-        return PostgresControlStore(self._connector, self._migration)
+        return PostgresControlStore(self._connector, self._migration, self.profile.connection_max_age)
 
     def schema(self) -> PostgresSchema:
         """The tables."""
@@ -60,7 +60,7 @@ class PostgresTarget:
     @contextlib.contextmanager
     def reader(self) -> Iterator[PostgresReader]:
         """A reading session."""
-        reader = PostgresReader(self._connector)
+        reader = PostgresReader(self._connector, self.profile.connection_max_age)
         try:
             yield reader
         finally:

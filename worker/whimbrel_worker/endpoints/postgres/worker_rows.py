@@ -32,7 +32,10 @@ def take_row(connection: Connection, identity: Identity, epoch: int) -> WorkerRo
     with connection.transaction():
         _require_epoch(connection, identity, epoch)
         found = _select(connection, identity)
-        return _insert(connection, identity, epoch) if found is None else _raise(connection, identity, epoch, found)
+        if found is not None:
+            return _raise(connection, identity, epoch, found)
+        _hold_epoch(connection, identity, epoch)
+        return _insert(connection, identity, epoch)
 
 
 def retake_row(connection: Connection, identity: Identity, held: WorkerRow, step: int) -> WorkerRow:
@@ -71,6 +74,16 @@ def _require_epoch(connection: Connection, identity: Identity, epoch: int) -> No
             why=f"the target's control tables hold epoch {found[0] if found else 'none'}",
             todo="nothing: the operator starts a worker of the new epoch if one is wanted",
         )
+
+
+def _hold_epoch(connection: Connection, identity: Identity, epoch: int) -> None:
+    """Conflict with whoever raises the epoch: a fence does not see a row that is only being made."""
+    cursor = connection.execute(
+        sql.SQL("UPDATE {} SET epoch = epoch WHERE migration = %s AND epoch = %s").format(_MIGRATIONS),
+        (identity.migration, epoch),
+    )
+    if cursor.rowcount != 1:
+        raise Conflict("the epoch was raised at the same moment", where=str(identity))
 
 
 def _insert(connection: Connection, identity: Identity, epoch: int) -> WorkerRow:

@@ -28,6 +28,8 @@ _POLL_SECONDS = 0.02
 _HURRY_SECONDS = 0.03
 """Batches of single changes would only slow a backlog down."""
 _IDLE_FACTOR = 10
+_ADVANCE_SECONDS = 1.0
+"""How old an idle lane's position may get while any of the tables changes."""
 
 
 class Closed(Exception):
@@ -97,6 +99,7 @@ class Board:
         self._texts: dict[int, tuple[int, str]] = {}
         self._skip: frozenset[int] = frozenset()
         self._open_since: float | None = None
+        self._changed_at = float("-inf")
         self._routed: float | None = None
         self._applied: float | None = None
         self._changes = 0
@@ -117,6 +120,7 @@ class Board:
         with self._lock:
             while self._crowded() and not self._closed:
                 self._space.wait()
+            self._changed_at = self._clock()
             for before, after in rows:
                 self._route(plan, before, after)
 
@@ -246,14 +250,19 @@ class Board:
         return self._until_checkpoint(lane, now)
 
     def _until_checkpoint(self, lane: Lane, now: float) -> float:
-        """An idle lane writes its position now and then, and rarely though it has not moved: a fenced one finds out."""
-        due = lane.committed_at + self._limits.checkpoint
+        """An idle lane writes its position now and then, and rarely though it has not moved: a fenced one finds out.
+
+        While others of the tables change, that is within a second: comparisons wait until all lanes are there.
+        """
+        active = now - self._changed_at < self._limits.checkpoint
+        advance = min(_ADVANCE_SECONDS, self._limits.checkpoint) if active else self._limits.checkpoint
+        due = lane.committed_at + advance
         if now < due:
             return due - now
         if self._position(lane) != lane.written:
             return 0
         last = lane.committed_at + _IDLE_FACTOR * self._limits.checkpoint
-        return min(last - now, max(_POLL_SECONDS, self._limits.checkpoint / 4))
+        return min(last - now, max(_POLL_SECONDS, min(_ADVANCE_SECONDS, advance) / 4))
 
     def done(self, index: int) -> None:
         """The batch that the lane took is in the target."""

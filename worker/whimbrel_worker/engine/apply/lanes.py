@@ -120,7 +120,7 @@ def _culprit(session: Session, writes: Sequence[Write], error: Incompatible) -> 
     """Which table it is that the target refuses, by the error's own word, else by writing each table's part alone."""
     tables = {write.table.name: write.table for write in writes}
     for name, table in tables.items():
-        if len(tables) == 1 or error.where.split(",")[0] in (name, f"{table.target_schema}.{table.target_name}"):
+        if len(tables) == 1 or error.where in (name, f"{table.target_schema}.{table.target_name}"):
             return name
     for name in tables:
         try:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from zlib import crc32
 
 from whimbrel_worker.engine.compare.merge import Key
 from whimbrel_worker.engine.compare.reading import KEYS_AT_ONCE, by_lookup, in_order
@@ -56,15 +57,16 @@ class Comparison:
 def deal(tables: Sequence[Table], index: int, workers: int, sizes: Mapping[str, int]) -> list[Table]:
     """The tables of one of several workers, the largest first, each table to the worker with the fewest rows so far.
 
-    All workers must come to the same answer without speaking to each other, or a table is compared by nobody: `sizes`
-    (rows by table name) are therefore figures that are the same for all of them, never fresh estimates. This function
-    is the seam where claiming chunks through control tables takes over once large tables are to be shared.
+    All workers must come to the same answer without speaking to each other, or a table is compared by nobody. So
+    `sizes` (rows by table name) must be the same for all of them, never fresh estimates, and they alone decide: not
+    which tables a worker finds, because one may come or go between two workers' looks. A table without a size goes by
+    its name. This function is the seam where claiming chunks through control tables takes over once large tables are to
+    be shared.
     """
     loads = [0] * workers
-    mine = []
-    for table in sorted(tables, key=lambda table: (-sizes.get(table.name, 0), table.name)):
-        worker = min(range(workers), key=lambda number: (loads[number], number))
-        loads[worker] += max(1, sizes.get(table.name, 0))
-        if worker == index:
-            mine.append(table)
-    return mine
+    owner: dict[str, int] = {}
+    for name in sorted(sizes, key=lambda name: (-sizes[name], name)):
+        owner[name] = min(range(workers), key=lambda number: (loads[number], number))
+        loads[owner[name]] += max(1, sizes[name])
+    mine = [table for table in tables if owner.get(table.name, crc32(table.name.encode()) % workers) == index]
+    return sorted(mine, key=lambda table: (-sizes.get(table.name, 0), table.name))

@@ -123,7 +123,13 @@ class Copier:
 
     def _complete(self) -> None:
         self._control.settle_tables()
-        self.guide.progress(self._control.tables())
+        tables = self._control.tables()
+        if not tables:
+            raise Transient(
+                "the control tables hold no table to copy", why="they are being made, or were made anew meanwhile",
+                todo="nothing: the copy is started again; if this stays, cancel and begin a new migration",
+            )  # fmt: skip
+        self.guide.progress(tables)
         if self._control.record().last(COMPLETE) is None:
             self._control.journal(COMPLETE)
 
@@ -206,7 +212,8 @@ class Copier:
 
     def _held_rows(self, name: str) -> bool:
         if name not in self._overwrite:
-            self._overwrite |= {row.name: row.message == HELD_ROWS for row in self._control.tables()}
+            # Of this table only: one that is not planned yet may come to hold that mark later.
+            self._overwrite[name] = any(row.name == name and row.message == HELD_ROWS for row in self._control.tables())
         return self._overwrite[name]
 
     def _hold_back(self) -> None:

@@ -13,6 +13,8 @@ _TAG = re.compile(r"[a-z_][a-z0-9_]{0,31}\Z")
 _INTERVAL = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?\Z")
 _MAX_NUMBER = 2**63 - 2
 _TAGGED_FORMAT = 1
+NOTHING = "nothing"
+"""The position of a server that has no GTID yet: it must not read like a position that nobody has taken."""
 
 
 class GtidSet:
@@ -30,6 +32,8 @@ class GtidSet:
     def parse(cls, text: str) -> GtidSet:
         """Read MySQL's text form, such as ``uuid:1-5:7:tag:1-3,uuid:1``; ValueError says what is wrong with it."""
         result = cls()
+        if text == NOTHING:
+            return result
         for entry in filter(None, (part.strip() for part in text.split(","))):
             uuid, *items = (item.strip().lower() for item in entry.split(":"))
             if not _UUID.match(uuid) or not items:
@@ -53,6 +57,10 @@ class GtidSet:
 
     def __str__(self) -> str:
         return ",".join(":".join(items) for items in self._texts())
+
+    def position(self) -> str:
+        """The text form, and a word of its own for the empty set."""
+        return str(self) or NOTHING
 
     def _texts(self) -> Iterator[list[str]]:
         items: list[str] = []
