@@ -283,9 +283,9 @@ def final_with(result: CheckResult, changed: int = 0, inconclusive: int = 0) -> 
         (AT_P1, (stream(drained_to="p0"),), "Drain", {"stream"}),
         (AT_P1, (DRAINED,), "FinalCheck", {"stream", FINAL.ref.task_id}),
         (AT_P1, (DRAINED, FINAL_RUNS), "FinalCheck", {"stream", FINAL.ref.task_id}),
-        (AT_P1, (DRAINED, FINAL), "Confirm", {"stream", FINAL.ref.task_id, CONFIRM.ref.task_id}),
+        (AT_P1, (DRAINED, FINAL), "Retire", {"stream", FINAL.ref.task_id}),
+        (AT_P1, (RETIRED, FINAL), "Confirm", {"stream", FINAL.ref.task_id, CONFIRM.ref.task_id}),
         (AT_P1, (stream(), FINAL, CONFIRM), "Drain", {"stream"}),
-        (AT_P1, (DRAINED, FINAL, CONFIRM), "Retire", {"stream", FINAL.ref.task_id, CONFIRM.ref.task_id}),
         (
             AT_P1,
             (RETIRED, FINAL, CONFIRM),

@@ -135,18 +135,18 @@ STEPS: tuple[Step, ...] = (
         lambda _: "the keys changed since the last comparison are compared once more",
     ),
     Step(
-        "Confirm",
-        CutoverState.FINAL_CHECK,
-        (wants.stream_draining, wants.final_check, wants.confirm),
-        confirmed,
-        lambda _: "looking at the source once more: nothing may have been written",
-    ),
-    Step(
         "Retire",
         CutoverState.FINAL_CHECK,
-        (wants.stream_retiring, wants.final_check, wants.confirm),
+        (wants.stream_retiring, wants.final_check),
         retired,
         lambda _: "the stream ends",
+    ),
+    Step(
+        "Confirm",
+        CutoverState.FINAL_CHECK,
+        (wants.stream_retiring, wants.final_check, wants.confirm),
+        confirmed,
+        lambda _: "looking at the source once more: nothing may have been written",
     ),
     Step(
         "Fence",
