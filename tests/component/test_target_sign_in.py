@@ -12,6 +12,7 @@ from whimbrel_testbed.certificates import make_authority
 from whimbrel_testbed.dsql import DSQLServer
 from whimbrel_worker.endpoints.dsql.cluster import SignIn
 from whimbrel_worker.endpoints.postgres.server import PostgresConnector
+from whimbrel_worker.endpoints.postgres.target import PostgresTarget
 from whimbrel_worker.errors import ConfigurationError, Transient, WorkerError
 from whimbrel_worker.secrets import Secrets
 from whimbrel_worker.tasks.targets import DSQLConnector
@@ -135,3 +136,18 @@ def test_a_database_that_is_not_there_is_named(postgres_case: TargetCase) -> Non
     error = refusal(dataclasses.replace(postgres_case.connector, spec=spec), ConfigurationError)
     assert "no such database" in str(error)
     assert SecretRef(name="postgres") == spec.credentials_secret_ref
+
+
+def test_an_account_that_may_not_create_is_told_what_to_grant(postgres_case: TargetCase, tmp_path: Path) -> None:
+    assert isinstance(postgres_case.connector, PostgresConnector)
+    postgres_case.change("DROP ROLE IF EXISTS reader")
+    postgres_case.change("CREATE ROLE reader LOGIN PASSWORD 'reads-only'")
+    (tmp_path / "username").write_text("reader")
+    (tmp_path / "password").write_text("reads-only")
+    connector = dataclasses.replace(postgres_case.connector, secrets=Secrets({"postgres": str(tmp_path)}))
+    target = PostgresTarget(connector, postgres_case.profile, "default/case", 1)
+    with pytest.raises(ConfigurationError, match="a privilege is missing on the target") as refused:
+        target.control().ensure()
+    assert "permission denied for database postgres" in refused.value.why
+    assert "grant it to the migration's role" in refused.value.todo
+    assert "reads-only" not in str(refused.value)
