@@ -12,7 +12,7 @@ from whimbrel_worker.values.columns import Row, Table
 from whimbrel_worker.values.keys import key_text
 
 _KEYS_A_STATEMENT: Final = 500
-LARGEST_BATCH: Final = 2 << 20
+LARGEST_BATCH: Final = 4 << 20
 """Bytes after which a batch ends, so that a worker's memory does not depend on its rows."""
 
 
