@@ -64,8 +64,7 @@ class FencedSession:
         """Write all of it with the control row in one transaction, exactly once."""
         row = self._held()
         work = _Work(writes, row.position if position is None else position, progress)
-        if not self._again(lambda: self._attempt(work, row.sequence + 1)):
-            return
+        self._again(lambda: self._attempt(work, row.sequence + 1))
         self.tally.transactions += 1
 
     def close(self) -> None:
@@ -77,22 +76,21 @@ class FencedSession:
             raise FencedOut("the session writes before it took its control row", where=str(self._identity))
         return self._row
 
-    def _attempt(self, work: _Work, sequence: int) -> bool:
+    def _attempt(self, work: _Work, sequence: int) -> None:
         """One try. `sequence` is what the row holds once the work is done, whichever try did it."""
         if self._held().sequence >= sequence:
-            return True
+            return
         connection = self._kept.get()
         try:
             rows, size = self._transaction(connection, work)
         except _OutcomeUnknown:
             self._resolve(sequence)
-            return True
+            return
         except BaseException:
             self._abandon(connection)
             raise
         self.tally.rows += rows
         self.tally.bytes += size
-        return True
 
     def _transaction(self, connection: Connection, work: _Work) -> tuple[int, int]:
         rows = size = 0
