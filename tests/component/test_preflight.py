@@ -361,3 +361,11 @@ def test_cascades_that_the_log_holds_are_only_named(ready: Move, mysql: MySQLSer
     assert code == 0, report.last_error
     assert report.preflight is not None
     assert any("foreign keys are not carried" in warning for warning in report.preflight.warnings)
+
+
+def test_compressed_transactions_are_refused_before_the_copy(ready: Move) -> None:
+    with mysql_server(extra=["--binlog-transaction-compression=ON"]) as server:
+        ready.mysql = server.migration
+        error = refused(ready, tables={})
+    assert "transactions in the binary log are compressed; in binlog_transaction_compression" in error.why
+    assert "SET PERSIST binlog_transaction_compression = OFF" in error.why + error.todo

@@ -104,7 +104,7 @@ def setting_problems(settings: Mapping[str, str]) -> list[Problem]:
         if found is not None and _EQUIVALENT.get(found, found).upper() != wanted:
             shown = f"{setting} is {found}, not {wanted or 'empty'}"
             problems.append(Problem(shown, where=setting, why=why, todo=f"as an administrator: {todo}"))
-    return problems + list(_warnings(settings))
+    return problems + list(_log_problems(settings))
 
 
 def _version_problems(settings: Mapping[str, str]) -> Iterator[Problem]:
@@ -125,9 +125,14 @@ def _version_problems(settings: Mapping[str, str]) -> Iterator[Problem]:
         )
 
 
-def _warnings(settings: Mapping[str, str]) -> Iterator[Problem]:
+def _log_problems(settings: Mapping[str, str]) -> Iterator[Problem]:
     if settings.get("binlog_transaction_compression") == "ON":
-        yield Problem("transactions in the binary log are compressed; they are unpacked on reading", fatal=False)
+        yield Problem(
+            "transactions in the binary log are compressed",
+            where="binlog_transaction_compression",
+            why="this version does not unpack them, and the stream would stop at the first one",
+            todo="as an administrator: SET PERSIST binlog_transaction_compression = OFF",
+        )
     seconds = settings.get("binlog_expire_logs_seconds")
     if seconds and 0 < int(seconds) < _SHORT_RETENTION:
         yield Problem(
