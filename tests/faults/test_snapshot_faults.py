@@ -5,15 +5,15 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
 
 from support.moves import Move
 from whimbrel_testbed.dsql import DSQLServer
-from whimbrel_testbed.mysql import MySQLServer
+from whimbrel_testbed.mysql import MySQLServer, mysql_server
 
 ROWS = 6000
 OPTIONS: dict[str, Any] = {"snapshot": {"chunkRows": 700, "tablesInParallel": 3}}
@@ -189,10 +189,9 @@ def test_connections_to_the_source_that_are_cut_again_and_again(
     ends_equal(move, mysql_database)
 
 
-def test_the_source_restarts_in_the_middle(postgres_move: Move) -> None:
-    from whimbrel_testbed.mysql import mysql_server
-
-    move = postgres_move
+@contextmanager
+def own_source(move: Move) -> Iterator[tuple[MySQLServer, str]]:
+    """The migration prepared on a server of its own that a test may break, and its database."""
     with mysql_server() as server:
         database = move.tables["include"][0][:-2]
         with closing(server.connect()) as connection, connection.cursor() as cursor:
@@ -200,6 +199,12 @@ def test_the_source_restarts_in_the_middle(postgres_move: Move) -> None:
         fill(server, database)
         move.mysql = server.migration
         move.prepare()
+        yield server, database
+
+
+def test_the_source_restarts_in_the_middle(postgres_move: Move) -> None:
+    move = postgres_move
+    with own_source(move) as (server, database):
         worker = move.start("snapshot", snapshot=OPTIONS["snapshot"] | {"rateLimit": {"rowsPerSecond": 4000}})
         until(lambda: len(move.look("SELECT 1 FROM whimbrel.chunks WHERE state = 'done'")) >= 2)
         server.kill()
@@ -209,16 +214,8 @@ def test_the_source_restarts_in_the_middle(postgres_move: Move) -> None:
 
 
 def test_a_log_purged_during_the_copy_stops_it_with_the_reason(postgres_move: Move) -> None:
-    from whimbrel_testbed.mysql import mysql_server
-
     move = postgres_move
-    with mysql_server() as server:
-        database = move.tables["include"][0][:-2]
-        with closing(server.connect()) as connection, connection.cursor() as cursor:
-            cursor.execute(f"CREATE DATABASE {database}")
-        fill(server, database)
-        move.mysql = server.migration
-        move.prepare()
+    with own_source(move) as (server, database):
         worker = move.start("snapshot", failpoint="snapshot.after_commit:2", **OPTIONS)
         assert worker.wait(60) == -signal.SIGKILL
         with closing(server.connect(database)) as connection, connection.cursor() as cursor:
