@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from whimbrel_api.migration import Migration
 from whimbrel_api.validation import ValidationPhase
 from whimbrel_operator.domain.phases import ENDS
-from whimbrel_operator.reconcile import Reconciler
+from whimbrel_operator.reconcile import Outcome, Reconciler
 from whimbrel_operator.runtime.local import GRACE, WORKER, LocalRuntime, utc_now
 from whimbrel_operator.runtime.port import Key
 from whimbrel_operator.runtime.store import LocalStore, Resource
@@ -113,24 +113,29 @@ class _Session:
         """Pass after pass: at once where a phase changed, else when a file changes, a worker ends or time is up."""
         deadline = time.monotonic() + timeout if timeout is not None else float("inf")
         while True:
-            moved = await self._pass()
+            outcomes = await self._pass()
             resources = [self._store.get(key) for key in self._keys]
-            finished = self._until(resources)
+            finished = self._finished(resources, outcomes)
             timed_out = time.monotonic() >= deadline
             if finished or once or self._told.is_set() or timed_out:
                 interrupted = not finished and self._told.is_set()
                 return RunResult(resources, finished, interrupted, timed_out and not finished and not interrupted)
-            if not moved:
+            if not any(outcome.moved for outcome in outcomes):
                 await self._rest()
 
-    async def _pass(self) -> bool:
-        moved = False
+    def _finished(self, resources: Sequence[Resource], outcomes: Sequence[Outcome]) -> bool:
+        """Whether what was waited for is so, and decided: a status written by others after the pass ends nothing."""
+        decided = all(outcome.status == resource.status for outcome, resource in zip(outcomes, resources, strict=True))
+        return decided and self._until(resources)
+
+    async def _pass(self) -> list[Outcome]:
+        outcomes = []
         for key in self._keys:
             outcome = await self._reconciler.reconcile(key)
-            moved = moved or outcome.moved
+            outcomes.append(outcome)
             if outcome.changed and self._on_change is not None:
                 self._on_change(self._store.get(key))
-        return moved
+        return outcomes
 
     async def _rest(self) -> None:
         before, deadline = self._signature(), time.monotonic() + PERIOD

@@ -14,7 +14,10 @@ from whimbrel_operator.runtime.port import Key, Runtime, Status
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a pass came to. `gone`: the resource is not there. `moved`: the phase changed, so look again at once."""
+    """What a pass came to. `gone`: the resource is not there. `moved`: the phase changed, so look again at once.
+
+    `status` is what this pass decided, never what merely stood there: None when it could not be written.
+    """
 
     status: Status | None = None
     changed: bool = False
@@ -46,7 +49,7 @@ class Reconciler:
         try:
             return await self._report(key, observed, decision)
         except StatusConflict:
-            return Outcome(observed.resource.status, moved=True)
+            return Outcome(moved=True)
 
     async def _act(
         self, key: Key, observed: Observed | ObservedValidation, decision: Decision | ValidationDecision
