@@ -4,7 +4,7 @@ from enum import IntEnum, StrEnum
 
 from pydantic import Field
 
-from whimbrel_api.base import Model
+from whimbrel_api.base import Model, Name
 from whimbrel_api.endpoints import Source, Target
 from whimbrel_api.migration import Mode, Schema, Snapshot, Stream, Tables
 from whimbrel_api.validation import Recheck, Report
@@ -80,10 +80,24 @@ class FenceOptions(Model):
     plan_attempt: int = 0
 
 
+class ReportResource(Model):
+    """The WorkerReport that a worker on a cluster reports to and takes its orders from: `<name>-<index>`.
+
+    `access` is a folder with the files `token` and `ca.crt`, read anew at every use, because tokens expire.
+    """
+
+    namespace: Name
+    name: Name
+    access: str
+
+
 class TaskFile(Model):
     """All that one worker needs. Secrets are directories of files, by Secret name; nothing secret stands in here.
 
-    `epoch` is the one the operator last saw in the target; 0 where it is not known yet.
+    `epoch` is the one the operator last saw in the target; 0 where it is not known yet. Relative paths are relative to
+    the task file's own folder. A worker reports to `report_resource` where that is given, else to `report_file`, and
+    takes its orders from the same place. `index` is overruled by the environment's JOB_COMPLETION_INDEX, because all
+    pods of a Job read one file.
     """
 
     task: TaskKind
@@ -104,8 +118,9 @@ class TaskFile(Model):
     freeze: FreezeOptions = FreezeOptions()
     fence: FenceOptions = FenceOptions()
     secrets: dict[str, str] = Field(default={})
-    report_file: str
-    orders_file: str
+    report_file: str = ""
+    orders_file: str = ""
+    report_resource: ReportResource | None = None
     report_interval: float = 2.0
 
 

@@ -2,15 +2,26 @@
 
 from typing import Literal
 
-from whimbrel_api.base import API_VERSION, Model, ObjectMeta
-from whimbrel_api.reports import WorkerReport
+from pydantic import Field
+
+from whimbrel_api.base import API_VERSION, Model, Moment, ObjectMeta
+from whimbrel_api.reports import ReportedError, WorkerReport
 from whimbrel_api.tasks import Orders
 
 
+class Failures(Model):
+    """How often in a row an instance has failed, over all its Jobs; kept here, as a Job that is gone tells nothing."""
+
+    count: int = Field(default=0, ge=0)
+    last_at: Moment | None = None
+    last_error: ReportedError | None = None
+
+
 class WorkerReportSpec(Model):
-    """What the operator orders the worker to do."""
+    """What the operator orders the worker to do, and what it remembers of the worker's former lives."""
 
     orders: Orders = Orders()
+    failures: Failures = Failures()
 
 
 class WorkerReportResource(Model):

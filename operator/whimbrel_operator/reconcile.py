@@ -1,11 +1,11 @@
 """Observe → decide → act → report, the same for every kind and every runtime. What is decided stands in domain."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from whimbrel_operator.domain.decide import decide
-from whimbrel_operator.domain.decision import Decision, ValidationDecision
+from whimbrel_operator.domain.decision import Decision, ValidationDecision, WantedTask
 from whimbrel_operator.domain.observed import Memory, Observed, ObservedValidation
 from whimbrel_operator.domain.validation import decide_validation
 from whimbrel_operator.errors import StatusConflict
@@ -54,15 +54,14 @@ class Reconciler:
     async def _act(
         self, key: Key, observed: Observed | ObservedValidation, decision: Decision | ValidationDecision
     ) -> None:
-        """Unwanted instances go before wanted ones come, and both before the status says so.
+        """Unwanted tasks go before wanted ones come, and both before the status says so.
 
         So a step's results are gone before it can be entered again: a second freeze never reads the first.
         """
-        asked = {wanted.ref for wanted in decision.wanted}
-        for state in observed.tasks.instances:
-            if state.ref not in asked:
-                await self._runtime.remove(key, state.ref)
-        for wanted in decision.wanted:
+        asked = _by_task(decision.wanted)
+        for task_id in sorted({state.ref.task_id for state in observed.tasks.instances} - asked.keys()):
+            await self._runtime.remove(key, task_id)
+        for wanted in asked.values():
             await self._runtime.apply(key, wanted)
 
     async def _report(
@@ -75,6 +74,14 @@ class Reconciler:
         for event in decision.events:
             await self._runtime.event(key, event)
         return Outcome(after, changed=True, moved=after.phase is not before.phase)
+
+
+def _by_task(wanted: Iterable[WantedTask]) -> dict[str, list[WantedTask]]:
+    """The wanted instances by task, in the order asked for, each by index."""
+    found: dict[str, list[WantedTask]] = {}
+    for task in wanted:
+        found.setdefault(task.ref.task_id, []).append(task)
+    return {task_id: sorted(tasks, key=lambda task: task.ref) for task_id, tasks in found.items()}
 
 
 def _decide(observed: Observed | ObservedValidation, now: datetime) -> Decision | ValidationDecision:

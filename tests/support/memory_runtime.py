@@ -1,5 +1,6 @@
 """The runtime port in memory: workers are turns of a `World`, time is what the test says. For tests."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -76,14 +77,21 @@ class MemoryRuntime:
             return Observed(self.resource, tasks, self.others, self.missing, memory, version)
         return ObservedValidation(self.resource, tasks, self.migration, self.missing, memory, version)
 
-    async def apply(self, key: Key, wanted: WantedTask) -> None:
-        """Start, restart, or give orders."""
+    async def apply(self, key: Key, wanted: Sequence[WantedTask]) -> None:
+        """Start, restart, give orders, or forget those too many."""
+        task_id, kept = wanted[0].ref.task_id, [each.ref for each in wanted]
+        for ref in [ref for ref in self.instances if ref.task_id == task_id and ref not in kept]:
+            self._forget(ref)
+        for each in wanted:
+            self._bring_about(each)
+
+    def _bring_about(self, wanted: WantedTask) -> None:
         state, before = self.instances.get(wanted.ref, (None, wanted))
         if state is not None and state.running:
             if before.fingerprint == wanted.fingerprint:
                 self.instances[wanted.ref] = (state, wanted)
             else:
-                await self.remove(key, wanted.ref)
+                self._forget(wanted.ref)
         elif wanted.start and (state is None or not state.done or wanted.again):
             self._start(state, wanted)
 
@@ -96,8 +104,12 @@ class MemoryRuntime:
         self.started.append(wanted.ref)
         self.acts.append(f"start {wanted.ref}")
 
-    async def remove(self, key: Key, ref: TaskRef) -> None:
-        """Forget an instance at once."""
+    async def remove(self, key: Key, task_id: str) -> None:
+        """Forget the instances at once."""
+        for ref in [ref for ref in self.instances if ref.task_id == task_id]:
+            self._forget(ref)
+
+    def _forget(self, ref: TaskRef) -> None:
         if self.instances.pop(ref, None) is not None:
             self.acts.append(f"remove {ref}")
 

@@ -68,8 +68,14 @@ class LocalRuntime:
         bare = ObservedValidation(resource, tasks, self._migration_of(resource), (), memory, version)
         return replace(bare, missing_secrets=self._missing(key, work_of(bare)))
 
-    async def apply(self, key: Key, wanted: WantedTask) -> None:
-        """Start the instance if it may start and does not run; give a running one its orders."""
+    async def apply(self, key: Key, wanted: Sequence[WantedTask]) -> None:
+        """Start the instances that may start and do not run; give running ones their orders; end those too many."""
+        for surplus in self._instances_of(key, wanted[0].ref.task_id, keep=[each.ref for each in wanted]):
+            self._end(surplus)
+        for each in wanted:
+            self._bring_about(key, each)
+
+    def _bring_about(self, key: Key, wanted: WantedTask) -> None:
         instance = self._instance(key, wanted.ref)
         known = instance.known()
         if known is not None and known.running:
@@ -77,9 +83,12 @@ class LocalRuntime:
         elif wanted.start and (known is None or known.exit_code != ExitCode.DONE or wanted.again):
             self._start(key, instance, known, wanted)
 
-    async def remove(self, key: Key, ref: TaskRef) -> None:
-        """Tell the instance to stop; forget it once it is gone."""
-        instance = self._instance(key, ref)
+    async def remove(self, key: Key, task_id: str) -> None:
+        """Tell the instances to stop; forget them once they are gone."""
+        for instance in self._instances_of(key, task_id):
+            self._end(instance)
+
+    def _end(self, instance: Instance) -> None:
         known = instance.known()
         if known is not None and known.running:
             self._tell_to_stop(instance, known)
@@ -132,6 +141,11 @@ class LocalRuntime:
 
     def _instance(self, key: Key, ref: TaskRef) -> Instance:
         return Instance(self._store.folder(key) / "tasks" / str(ref))
+
+    def _instances_of(self, key: Key, task_id: str, keep: Sequence[TaskRef] = ()) -> list[Instance]:
+        kept = {str(ref) for ref in keep}
+        found = [each for each in self._store.instances(key) if each.name.rpartition("-")[0] == task_id]
+        return [each for each in found if each.name not in kept]
 
     def _tasks(self, key: Key) -> Tasks:
         states = [state for each in self._store.instances(key) if (state := self._look(each)) is not None]

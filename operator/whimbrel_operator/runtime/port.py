@@ -1,12 +1,13 @@
 """What a runtime must do for the reconciler: read once, act idempotently, report under a version. No runtime."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from whimbrel_api.migration import MigrationStatus
 from whimbrel_api.validation import ValidationStatus
 from whimbrel_operator.domain.decision import Event, WantedTask
-from whimbrel_operator.domain.observed import Memory, Observed, ObservedValidation, TaskRef
+from whimbrel_operator.domain.observed import Memory, Observed, ObservedValidation
 
 Status = MigrationStatus | ValidationStatus
 
@@ -29,14 +30,15 @@ class Runtime(Protocol):
     async def observe(self, key: Key, memory: Memory) -> Observed | ObservedValidation | None:
         """All that belongs to a resource, read once; None when it is gone."""
 
-    async def apply(self, key: Key, wanted: WantedTask) -> None:
-        """See to it that the instance is there: start it if it may start, give a running one its orders.
+    async def apply(self, key: Key, wanted: Sequence[WantedTask]) -> None:
+        """See to it that exactly these instances of one task are there, indexes from 0 on.
 
-        A running one that would do something else (another fingerprint) is stopped, and started anew once it is gone.
+        Missing ones are started if they may start, running ones get their orders, those too many are told to stop. A
+        running one that would do something else (another fingerprint) is stopped, and started anew once it is gone.
         """
 
-    async def remove(self, key: Key, ref: TaskRef) -> None:
-        """Tell an instance to stop, and forget it once it is gone. Does not wait."""
+    async def remove(self, key: Key, task_id: str) -> None:
+        """Tell all instances of a task to stop, and forget them once they are gone. Does not wait."""
 
     async def report(self, key: Key, status: Status, resource_version: str) -> None:
         """Write the status. Raises StatusConflict when it was written since that version was read."""
