@@ -1,11 +1,15 @@
 """What every noun shares: the base model, names and references. No resource stands here."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema, core_schema
+
+from whimbrel_api.durations import seconds
 
 GROUP: Final = "whimbrel.dev"
 VERSION: Final = "v1alpha1"
@@ -38,6 +42,10 @@ Host = Annotated[
         description="A host name or address, without scheme, user or path.",
     ),
 ]
+Region = Annotated[
+    str,
+    Field(min_length=1, max_length=64, pattern=r"^[a-z0-9-]+$", description="An AWS region, such as us-east-1."),
+]
 Port = Annotated[int, Field(ge=1, le=65535, description="A TCP port.")]
 Duration = Annotated[
     str,
@@ -47,6 +55,35 @@ Duration = Annotated[
         description="A duration such as 200ms, 5s, 10m or 1h30m.",
     ),
 ]
+
+
+@dataclass(frozen=True)
+class Within:
+    """Bounds of a Duration, both allowed, such as Within("1s", "24h"); the schema says the same as a CEL rule."""
+
+    least: str
+    most: str
+
+    def check(self, duration: str) -> str:
+        """The duration itself. Raises ValueError where it lies outside."""
+        if not seconds(self.least) <= seconds(duration) <= seconds(self.most):
+            raise ValueError(f"given {duration!r}; allowed: {self._allowed()}")
+        return duration
+
+    def _allowed(self) -> str:
+        return f"a duration from {self.least} to {self.most}"
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Check the bounds after the form."""
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The same for the API server."""
+        bounds = f"duration('{self.least}') <= duration(self) && duration(self) <= duration('{self.most}')"
+        rule = {"rule": bounds, "message": self._allowed()}
+        return handler(schema) | {"x-kubernetes-validations": [rule]}
+
+
 Glob = Annotated[
     str,
     Field(min_length=1, max_length=200, description="A glob over database.table, such as `shop.*`."),

@@ -1,8 +1,9 @@
-"""Durations as manifests write them (`200ms`, `1h30m`), in seconds. Nothing else."""
+"""Durations as manifests write them (`200ms`, `1h30m`): in seconds, and back for a reader. No type stands here."""
 
 import re
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 
 
@@ -12,3 +13,17 @@ def seconds(duration: str) -> float:
     if not parts or "".join(number + unit for number, unit in parts) != duration:
         raise ValueError(f"{duration!r} is no duration; write it like 200ms, 5s, 10m or 1h30m")
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def text(length: float) -> str:
+    """A length in seconds as a column shows it: 0.4s, 12s, 3m20s, 2h5m, 4d3h."""
+    if length < 9.95:
+        return f"{max(0.0, length):.1f}s"
+    whole = round(length)
+    if whole < _MINUTE:
+        return f"{whole}s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE}m{whole % _MINUTE}s"
+    if whole < _DAY:
+        return f"{whole // _HOUR}h{whole % _HOUR // _MINUTE}m"
+    return f"{whole // _DAY}d{whole % _DAY // _HOUR}h"

@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from whimbrel_api.base import Host, Identifier, Model, Port, SecretRef, Tls
+from whimbrel_api.base import Host, Identifier, Model, Port, Region, SecretRef, Tls
 
 
 class MySQLSource(Model):
@@ -24,7 +24,7 @@ class AuroraDSQLTarget(Model):
 
     endpoint: Host
     port: Port = 5432
-    region: str = Field(min_length=1, max_length=64, pattern=r"^[a-z0-9-]+$")
+    region: Region
     database: Identifier = "postgres"
     user: Identifier = "admin"
     credentials_secret_ref: SecretRef | None = None

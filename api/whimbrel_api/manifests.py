@@ -13,6 +13,7 @@ from whimbrel_api.base import API_VERSION
 from whimbrel_api.documents import Document, DocumentError, Location, read
 from whimbrel_api.errors import ManifestError, Problem
 from whimbrel_api.migration import Migration
+from whimbrel_api.rules import breaches
 from whimbrel_api.secrets import SecretManifest
 from whimbrel_api.structural import Node, structural
 from whimbrel_api.validation import Validation
@@ -96,6 +97,7 @@ def _load(document: Document, origin: str) -> tuple[list[Manifest], list[Problem
         details = error.errors(include_url=False, include_context=True)
         texts = ((_location(detail), _what(model, detail)) for detail in details)
         return [], found + [problem(location, what) for location, what in texts]
+    found += [problem(location, what) for location, what in breaches(loaded)]
     return ([], found) if found else ([loaded], [])
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from whimbrel_api.base import API_VERSION, Condition, Duration, Glob, Identifier, Model, Moment, ObjectMeta
+from whimbrel_api.base import API_VERSION, Condition, Duration, Glob, Identifier, Model, Moment, ObjectMeta, Within
 from whimbrel_api.endpoints import Source, Target
 
 
@@ -20,24 +20,30 @@ class ColumnOverride(Model):
     """Another target type for one column."""
 
     name: Identifier
-    type: str = Field(min_length=1, max_length=200)
+    type: str = Field(min_length=1, max_length=200, description="The type on the target, such as bigint.")
 
 
 class TableOverride(Model):
     """What is different for one table: its key, its name on the target, its column types."""
 
     name: Glob
-    primary_key: list[Identifier] = Field(default=[], max_length=8)
-    rename_to: str = Field(default="", max_length=128)
-    columns: list[ColumnOverride] = Field(default=[], max_length=255)
+    primary_key: list[Identifier] = Field(
+        default=[], max_length=8, description="The columns that make the key; the source's own key when empty."
+    )
+    rename_to: str = Field(
+        default="", max_length=128, description="The table's name on the target, such as public.events."
+    )
+    columns: list[ColumnOverride] = Field(default=[], max_length=255, description="Columns with another type.")
 
 
 class Tables(Model):
     """Which tables move. Globs over `database.table`; exclude wins; everything when include is empty."""
 
-    include: list[Glob] = Field(default=[], max_length=1000)
-    exclude: list[Glob] = Field(default=[], max_length=1000)
-    overrides: list[TableOverride] = Field(default=[], max_length=1000)
+    include: list[Glob] = Field(default=[], max_length=1000, description="What moves; everything when empty.")
+    exclude: list[Glob] = Field(default=[], max_length=1000, description="What stays, even where it is included.")
+    overrides: list[TableOverride] = Field(
+        default=[], max_length=1000, description="What is different for some tables; the first that fits counts."
+    )
 
 
 class SchemaMode(StrEnum):
@@ -56,40 +62,44 @@ class Schema(Model):
 class RateLimit(Model):
     """An upper bound over all workers of the task together."""
 
-    rows_per_second: Annotated[int, Field(ge=1, le=100_000_000)]
+    rows_per_second: Annotated[int, Field(ge=1, le=100_000_000, description="Rows per second.")]
 
 
 class Snapshot(Model):
     """How the copy is shared out. `rateLimit` is for all workers together."""
 
-    workers: int = Field(default=2, ge=1, le=64)
-    tables_in_parallel: int = Field(default=4, ge=1, le=64)
-    chunk_rows: int = Field(default=50_000, ge=100, le=10_000_000)
+    workers: int = Field(default=2, ge=1, le=64, description="How many processes share the copy.")
+    tables_in_parallel: int = Field(default=4, ge=1, le=64, description="How many tables are copied at a time.")
+    chunk_rows: int = Field(
+        default=50_000, ge=100, le=10_000_000, description="How many rows a worker takes at a time."
+    )
     rate_limit: RateLimit | None = None
 
 
 class Stream(Model):
     """How changes are applied. `checkpointInterval` holds while the source is idle."""
 
-    flush_interval: Duration = "200ms"
-    checkpoint_interval: Duration = "6s"
-    apply_connections: int = Field(default=4, ge=1, le=32)
-    retention_guard: float = Field(default=0.8, gt=0, le=1)
+    flush_interval: Annotated[Duration, Within("1ms", "1m")] = "200ms"
+    checkpoint_interval: Annotated[Duration, Within("100ms", "1h")] = "6s"
+    apply_connections: int = Field(default=4, ge=1, le=32, description="How many connections apply changes.")
+    retention_guard: float = Field(
+        default=0.8, gt=0, le=1, description="The share of the log's retention after which the lag is an alarm."
+    )
 
 
 class Thresholds(Model):
     """What counts as good enough."""
 
-    lag: Duration = "5s"
-    differences: int = Field(default=0, ge=0)
-    samples: int = Field(default=3, ge=1, le=100)
+    lag: Annotated[Duration, Within("1ms", "24h")] = "5s"
+    differences: int = Field(default=0, ge=0, description="In how many rows source and target may differ.")
+    samples: int = Field(default=3, ge=1, le=100, description="In how many readings in a row the lag must hold.")
 
 
 class ValidationPolicy(Model):
     """The comparison that a cutover asks for. `maxAge` is how old its result may be."""
 
-    mode: Literal["Full", "Sample"] = "Full"
-    max_age: Duration = "1h"
+    mode: Literal["Full", "Sample"] = Field(default="Full", description="Every row, or a sample.")
+    max_age: Annotated[Duration, Within("1s", "720h")] = "1h"
 
 
 class CutoverMode(StrEnum):
@@ -110,15 +120,17 @@ class Cutover(Model):
     """When and how traffic may move. An approval is the hash of the plan it is given for."""
 
     mode: CutoverMode = CutoverMode.MANUAL
-    approved_plan: str = Field(default="", max_length=128)
+    approved_plan: str = Field(default="", max_length=128, description="The status.plan.hash that is approved.")
     source_freeze: SourceFreeze = SourceFreeze.USER
-    timeout: Duration = "10m"
+    timeout: Annotated[Duration, Within("1s", "24h")] = "10m"
 
 
 class ReverseSyncPolicy(Model):
     """The way back after a cutover."""
 
-    enabled: bool = False
+    enabled: bool = Field(
+        default=False, description="Whether changes flow back after the cutover. Only where a way back exists."
+    )
 
 
 class MigrationSpec(Model):
@@ -135,8 +147,8 @@ class MigrationSpec(Model):
     validation: ValidationPolicy = ValidationPolicy()
     cutover: Cutover = Cutover()
     reverse_sync: ReverseSyncPolicy = ReverseSyncPolicy()
-    paused: bool = False
-    cancel: bool = False
+    paused: bool = Field(default=False, description="Hold the work; the position is kept.")
+    cancel: bool = Field(default=False, description="End the migration for good; the data stay in the target.")
 
 
 class Phase(StrEnum):
@@ -263,6 +275,8 @@ class MigrationStatus(Model):
     observed_generation: int = 0
     phase: Phase = Phase.PENDING
     progress: str = ""
+    lag: str = Field(default="", description="stream.lagSeconds for a reader: 0.4s, 3m20s, unknown.")
+    remaining: str = Field(default="", description="snapshot.eta for a reader: 21m5s.")
     conditions: list[Condition] = Field(default=[], max_length=32)
     plan: Plan = Plan()
     epoch: int = 0

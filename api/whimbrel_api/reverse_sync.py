@@ -1,7 +1,7 @@
 """The ReverseSync resource: changes flow back from a PolarDB target into the former source. Types alone."""
 
 from enum import StrEnum
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -15,8 +15,10 @@ from whimbrel_api.base import (
     Moment,
     ObjectMeta,
     Port,
+    Region,
     SecretRef,
     Tls,
+    Within,
 )
 from whimbrel_api.migration import Tables
 
@@ -34,8 +36,10 @@ class PolarDBSource(Model):
 class DynamoDBTarget(Model):
     """DynamoDB, or what speaks its protocol at `endpoint`. Without a Secret the process's own AWS identity is used."""
 
-    region: str = Field(min_length=1, max_length=64, pattern=r"^[a-z0-9-]+$")
-    endpoint: str = Field(default="", max_length=2048)
+    region: Region
+    endpoint: str = Field(
+        default="", max_length=2048, pattern=r"^(https?://[^\s/]+\S*)?$", description="A URL; AWS's own when empty."
+    )
     credentials_secret_ref: SecretRef | None = None
 
 
@@ -52,25 +56,27 @@ class ReverseTarget(Model):
 
 
 class KeyColumn(Model):
-    """A key column and its DynamoDB type: a text, a number or bytes."""
+    """A key column and its DynamoDB type. Written out, as the letter N alone is a boolean to many YAML readers."""
 
     name: Identifier
-    type: Literal["S", "N", "B"]
+    type: Literal["String", "Number", "Binary"] = Field(description="What DynamoDB calls S, N and B.")
 
 
 class Layout(Model):
     """How items stand in the server's tables: the document's column, the keys, and the rule for a table's name."""
 
     document_column: Identifier | None = None
-    key_columns: list[KeyColumn] = Field(default=[], max_length=2)
-    table_rule: str = Field(default="", max_length=200)
+    key_columns: list[KeyColumn] = Field(
+        default=[], max_length=2, description="The partition key's column, then the sort key's."
+    )
+    table_rule: str = Field(default="", max_length=200, description="How a table's name follows from the server's.")
 
 
 class Cleanup(Model):
     """What a deleted ReverseSync takes away of the things that it made."""
 
-    drop_slot: bool = True
-    drop_publication: bool = True
+    drop_slot: bool = Field(default=True, description="Drop the replication slot, if it was made here.")
+    drop_publication: bool = Field(default=True, description="Drop the publication, if it was made here.")
 
 
 class ReverseSyncSpec(Model):
@@ -79,13 +85,15 @@ class ReverseSyncSpec(Model):
     migration_ref: SecretRef | None = None
     source: ReverseSource | None = None
     target: ReverseTarget | None = None
-    slot_name: str = Field(default="", max_length=63, pattern=r"^[a-z0-9_]*$")
-    publication_name: str = Field(default="", max_length=63)
-    create_publication: bool = True
+    slot_name: str = Field(
+        default="", max_length=63, pattern=r"^[a-z0-9_]*$", description="The replication slot; made up when empty."
+    )
+    publication_name: str = Field(default="", max_length=63, description="The publication; made up when empty.")
+    create_publication: bool = Field(default=True, description="Make the publication if it is missing.")
     layout: Layout = Layout()
     tables: Tables = Tables()
-    checkpoint_interval: Duration = "3s"
-    paused: bool = False
+    checkpoint_interval: Annotated[Duration, Within("100ms", "1h")] = "3s"
+    paused: bool = Field(default=False, description="Hold the stream; the slot keeps the log.")
     cleanup: Cleanup = Cleanup()
 
     @model_validator(mode="after")
@@ -121,6 +129,7 @@ class ReverseSyncStatus(Model):
     observed_generation: int = 0
     phase: ReverseSyncPhase = ReverseSyncPhase.PENDING
     slot: SlotStatus = SlotStatus()
+    lag: str = Field(default="", description="lagSeconds for a reader: 0.4s, 3m20s, unknown.")
     lag_seconds: float | None = None
     lag_observed_at: Moment | None = None
     position: str = Field(default="", max_length=16384)

@@ -12,7 +12,8 @@ _KEPT = (
     "maxProperties",
 )  # fmt: skip
 _DROPPED = frozenset({"title", "default", "description", "required", "properties", "items", "additionalProperties"})
-_CONVERTED = frozenset({"$ref", "anyOf", "const", "exclusiveMinimum", "exclusiveMaximum", "patternProperties"})
+_RULES = "x-kubernetes-validations"
+_CONVERTED = frozenset({"$ref", "anyOf", "const", "exclusiveMinimum", "exclusiveMaximum", "patternProperties", _RULES})
 _UNSPOKEN = frozenset({"propertyNames", "writeOnly"})
 
 
@@ -24,7 +25,8 @@ class _Builder:
         self._rules = rules
         self._status = status
 
-    def node(self, schema: Node) -> Node:
+    def node(self, schema: Node, *, listed: bool = False) -> Node:
+        """One node. `listed`: it stands in a list."""
         flat = self._flat(schema)
         unknown = flat.keys() - set(_KEPT) - _DROPPED - _CONVERTED - _UNSPOKEN - {"nullable"}
         if unknown:
@@ -35,9 +37,9 @@ class _Builder:
             built["enum"] = [flat["const"]]
         if built.get("type") == "integer":
             built["format"] = "int64"
-        built |= _exclusive(flat) | self._children(flat) | self._default(flat)
-        if rules := self._rules.get(flat.get("title", "")):
-            built["x-kubernetes-validations"] = rules
+        built |= _exclusive(flat) | self._children(flat, listed) | ({} if listed else self._default(flat))
+        if rules := [*flat.get(_RULES, []), *self._rules.get(flat.get("title", ""), [])]:
+            built[_RULES] = rules
         return built
 
     def _flat(self, schema: Node) -> Node:
@@ -56,14 +58,16 @@ class _Builder:
         nullable = {"nullable": True} if self._status and "enum" not in inner else {}
         return inner | _without_title(beside) | nullable
 
-    def _children(self, flat: Node) -> Node:
+    def _children(self, flat: Node, listed: bool) -> Node:
         children: Node = {}
         if "items" in flat:
-            children["items"] = self.node(flat["items"])
+            children["items"] = self.node(flat["items"], listed=True)
         if "properties" in flat:
-            children["properties"] = {name: self.node(child) for name, child in flat["properties"].items()}
+            children["properties"] = {
+                name: self.node(child, listed=listed) for name, child in flat["properties"].items()
+            }
         elif values := _values(flat):
-            children["additionalProperties"] = self.node(values)
+            children["additionalProperties"] = self.node(values, listed=listed)
         if flat.get("required"):
             children["required"] = flat["required"]
         if _holds_conditions(children):
@@ -72,7 +76,8 @@ class _Builder:
 
     def _default(self, flat: Node) -> Node:
         """The default, in spec only: a status field that nobody has written is absent. Objects start empty, so that
-        the API server fills in their own fields' defaults.
+        the API server fills in their own fields' defaults. None in lists: whoever applies a manifest again compares
+        lists as a whole, and would see a difference for ever.
         """
         if self._status or flat.get("default") is None:
             return {}

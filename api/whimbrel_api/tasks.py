@@ -128,9 +128,15 @@ class Orders(Model):
     """Orders to a running worker; absent fields order nothing.
 
     `drain_to`: bring the target to this position, report at once when it is there. `retire`: finish, then exit 0.
-    `rows_per_second`: a new rate limit.
+    `rows_per_second`: the limit over all workers together, 0 for none. `workers`: how many share it now.
     """
 
     drain_to: str = ""
     retire: bool = False
-    rows_per_second: int | None = None
+    rows_per_second: int | None = Field(default=None, ge=0)
+    workers: int | None = Field(default=None, ge=1)
+
+    def share(self, limit: int | None, workers: int) -> float | None:
+        """One worker's part of the rows per second, orders before the task file's figures; None without a limit."""
+        total = limit if self.rows_per_second is None else self.rows_per_second
+        return max(total / (self.workers or workers), 1.0) if total else None

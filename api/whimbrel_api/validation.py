@@ -1,11 +1,11 @@
 """The Validation resource: a comparison of source and target, on its own or for a Migration."""
 
 from enum import StrEnum
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from whimbrel_api.base import API_VERSION, Condition, Duration, Model, Moment, ObjectMeta, SecretRef
+from whimbrel_api.base import API_VERSION, Condition, Duration, Model, Moment, ObjectMeta, SecretRef, Within
 from whimbrel_api.endpoints import Source, Target
 from whimbrel_api.migration import CheckResult, Differences, RateLimit, Tables
 
@@ -13,15 +13,15 @@ from whimbrel_api.migration import CheckResult, Differences, RateLimit, Tables
 class Recheck(Model):
     """How often and how patiently a row in flight is looked at again."""
 
-    attempts: int = Field(default=5, ge=0, le=100)
-    backoff: Duration = "500ms"
+    attempts: int = Field(default=5, ge=0, le=100, description="How often a row that differs is looked at again.")
+    backoff: Annotated[Duration, Within("1ms", "10m")] = "500ms"
 
 
 class Report(Model):
     """How much detail is kept."""
 
-    max_differences: int = Field(default=1000, ge=0, le=1_000_000)
-    redact: bool = False
+    max_differences: int = Field(default=1000, ge=0, le=1_000_000, description="How many differences are listed.")
+    redact: bool = Field(default=False, description="List keys only, no values.")
 
 
 class ValidationSpec(Model):
@@ -31,8 +31,8 @@ class ValidationSpec(Model):
     source: Source | None = None
     target: Target | None = None
     tables: Tables = Tables()
-    mode: Literal["Full"] = "Full"
-    workers: int = Field(default=1, ge=1, le=64)
+    mode: Literal["Full"] = Field(default="Full", description="Every row.")
+    workers: int = Field(default=1, ge=1, le=64, description="How many processes share the comparison.")
     rate_limit: RateLimit | None = None
     recheck: Recheck = Recheck()
     report: Report = Report()
@@ -66,6 +66,7 @@ class ValidationStatus(Model):
     inconclusive: int = 0
     validated_through: str = Field(default="", max_length=16384)
     progress: str = ""
+    remaining: str = Field(default="", description="eta for a reader: 21m5s.")
     eta: float | None = None
     report: str = Field(default="", max_length=4096)
     completed_at: Moment | None = None

@@ -12,8 +12,8 @@ from whimbrel_api.tasks import Orders
 class Failures(Model):
     """How often in a row an instance has failed, over all its Jobs; kept here, as a Job that is gone tells nothing."""
 
-    count: int = Field(default=0, ge=0)
-    last_at: Moment | None = None
+    count: int = Field(default=0, ge=0, description="How often in a row.")
+    last_at: Moment | None = Field(default=None, description="When it failed last.")
     last_error: ReportedError | None = None
 
 

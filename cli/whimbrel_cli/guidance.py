@@ -17,6 +17,22 @@ _AT_THE_END: Final = {
 }
 
 
+@dataclass(frozen=True)
+class Caller:
+    """How a person calls the commands here: what stands before them, and the namespace that need not be said."""
+
+    prefix: str = "whimbrel"
+    namespace: str = "default"
+
+    def line(self, command: str, resource: Resource) -> str:
+        """A command line on a resource: whimbrel approve shop -n shop."""
+        meta = resource.metadata
+        return f"{self.prefix} {command} {meta.name}" + (f" -n {meta.namespace}" * (meta.namespace != self.namespace))
+
+
+LOCAL: Final = Caller()
+
+
 def condition(status: MigrationStatus | ValidationStatus, kind: str) -> Condition | None:
     """The condition of that type where it is True."""
     return next((entry for entry in status.conditions if entry.type == kind and entry.status == "True"), None)
@@ -87,7 +103,7 @@ def _approval_gate(migration: Migration) -> Gate:
     return Gate("approval", given == plan, "given" if given == plan else "given for another plan")
 
 
-def next_step(resource: Resource) -> str:
+def next_step(resource: Resource, caller: Caller = LOCAL) -> str:
     """What a person does now, in a sentence or a command; empty where there is nothing to do but wait."""
     if stalled := condition(resource.status, "Stalled"):
         return f"Stalled ({stalled.reason}): {stalled.message}"
@@ -96,10 +112,10 @@ def next_step(resource: Resource) -> str:
     if isinstance(resource, Validation):
         return _after_check(resource)
     if resource.spec.paused and not finished(resource):
-        return f"It is paused. To go on: whimbrel resume {_called(resource)}"
+        return f"It is paused. To go on: {caller.line('resume', resource)}"
     if stopped := [table for table in resource.status.tables if table.state == "Stopped"]:
         return f"{stopped[0].name} has stopped: {stopped[0].message}"
-    return _of_phase(resource)
+    return _of_phase(resource, caller)
 
 
 _HELD_UP: Final = ("Retrying", "Waiting")
@@ -111,16 +127,16 @@ def _troubled(resource: Resource) -> str:
     return f"{found.reason}: {found.message}" if found and found.message and found.reason in _HELD_UP else ""
 
 
-def _of_phase(migration: Migration) -> str:
+def _of_phase(migration: Migration, caller: Caller) -> str:
     status = migration.status
     if status.phase in (Phase.FOLLOWING, Phase.CUTTING_OVER):
-        return _of_cutover(migration)
+        return _of_cutover(migration, caller)
     return _AT_THE_END.get(status.phase, "")
 
 
-def _of_cutover(migration: Migration) -> str:
+def _of_cutover(migration: Migration, caller: Caller) -> str:
     status = migration.status
-    approve = f"whimbrel approve {_called(migration)} --plan {status.plan.hash}"
+    approve = f"{caller.line('approve', migration)} --plan {status.plan.hash}"
     match status.cutover.state:
         case CutoverState.FREEZING:
             return "Stop the application's writes to the source now. It goes on by itself once the source is quiet."
@@ -132,11 +148,6 @@ def _of_cutover(migration: Migration) -> str:
             return f"The application may go on writing to the source. To try the cutover again: {approve}"
         case _:
             return ""
-
-
-def _called(migration: Migration) -> str:
-    namespace = migration.metadata.namespace
-    return migration.metadata.name + (f" -n {namespace}" if namespace != "default" else "")
 
 
 def _after_check(validation: Validation) -> str:

@@ -267,7 +267,7 @@ def _validation(validation: Validation, signs: Glyphs, width: int) -> list[Rende
 
 
 def _next(observed: Observed, width: int) -> list[RenderableType]:
-    step = next_step(observed.resource)
+    step = next_step(observed.resource, observed.caller)
     style = "bold red" if condition(observed.resource.status, "Stalled") else "bold"
     return [_row("Next", step, width, style)] if step else []
 

@@ -16,7 +16,8 @@ from whimbrel_cli.commands.status import status
 from whimbrel_cli.commands.steer import approve, cancel, pause, resume
 from whimbrel_cli.commands.testbed import testbed, traffic
 from whimbrel_cli.exits import EXIT_CODES, CliError, Exit
-from whimbrel_operator.errors import NotAllowed, NotFound, OperatorError
+from whimbrel_cli.places import Where
+from whimbrel_operator.errors import NoCluster, NotAllowed, NotFound, OperatorError
 
 
 def _version() -> str:
@@ -33,8 +34,16 @@ def _version() -> str:
     "--state", type=click.Path(file_okay=False, path_type=Path), envvar="WHIMBREL_STATE", show_envvar=True,
     help="Where resources and their state are kept; by default a folder in your home.",
 )  # fmt: skip
+@click.option("--cluster", is_flag=True, help="Look at and steer what is on the cluster that kubectl would use.")
+@click.option("--context", "kube_context", metavar="NAME", help="The kubeconfig's context to use; implies --cluster.")
+@click.option(
+    "--kubeconfig", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
+    help="Instead of $KUBECONFIG or ~/.kube/config; implies --cluster.",
+)  # fmt: skip
 @click.pass_context
-def whimbrel(context: click.Context, state: Path | None) -> None:
+def whimbrel(
+    context: click.Context, state: Path | None, cluster: bool, kube_context: str | None, kubeconfig: Path | None
+) -> None:
     """Moves a live database to another system while the application goes on writing.
 
     A migration is described in a file (kind: Migration). `run` works on it on this machine until it is done; at any
@@ -47,26 +56,41 @@ def whimbrel(context: click.Context, state: Path | None) -> None:
       whimbrel run shop.yaml --secrets ./secrets
       whimbrel status shop -w              in a second terminal
       whimbrel approve shop                when it awaits approval
+
+    On a cluster the operator works on what is applied. `kubectl whimbrel` looks at and steers it, as `whimbrel
+    --cluster` does; both use the cluster that kubectl would use.
+
+    \b
+    On a cluster:
+      kubectl apply -f shop.yaml
+      kubectl whimbrel status shop -w
+      kubectl whimbrel approve shop
     """
-    context.obj = state
+    context.obj = Where(state, cluster, kube_context, kubeconfig, plugin=context.info_name == PLUGIN)
 
 
 for _command in (run, status, approve, pause, resume, cancel, traffic, testbed, demo):
     whimbrel.add_command(_command)
 
 
+PLUGIN: Final = "kubectl whimbrel"
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Runs the command line and ends the process with one of the exit codes of `Exit`."""
-    sys.exit(invoke(arguments))
+    """Runs the command line and ends the process with one of the exit codes of `Exit`.
+
+    Under the name kubectl-whimbrel, by which kubectl finds it, the cluster is where the commands look.
+    """
+    sys.exit(invoke(arguments, PLUGIN if Path(sys.argv[0]).stem == "kubectl-whimbrel" else "whimbrel"))
 
 
-def invoke(arguments: Sequence[str] | None = None) -> int:
+def invoke(arguments: Sequence[str] | None = None, called: str = "whimbrel") -> int:
     """Runs the command line and gives the exit code. A failure becomes a few lines on stderr, never a traceback;
     only with WHIMBREL_TRACEBACK set, errors that nobody foresaw are raised.
     """
     try:
         given = None if arguments is None else list(arguments)
-        result = whimbrel.main(args=given, prog_name="whimbrel", standalone_mode=False)
+        result = whimbrel.main(args=given, prog_name=called, standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return Exit.USAGE
@@ -82,6 +106,15 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
     return result if isinstance(result, int) else Exit.DONE
 
 
+_USAGE: Final = (NotFound, NotAllowed, NoCluster)
+
+
+def _of_the_operator(error: OperatorError) -> CliError:
+    """What happened, where and why on one line, what to do on the next."""
+    what = str(OperatorError(error.what, where=error.where, why=error.why))
+    return CliError(what, error.todo, Exit.USAGE if isinstance(error, _USAGE) else Exit.FAILED)
+
+
 _TESTBED: Final = ("whimbrel_testbed", "pymysql", "psycopg", "botocore", "cryptography")
 
 
@@ -93,7 +126,7 @@ def _foreseen(error: BaseException) -> CliError | None:
         case ManifestError():
             return CliError(str(error), "Correct the manifest and run it again; nothing was started.", Exit.USAGE)
         case OperatorError():
-            return CliError(str(error), code=Exit.USAGE if isinstance(error, NotFound | NotAllowed) else Exit.FAILED)
+            return _of_the_operator(error)
         case click.Abort() | KeyboardInterrupt():
             return CliError("Interrupted.", code=Exit.INTERRUPTED)
         case _:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from whimbrel_cli.guidance import Resource
+from whimbrel_cli.guidance import LOCAL, Caller, Resource
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,17 @@ class Checking:
 
 @dataclass(frozen=True)
 class Observed:
-    """A resource with its newest events (oldest first), rows per second by table, and the moment of looking."""
+    """A resource with its newest events (oldest first), rows per second by table, and the moment of looking.
+
+    `caller`: how the commands are called that a view names.
+    """
 
     resource: Resource
     now: datetime
     events: Sequence[Happening] = ()
     rates: Mapping[str, float] = field(default_factory=dict)
     checking: Checking | None = None
+    caller: Caller = LOCAL
 
 
 _WINDOW = 5.0

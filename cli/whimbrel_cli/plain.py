@@ -29,7 +29,7 @@ class PlainView:
         name = observed.resource.metadata.name
         head = f"{clock(observed.now)} {name}"
         lines = [f"{clock(at)} {name}  {text}" for at, text in self._new_events(observed)]
-        state, figures, step = _state(observed), _figures(observed), next_step(observed.resource)
+        state, figures, step = _state(observed), _figures(observed), next_step(observed.resource, observed.caller)
         due = figures != self._figures and now - self._last_line >= QUIET
         if state != self._state or due:
             lines.append(f"{head}  " + "  ".join(part for part in (state, figures) if part))

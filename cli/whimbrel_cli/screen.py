@@ -12,7 +12,7 @@ from rich.live import Live
 from whimbrel_cli import live
 from whimbrel_cli.observed import Observed
 from whimbrel_cli.plain import PlainView
-from whimbrel_cli.store import Watcher
+from whimbrel_cli.watcher import Watcher
 from whimbrel_operator.errors import OperatorError
 
 _EVERY: Final = 0.4
@@ -35,11 +35,15 @@ def picture(console: Console, seen: Sequence[Observed]) -> RenderableType:
 
 
 class Screen:
-    """A context in which a thread of its own shows resources until it ends; the last state is shown for sure."""
+    """A context in which a thread of its own shows resources until it ends; the last state is shown for sure.
 
-    def __init__(self, console: Console, watchers: Sequence[Watcher]) -> None:
+    `every`: seconds between two looks.
+    """
+
+    def __init__(self, console: Console, watchers: Sequence[Watcher], every: float = _EVERY) -> None:
         self._console = console
         self._watchers = watchers
+        self._every = every
         self._plain = [PlainView() for _ in watchers]
         self._seen: list[Observed] = []
         self._failure = ""
@@ -65,7 +69,7 @@ class Screen:
     def _work(self) -> None:
         while not self._end.is_set():
             self._refresh()
-            self._end.wait(_EVERY)
+            self._end.wait(self._every)
 
     def _refresh(self) -> None:
         try:

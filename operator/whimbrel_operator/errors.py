@@ -5,7 +5,19 @@ OperatorError
 ├── NotAllowed        a change that the work already begun forbids
 ├── AlreadyRunning    another process reconciles the resource
 ├── StatusConflict    somebody else wrote the status since it was read
-└── StateUnreadable   a file of the state directory is damaged
+├── TaskTooLarge      what a task must be told does not fit into a ConfigMap
+├── StateUnreadable   a file of the state directory is damaged
+├── NoCluster         there is no kubeconfig, or no such context in it
+├── Transient         the cluster cannot do it now and may do it later
+│   ├── ClusterAway       the API server does not answer
+│   ├── Outdated          an object was changed or made since it was read
+│   └── NamespaceEnding   the namespace is being deleted and takes nothing new
+├── ResourceUnreadable   a resource of the cluster does not fit the types
+├── NotInstalled      the cluster does not know Whimbrel's resources
+├── SettingsError     the process was started with settings that cannot be
+├── LeaseLost         another process may lead from now on
+└── Refused           the API server answered, and refused: a right, the schema, a conflict
+    └── Forbidden     a right is missing
 """
 
 
@@ -34,5 +46,61 @@ class StatusConflict(OperatorError):
     """Somebody else wrote the status since it was read; observe again."""
 
 
+class TaskTooLarge(OperatorError):
+    """What a task must be told does not fit into a ConfigMap."""
+
+
 class StateUnreadable(OperatorError):
     """A file of the state directory is damaged."""
+
+
+class NoCluster(OperatorError):
+    """There is no kubeconfig, or no such context in it."""
+
+
+class Transient(OperatorError):
+    """The cluster cannot do it now and may do it later. `retry_after`: seconds that it asked to be left alone, or 0."""
+
+    retry_after: float = 0.0
+
+
+class ClusterAway(Transient):
+    """The API server does not answer; it may do so later."""
+
+
+class Outdated(Transient):
+    """An object was changed or made since it was read; observe again."""
+
+
+class NamespaceEnding(Transient):
+    """The namespace is being deleted and takes nothing new; deletions still work."""
+
+
+class ResourceUnreadable(OperatorError):
+    """A resource of the cluster does not fit the types, though its schema let it pass.
+
+    `generation` and `resource_version` are those of the resource, for a condition in its status.
+    """
+
+    generation: int = 0
+    resource_version: str = ""
+
+
+class NotInstalled(OperatorError):
+    """The cluster does not know Whimbrel's resources."""
+
+
+class Refused(OperatorError):
+    """The API server answered, and refused: `what` holds its own words."""
+
+
+class Forbidden(Refused):
+    """The API server refused because a right is missing; `what` names it."""
+
+
+class SettingsError(OperatorError):
+    """The process was started with settings that cannot be."""
+
+
+class LeaseLost(OperatorError):
+    """Another process may lead from now on; this one must stop at once."""

@@ -5,23 +5,28 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from whimbrel_operator.domain.decide import decide
-from whimbrel_operator.domain.decision import Decision, ValidationDecision, WantedTask
+from whimbrel_operator.domain.decision import Decision, ReverseSyncDecision, ValidationDecision, WantedTask
 from whimbrel_operator.domain.observed import Memory, Observed, ObservedValidation
+from whimbrel_operator.domain.reverse_sync import decide_reverse_sync
 from whimbrel_operator.domain.validation import decide_validation
 from whimbrel_operator.errors import StatusConflict
-from whimbrel_operator.runtime.port import Key, Runtime, Status
+from whimbrel_operator.runtime.port import Key, Observation, Runtime, Status
+
+AnyDecision = Decision | ValidationDecision | ReverseSyncDecision
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What a pass came to. `gone`: the resource is not there. `moved`: the phase changed, so look again at once.
 
-    `status` is what this pass decided, never what merely stood there: None when it could not be written.
+    `status` is what this pass decided, never what merely stood there: None when it could not be written. `busy`: tasks
+    are there or wanted, so time alone may change something.
     """
 
     status: Status | None = None
     changed: bool = False
     moved: bool = False
+    busy: bool = False
 
     @property
     def gone(self) -> bool:
@@ -51,9 +56,7 @@ class Reconciler:
         except StatusConflict:
             return Outcome(moved=True)
 
-    async def _act(
-        self, key: Key, observed: Observed | ObservedValidation, decision: Decision | ValidationDecision
-    ) -> None:
+    async def _act(self, key: Key, observed: Observation, decision: AnyDecision) -> None:
         """Unwanted tasks go before wanted ones come, and both before the status says so.
 
         So a step's results are gone before it can be entered again: a second freeze never reads the first.
@@ -64,16 +67,15 @@ class Reconciler:
         for wanted in asked.values():
             await self._runtime.apply(key, wanted)
 
-    async def _report(
-        self, key: Key, observed: Observed | ObservedValidation, decision: Decision | ValidationDecision
-    ) -> Outcome:
+    async def _report(self, key: Key, observed: Observation, decision: AnyDecision) -> Outcome:
         before, after = observed.resource.status, decision.status
+        busy = bool(decision.wanted or observed.tasks.instances)
         if after == before:
-            return Outcome(after)
+            return Outcome(after, busy=busy)
         await self._runtime.report(key, after, observed.resource_version)
         for event in decision.events:
             await self._runtime.event(key, event)
-        return Outcome(after, changed=True, moved=after.phase is not before.phase)
+        return Outcome(after, changed=True, moved=after.phase is not before.phase, busy=busy)
 
 
 def _by_task(wanted: Iterable[WantedTask]) -> dict[str, list[WantedTask]]:
@@ -84,7 +86,9 @@ def _by_task(wanted: Iterable[WantedTask]) -> dict[str, list[WantedTask]]:
     return {task_id: sorted(tasks, key=lambda task: task.ref) for task_id, tasks in found.items()}
 
 
-def _decide(observed: Observed | ObservedValidation, now: datetime) -> Decision | ValidationDecision:
+def _decide(observed: Observation, now: datetime) -> AnyDecision:
     if isinstance(observed, Observed):
         return decide(observed, now)
-    return decide_validation(observed, now)
+    if isinstance(observed, ObservedValidation):
+        return decide_validation(observed, now)
+    return decide_reverse_sync(observed, now)

@@ -1,4 +1,4 @@
-"""`python -m whimbrel_testbed mysql|postgres|dsql`: one real server on loopback until interrupted."""
+"""`python -m whimbrel_testbed mysql|postgres|dsql|kubernetes`: one real server on loopback until interrupted."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import sys
 
 from whimbrel_testbed.cache import TestbedError
 
-USAGE = """usage: python -m whimbrel_testbed mysql|postgres|dsql
+KINDS = ("mysql", "postgres", "dsql", "kubernetes")
+USAGE = """usage: python -m whimbrel_testbed mysql|postgres|dsql|kubernetes
 
 Starts one server on loopback, prints one line of JSON with all that a client needs, and runs until it is interrupted
-(Ctrl-C or SIGTERM). Nothing of it is left behind. Passwords are made anew for each start.
+(Ctrl-C or SIGTERM). Nothing of it is left behind. Passwords and keys are made anew for each start.
+kubernetes is a control plane, built on the first use, and a node that runs pods as processes of this machine.
 """
 
 
@@ -18,7 +20,7 @@ def main(arguments: list[str]) -> int:
     if arguments in (["-h"], ["--help"]):
         print(USAGE)
         return 0
-    if len(arguments) != 1 or arguments[0] not in ("mysql", "postgres", "dsql"):
+    if len(arguments) != 1 or arguments[0] not in KINDS:
         print(USAGE, file=sys.stderr)
         return 2
     try:
@@ -35,9 +37,9 @@ def _serve(kind: str) -> None:
 
         serve()
         return
-    from whimbrel_testbed.serve import serve_mysql, serve_postgres
+    from whimbrel_testbed.serve import serve_kubernetes, serve_mysql, serve_postgres
 
-    {"mysql": serve_mysql, "postgres": serve_postgres}[kind]()
+    {"mysql": serve_mysql, "postgres": serve_postgres, "kubernetes": serve_kubernetes}[kind]()
 
 
 if __name__ == "__main__":

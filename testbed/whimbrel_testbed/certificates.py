@@ -36,27 +36,35 @@ class Authority:
         """Make a server certificate for host names and addresses; return the certificate's and the key's file (PEM)."""
         key = ec.generate_private_key(ec.SECP256R1())
         alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])
+        builder = _builder(_subject(names[0]), self._certificate.subject, key)
+        builder = builder.add_extension(alternatives, critical=False)
+        return self._leaf(f"server-{names[0]}", builder, key, ExtendedKeyUsageOID.SERVER_AUTH)
+
+    def client_certificate(self, common_name: str, organization: str | None = None) -> tuple[Path, Path]:
+        """Make a client's certificate for this subject; return the certificate's and the key's file (PEM)."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = _builder(_subject(common_name, organization), self._certificate.subject, key)
+        return self._leaf(f"client-{common_name.replace(':', '-')}", builder, key, ExtendedKeyUsageOID.CLIENT_AUTH)
+
+    def _leaf(
+        self, stem: str, builder: x509.CertificateBuilder, key: ec.EllipticCurvePrivateKey, use: x509.ObjectIdentifier
+    ) -> tuple[Path, Path]:
         builder = (
-            _builder(names[0], self._certificate.subject, key)
-            .add_extension(alternatives, critical=False)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage("digital_signature"), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage([use]), critical=False)
             .add_extension(_authority_key(self._key), critical=False)
         )
-        stem = self.directory / f"server-{names[0]}"
-        certificate = builder.sign(self._key, hashes.SHA256())
-        return _write(stem.with_name(stem.name + ".crt"), _pem(certificate)), _write_key(
-            stem.with_name(stem.name + ".key"), key
-        )
+        certificate = _write(self.directory / f"{stem}.crt", _pem(builder.sign(self._key, hashes.SHA256())))
+        return certificate, _write_key(self.directory / f"{stem}.key", key)
 
 
 def make_authority(directory: Path) -> Authority:
     """Make a new authority; its certificate is written to `ca.crt` in the directory, its key is kept in memory only."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Whimbrel test bed")])
+    name = _subject("Whimbrel test bed")
     builder = (
-        _builder("Whimbrel test bed", name, key)
+        _builder(name, name, key)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage("key_cert_sign", "crl_sign"), critical=True)
     )
@@ -64,9 +72,22 @@ def make_authority(directory: Path) -> Authority:
     return Authority(directory, _write(directory / "ca.crt", _pem(certificate)), certificate, key)
 
 
-def _builder(common_name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def make_signing_key(directory: Path, stem: str) -> tuple[Path, Path]:
+    """Make a key that signs tokens; return the files of its private and of its public half (PEM)."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return _write_key(directory / f"{stem}.key", key), _write(directory / f"{stem}.pub", public)
+
+
+def _subject(common_name: str, organization: str | None = None) -> x509.Name:
+    attributes = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
+    if organization is not None:
+        attributes.insert(0, x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization))
+    return x509.Name(attributes)
+
+
+def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

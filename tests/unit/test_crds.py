@@ -1,14 +1,17 @@
 """The definitions in crds/: as generated, and such as the API server takes."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
-from whimbrel_api import crds
-from whimbrel_api.migration import MigrationSpec
+from whimbrel_api import crds, durations
+from whimbrel_api.migration import MigrationSpec, Stream
+from whimbrel_api.rules import CHANGEABLE, FROZEN
 
 FOLDER = Path(__file__).resolve().parents[2] / "crds"
 TEXTS = crds.render()
@@ -70,11 +73,12 @@ def test_a_default_is_a_value_that_its_own_node_takes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(TEXTS))
-def test_columns_point_at_fields(name: str) -> None:
+def test_plain_columns_point_at_fields_of_their_type(name: str) -> None:
     version = yaml.safe_load(TEXTS[name])["spec"]["versions"][0]
     known = dict(nodes(schema_of(TEXTS[name]))) | {".metadata.creationTimestamp": {"type": "date"}}
     for column in version["additionalPrinterColumns"]:
-        assert known[column["jsonPath"]]["type"] == column["type"], column
+        if not re.search(r"[*\[]", column["jsonPath"]):
+            assert known[column["jsonPath"]]["type"] == column["type"], column
     assert version["subresources"] == {"status": {}}
 
 
@@ -98,12 +102,44 @@ def test_bounds_patterns_enums_and_defaults_come_from_the_types() -> None:
     assert {field.alias for field in MigrationSpec.model_fields.values()} == set(spec["properties"])
 
 
-def test_rules_hold_source_and_target_once_the_work_has_begun() -> None:
+def test_rules_hold_the_frozen_fields_unless_the_phase_is_known_to_be_pending() -> None:
     schema = schema_of(TEXTS["whimbrel.dev_migrations.yaml"])
-    source, target = schema["x-kubernetes-validations"]
-    assert "oldSelf.status.phase != 'Pending'" in source["rule"]
-    assert "self.spec.source.mysql.host == oldSelf.spec.source.mysql.host" in source["rule"]
-    assert "self.spec.target.auroraDSQL.region == oldSelf.spec.target.auroraDSQL.region" in target["rule"]
-    assert not any(word in source["rule"] + target["rule"] for word in ("credentialsSecretRef", "tls"))
-    rules = schema["properties"]["spec"]["properties"]["target"]["x-kubernetes-validations"]
-    assert rules[0]["rule"] == "[has(self.auroraDSQL), has(self.postgresql)].exists_one(given, given)"
+    rules = {rule["fieldPath"]: rule["rule"] for rule in schema["x-kubernetes-validations"]}
+    assert set(rules) == {f".spec.{name}" for name in FROZEN}
+    pending = "(has(oldSelf.status) && has(oldSelf.status.phase) && oldSelf.status.phase == 'Pending') || "
+    assert all(rule.startswith(pending) for rule in rules.values())
+    assert "self.spec.source.mysql.host == oldSelf.spec.source.mysql.host" in rules[".spec.source"]
+    assert "self.spec.target.auroraDSQL.region == oldSelf.spec.target.auroraDSQL.region" in rules[".spec.target"]
+    assert not any(word in rule for rule in rules.values() for word in CHANGEABLE)
+    rules_of_target = schema["properties"]["spec"]["properties"]["target"]["x-kubernetes-validations"]
+    assert rules_of_target[0]["rule"] == "[has(self.auroraDSQL), has(self.postgresql)].exists_one(given, given)"
+
+
+@pytest.mark.parametrize("name", sorted(TEXTS))
+def test_lists_hold_no_defaults_and_no_text_that_others_read_as_a_boolean(name: str) -> None:
+    for path, node in nodes(schema_of(TEXTS[name])):
+        assert "[]." not in path or "default" not in node, path
+        assert not {"y", "n", "yes", "no", "on", "off"} & {str(each).lower() for each in node.get("enum", [])}, path
+
+
+@pytest.mark.parametrize("text", ["y", "Y", "n", "N", "yes", "off"])
+def test_what_others_read_as_a_boolean_is_quoted(text: str) -> None:
+    assert crds.as_yaml({"enum": [text]}) == f"enum:\n- '{text}'\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (-1.0, "0.0s"), (0.04, "0.0s"), (0.44, "0.4s"), (9.94, "9.9s"), (9.95, "10s"), (59.4, "59s"), (59.6, "1m0s"),
+        (200.0, "3m20s"), (3599.6, "1h0m"), (7500.0, "2h5m"), (86400.0, "1d0h"), (360000.0, "4d4h"),
+    ],
+)  # fmt: skip
+def test_a_length_of_time_for_a_reader(seconds: float, shown: str) -> None:
+    assert durations.text(seconds) == shown
+
+
+@pytest.mark.parametrize("value", ["0s", "0.9ms", "61s", "1m1ms", "2h"])
+def test_a_duration_outside_its_bounds_is_refused_with_them(value: str) -> None:
+    with pytest.raises(ValidationError, match=f"given '{value}'; allowed: a duration from 1ms to 1m"):
+        Stream(flush_interval=value)
+    assert Stream(flush_interval="1m").flush_interval == "1m"

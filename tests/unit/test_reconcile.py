@@ -18,7 +18,7 @@ from whimbrel_api.migration import (
     SourceFreeze,
 )
 from whimbrel_api.reports import ErrorCategory, Record, ReportedError
-from whimbrel_api.tasks import ExitCode, TaskKind
+from whimbrel_api.tasks import ExitCode, Orders, TaskKind
 from whimbrel_operator.domain.observed import TaskRef
 from whimbrel_operator.runtime.port import Status
 
@@ -430,7 +430,7 @@ def test_a_new_rate_reaches_running_workers_as_an_order() -> None:
     life.go(2)
     life.runtime.patch(snapshot=Snapshot(rate_limit=RateLimit(rows_per_second=5000)))
     life.go(2)
-    assert life.runtime.orders("snapshot").rows_per_second == 5000
+    assert life.runtime.orders("snapshot") == Orders(rows_per_second=5000, workers=2)
     assert [str(ref) for ref in life.runtime.started].count("snapshot-0") == 1
 
 

@@ -12,8 +12,9 @@ from whimbrel_api.validation import Validation
 from whimbrel_cli.exits import EXIT_CODES, CliError, Exit
 from whimbrel_cli.guidance import Resource, condition, finished
 from whimbrel_cli.inputs import put, read_files
+from whimbrel_cli.places import Where
 from whimbrel_cli.screen import Screen
-from whimbrel_cli.store import Watcher, open_store
+from whimbrel_cli.watcher import Watcher
 from whimbrel_operator import loop
 
 
@@ -37,7 +38,7 @@ def length(_context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option("--stop-when-stalled", is_flag=True, help="End with exit code 3 when a person has to act, do not wait.")
 @click.pass_obj
 def run(
-    state: Path | None, files: tuple[str, ...], secrets: Path | None, timeout: float | None, stop_when_stalled: bool
+    where: Where, files: tuple[str, ...], secrets: Path | None, timeout: float | None, stop_when_stalled: bool
 ) -> int:
     """Works on the resources in FILEs until they are at their end.
 
@@ -53,7 +54,7 @@ def run(
       whimbrel run shop.yaml secrets.yaml --timeout 2h
       whimbrel run shop.yaml --secrets ./secrets > shop.log      one line for each thing of note
     """
-    store = open_store(state)
+    store = where.folder("The operator works on what is applied: kubectl apply -f FILE")
     keys = put(store, read_files(files), secrets)
 
     def until(resources: Sequence[Resource]) -> bool:

@@ -2,8 +2,8 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
 
 import click
 import yaml
@@ -15,25 +15,34 @@ from whimbrel_cli.commands.run import outcome
 from whimbrel_cli.exits import EXIT_CODES, CliError, Exit
 from whimbrel_cli.figures import span
 from whimbrel_cli.guidance import Resource, condition, finished
+from whimbrel_cli.places import Place, Where, find
 from whimbrel_cli.screen import Screen, picture
-from whimbrel_cli.store import Watcher, find, open_store
-from whimbrel_operator.runtime.store import Key, LocalStore
+from whimbrel_cli.watcher import Watcher
+from whimbrel_operator.errors import ClusterAway
+from whimbrel_operator.runtime.port import Key
 
-_POLL = 0.4
 _CUTOVER_MATTERS = (Phase.FOLLOWING, Phase.CUTTING_OVER, Phase.COMPLETED)
 
 
 @click.command(epilog=EXIT_CODES)
 @click.argument("name", required=False)
-@click.option("-n", "--namespace", default="default", show_default=True, help="The resource's namespace.")
+@click.option(
+    "-n", "--namespace",
+    help="The resource's namespace; by default `default`, or the context's own. Without NAME: the one to list.",
+)  # fmt: skip
+@click.option("-A", "--all-namespaces", is_flag=True, help="List the resources of all namespaces.")
 @click.option("-w", "--watch", is_flag=True, help="Go on showing until it is at its end (or Ctrl-C).")
 @click.option(
     "-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True,
     help="json and yaml give the whole resource, for scripts.",
 )  # fmt: skip
 @click.pass_obj
-def status(state: Path | None, name: str | None, namespace: str, watch: bool, output: str) -> int:
+def status(
+    where: Where, *, name: str | None, namespace: str | None, all_namespaces: bool, watch: bool, output: str
+) -> int:
     """Shows one resource, or all of them in a table.
+
+    Without NAME the table holds the resources of all namespaces; on a cluster those of the context's namespace.
 
     \b
     Examples:
@@ -41,64 +50,72 @@ def status(state: Path | None, name: str | None, namespace: str, watch: bool, ou
       whimbrel status shop                   phase, tables, lag, gates, and what to do next
       whimbrel status shop -w                the same, live
       whimbrel status shop -o json | jq .status.stream.lagSeconds
+      kubectl whimbrel status -A             the resources of a cluster
     """
-    store = open_store(state)
     if watch and (name is None or output != "table"):
         raise click.UsageError("--watch shows one resource in words: whimbrel status NAME -w")
-    if watch and name:
-        return _watch(store, find(store, name, namespace))
-    keys = [find(store, name, namespace)] if name else store.list()
+    if name and all_namespaces:
+        raise click.UsageError("--all-namespaces lists resources; a NAME is looked for in one namespace.")
+    place = where.open()
+    if name is None:
+        return _listed(place, place.all(namespace, everywhere=all_namespaces), output)
+    key = find(place, name, namespace)
+    if watch:
+        return _watch(place, key)
     if output != "table":
-        _dump([store.get(key) for key in keys], output, single=name is not None)
-    elif name:
-        console = Console()
-        console.print(picture(console, [Watcher(store, keys[0]).look()]))
-        for line in _whereabouts(store, keys[0]):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-    else:
-        _list(store, keys)
+        return _dump(place.document(key), output)
+    console = Console()
+    console.print(picture(console, [Watcher(place.store, key, place.caller).look()]))
+    for line in place.whereabouts(key):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     return Exit.DONE
 
 
-def _whereabouts(store: LocalStore, key: Key) -> Iterator[str]:
-    """Where the workers' logs are, and whether anybody works on it at all."""
-    if instances := store.instances(key):
-        yield f"Logs     {instances[0].folder.parent}/*/log"
-    if not finished(store.get(key)) and not store.worked_on(key):
-        yield "Idle     no `whimbrel run` works on it now; to go on: whimbrel run FILE"
-
-
-def _watch(store: LocalStore, key: Key) -> Exit:
+def _watch(place: Place, key: Key) -> Exit:
+    """Shows it until it is at its end. A server that is away is waited for."""
     try:
-        with Screen(Console(), [Watcher(store, key)]):
-            while not finished(resource := store.get(key)):
-                time.sleep(_POLL)
+        with Screen(Console(), [Watcher(place.store, key, place.caller)], place.every):
+            while not (resource := _seen(place, key)) or not finished(resource):
+                time.sleep(place.every)
     except KeyboardInterrupt:
         raise CliError("Stopped watching; the work itself was not touched.", code=Exit.INTERRUPTED) from None
     return outcome([resource])
 
 
-def _dump(resources: list[Resource], output: str, *, single: bool) -> None:
-    dumped = [resource.model_dump(mode="json", by_alias=True, exclude_none=True) for resource in resources]
-    value = dumped[0] if single else {"apiVersion": "v1", "kind": "List", "items": dumped}
+def _seen(place: Place, key: Key) -> Resource | None:
+    """The resource; None while nobody answers, which the screen says."""
+    try:
+        return place.store.get(key)
+    except ClusterAway:
+        return None
+
+
+def _dump(value: dict[str, Any], output: str) -> Exit:
     if output == "json":
         click.echo(json.dumps(value, indent=2, ensure_ascii=False))
     else:
         click.echo(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), nl=False)
+    return Exit.DONE
 
 
-def _list(store: LocalStore, keys: Sequence[Key]) -> None:
-    if not keys:
-        click.echo("There is no resource yet. Start one with: whimbrel run FILE")
+def _listed(place: Place, resources: Sequence[Resource], output: str) -> Exit:
+    if output == "table":
+        _list(place, resources)
+        return Exit.DONE
+    keys = [Key(each.metadata.namespace, each.kind, each.metadata.name) for each in resources]
+    return _dump({"apiVersion": "v1", "kind": "List", "items": [place.document(key) for key in keys]}, output)
+
+
+def _list(place: Place, resources: Sequence[Resource]) -> None:
+    if not resources:
+        click.echo(f"There is no resource here yet. Start one with: {place.start}")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("NAMESPACE", "NAME", "KIND", "PHASE", "PROGRESS", "LAG", "STATE"):
         table.add_column(heading, no_wrap=heading in ("NAME", "KIND", "PHASE"))
-    for key in keys:
-        resource = store.get(key)
-        table.add_row(
-            key.namespace, key.name, key.kind, resource.status.phase.value, resource.status.progress, *_rest(resource)
-        )
+    for each in resources:
+        meta, status = each.metadata, each.status
+        table.add_row(meta.namespace, meta.name, each.kind, status.phase.value, status.progress, *_rest(each))
     Console().print(table)
 
 

@@ -1,41 +1,71 @@
-"""`whimbrel approve`, `pause`, `resume` and `cancel`: orders to a migration, which `whimbrel run` carries out."""
+"""`whimbrel approve`, `pause`, `resume` and `cancel`: orders to a migration, by a change of its spec.
+
+Who carries them out stands elsewhere: `whimbrel run` on one machine, the operator on a cluster.
+"""
 
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import click
+import yaml
 
 from whimbrel_api.migration import Migration
 from whimbrel_cli.exits import EXIT_CODES, CliError, Exit
 from whimbrel_cli.guidance import finished
-from whimbrel_cli.store import find, open_store
-from whimbrel_operator.runtime.store import Key, LocalStore
+from whimbrel_cli.places import Place, Where, find
+from whimbrel_operator.runtime.port import Key
 
 
 def _named(command: Callable[..., None]) -> Callable[..., None]:
-    """NAME and --namespace, as all commands here take them."""
-    namespaced = click.option("-n", "--namespace", default="default", show_default=True, help="Its namespace.")
-    return click.argument("name")(namespaced(command))
+    """NAME, --namespace and --dry-run, as all commands here take them."""
+    namespaced = click.option("-n", "--namespace", help="Its namespace; by default `default`, or the context's own.")
+    dry = click.option("--dry-run", is_flag=True, help="Show the change of the spec, and do not make it.")
+    return click.argument("name")(namespaced(dry(command)))
 
 
-def _migration(state: Path | None, name: str, namespace: str) -> tuple[LocalStore, Key, Migration]:
+@dataclass(frozen=True)
+class _Steered:
+    """The migration to steer, where it is."""
+
+    place: Place
+    key: Key
+    migration: Migration
+
+    def order(self, patch: dict[str, Any], *said: str, dry_run: bool) -> None:
+        """Changes the spec and says so; or shows the change alone."""
+        change = yaml.safe_dump({"spec": patch}, sort_keys=False).rstrip()
+        if dry_run:
+            click.echo(change)
+            return
+        self.place.store.patch_spec(self.key, patch)
+        for line in said:
+            click.echo(line)
+        if keeper := self.place.kept_in_git(self.key):
+            click.echo(f"{keeper} keeps this resource as git has it. Put this there too, or it is put back:\n{change}")
+
+    def line(self, command: str) -> str:
+        """A command on this migration, as a person would type it here."""
+        return self.place.caller.line(command, self.migration)
+
+
+def _steered(where: Where, name: str, namespace: str | None) -> _Steered:
     """The migration to steer. Raises CliError where it is at its end."""
-    store = open_store(state)
-    key = find(store, name, namespace, "Migration")
-    resource = store.get(key)
+    place = where.open()
+    key = find(place, name, namespace, "Migration")
+    resource = place.store.get(key)
     if not isinstance(resource, Migration):
         raise CliError(f"{name} is a {resource.kind}, no Migration.", code=Exit.USAGE)
     if finished(resource):
         raise CliError(f"{name} is {resource.status.phase.value} already; nothing is left to steer.")
-    return store, key, resource
+    return _Steered(place, key, resource)
 
 
 @click.command(epilog=EXIT_CODES)
 @_named
 @click.option("--plan", metavar="HASH", help="The plan that you have read; refused when it is not the current one.")
 @click.pass_obj
-def approve(state: Path | None, name: str, namespace: str, plan: str | None) -> None:
+def approve(where: Where, name: str, namespace: str | None, plan: str | None, dry_run: bool) -> None:
     """Approves the cutover of the migration NAME.
 
     An approval is given for one plan: source, target, tables, mode, thresholds and cutover policy. When one of these
@@ -50,31 +80,27 @@ def approve(state: Path | None, name: str, namespace: str, plan: str | None) -> 
       whimbrel approve shop --plan sha256:1f3a...  the plan that you have seen
       whimbrel approve shop                        whatever plan is current
     """
-    store, key, migration = _migration(state, name, namespace)
-    current = migration.status.plan.hash
+    steered = _steered(where, name, namespace)
+    status = steered.migration.status
+    current = status.plan.hash
     if not current:
-        raise CliError(
-            f"{name} has no plan yet (phase {migration.status.phase.value}).", "Run it first: whimbrel run FILE"
-        )
+        todo = f"It gets one when the work begins; to look: {steered.line('status')}"
+        raise CliError(f"{name} has no plan yet (phase {status.phase.value}).", todo)
     if plan and plan != current:
-        raise CliError(
-            f"{plan} is not the plan of {name} any more; it is {current}.", f"Look at it with: whimbrel status {name}"
-        )
-    store.patch_spec(key, {"cutover": {"approvedPlan": current}})
-    click.echo(f"Approved the plan {current} of {name}.")
-    click.echo("It cuts over as soon as the gates are open; then stop the application's writes to the source.")
-
-
-def _order(state: Path | None, name: str, namespace: str, patch: dict[str, Any], said: str) -> None:
-    store, key, _ = _migration(state, name, namespace)
-    store.patch_spec(key, patch)
-    click.echo(said.format(name=name))
+        todo = f"Look at it with: {steered.line('status')}"
+        raise CliError(f"{plan} is not the plan of {name} any more; it is {current}.", todo)
+    steered.order(
+        {"cutover": {"approvedPlan": current}},
+        f"Approved the plan {current} of {name}.",
+        "It cuts over as soon as the gates are open; then stop the application's writes to the source.",
+        dry_run=dry_run,
+    )
 
 
 @click.command(epilog=EXIT_CODES, short_help="Pauses the migration NAME.")
 @_named
 @click.pass_obj
-def pause(state: Path | None, name: str, namespace: str) -> None:
+def pause(where: Where, name: str, namespace: str | None, dry_run: bool) -> None:
     """Pauses the migration NAME: its workers finish their batch and stop, its phase stays.
 
     The source goes on keeping its log; do not pause for longer than it keeps it (binlog_expire_logs_seconds).
@@ -83,27 +109,29 @@ def pause(state: Path | None, name: str, namespace: str) -> None:
     Example:
       whimbrel pause shop
     """
-    _order(state, name, namespace, {"paused": True}, "{name} pauses. To go on: whimbrel resume {name}")
+    steered = _steered(where, name, namespace)
+    steered.order({"paused": True}, f"{name} pauses. To go on: {steered.line('resume')}", dry_run=dry_run)
 
 
 @click.command(epilog=EXIT_CODES)
 @_named
 @click.pass_obj
-def resume(state: Path | None, name: str, namespace: str) -> None:
+def resume(where: Where, name: str, namespace: str | None, dry_run: bool) -> None:
     """Lets the paused migration NAME go on from where it was.
 
     \b
     Example:
       whimbrel resume shop
     """
-    _order(state, name, namespace, {"paused": False}, "{name} goes on. To look: whimbrel status {name} -w")
+    steered = _steered(where, name, namespace)
+    steered.order({"paused": False}, f"{name} goes on. To look: {steered.line('status')} -w", dry_run=dry_run)
 
 
 @click.command(epilog=EXIT_CODES)
 @_named
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
-def cancel(state: Path | None, name: str, namespace: str, yes: bool) -> None:
+def cancel(where: Where, name: str, namespace: str | None, yes: bool, dry_run: bool) -> None:
     """Ends the migration NAME for good, without a cutover.
 
     The source is never changed. What was copied stays in the target, with the control tables that say so.
@@ -112,7 +140,7 @@ def cancel(state: Path | None, name: str, namespace: str, yes: bool) -> None:
     Example:
       whimbrel cancel shop --yes
     """
-    _migration(state, name, namespace)
-    if not yes and not click.confirm(f"{name} cannot be taken up again after this. Cancel it?"):
+    steered = _steered(where, name, namespace)
+    if not (yes or dry_run) and not click.confirm(f"{name} cannot be taken up again after this. Cancel it?"):
         raise CliError(f"{name} was not cancelled.")
-    _order(state, name, namespace, {"cancel": True}, "{name} is being cancelled.")
+    steered.order({"cancel": True}, f"{name} is being cancelled.", dry_run=dry_run)

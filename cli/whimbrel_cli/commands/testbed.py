@@ -18,17 +18,21 @@ from whimbrel_cli.figures import count
 
 
 @click.command(epilog=EXIT_CODES, short_help="Starts a server on this machine to try things out.")
-@click.argument("kind", type=click.Choice(["mysql", "postgres", "dsql"]))
+@click.argument("kind", type=click.Choice(["mysql", "postgres", "dsql", "kubernetes"]))
 def testbed(kind: str) -> int:
     """Starts one server on this machine, prints one line of JSON, and runs until Ctrl-C; nothing is left behind.
 
     The line holds all that a client needs: host, port, user, password or token, caFile. `dsql` behaves as Aurora DSQL
     does: IAM tokens, TLS, its limits and refusals. Meant for trying things out; the data go with the server.
 
+    `kubernetes` prints a kubeconfig's path. It is the real control plane, built from its Go modules on the first use
+    (some minutes; kept in the cache), and a node that runs pods as processes of this machine, without containers.
+
     \b
     Examples:
       whimbrel testbed mysql
       whimbrel testbed dsql > dsql.json &
+      whimbrel testbed kubernetes > cluster.json &
       whimbrel testbed mysql > mysql.json & sleep 5; whimbrel traffic mysql --server mysql.json --load
     """
     from whimbrel_testbed.__main__ import main

@@ -7,6 +7,7 @@ from typing import Literal
 
 from whimbrel_api.endpoints import Source, Target
 from whimbrel_api.migration import Migration, MigrationStatus, Mode, Schema, Snapshot, Stream, Tables
+from whimbrel_api.reverse_sync import ReverseSyncStatus
 from whimbrel_api.tasks import CheckOptions, FenceOptions, FreezeOptions, Orders, SchemaStage, TaskKind
 from whimbrel_api.validation import ValidationStatus
 from whimbrel_operator.domain.observed import Memory, TaskRef
@@ -103,6 +104,16 @@ class ValidationDecision:
     """What shall be so for a Validation."""
 
     status: ValidationStatus
+    wanted: tuple[WantedTask, ...] = ()
+    events: tuple[Event, ...] = ()
+    memory: Memory = field(default_factory=Memory)
+
+
+@dataclass(frozen=True)
+class ReverseSyncDecision:
+    """What shall be so for a ReverseSync."""
+
+    status: ReverseSyncStatus
     wanted: tuple[WantedTask, ...] = ()
     events: tuple[Event, ...] = ()
     memory: Memory = field(default_factory=Memory)

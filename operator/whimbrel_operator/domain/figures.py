@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from whimbrel_api.durations import text
 from whimbrel_api.migration import Checkpoint, Phase, SnapshotStatus, StreamStatus, TableStatus
 from whimbrel_api.reports import WorkerReport
 from whimbrel_operator.domain.checks import words_of
@@ -12,6 +13,7 @@ from whimbrel_operator.domain.view import PREFLIGHT, SNAPSHOT, STREAM, View
 
 MOST_TABLES = 100
 _ORDER = {STOPPED: 0, "Copying": 2, "Pending": 3, "Copied": 4, "Following": 5}
+_STREAMING = (Phase.CATCH_UP, Phase.FOLLOWING, Phase.CUTTING_OVER)
 _BEFORE_COPY = (Phase.PENDING, Phase.PREFLIGHT, Phase.SCHEMA)
 
 
@@ -116,3 +118,15 @@ def progress_text(phase: Phase, copied: SnapshotStatus) -> str:
     if phase in _BEFORE_COPY:
         return "0%"
     return f"{percent(copied)}%" if phase in (Phase.SNAPSHOT, Phase.CANCELLED) else "100%"
+
+
+def lag_text(phase: Phase, streamed: StreamStatus) -> str:
+    """The printed column: `unknown` where a lag is due and none is known, empty where none is due."""
+    if streamed.lag_seconds is not None:
+        return text(streamed.lag_seconds)
+    return "unknown" if phase in _STREAMING else ""
+
+
+def remaining_text(eta: float | None) -> str:
+    """The printed column for the time left, in seconds; empty where it is not known."""
+    return text(eta) if eta is not None else ""

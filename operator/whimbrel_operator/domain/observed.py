@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from whimbrel_api.migration import Migration
 from whimbrel_api.reports import Record, ReportedError, WorkerReport, WorkerState
+from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_api.tasks import ExitCode, TaskKind
 from whimbrel_api.validation import Validation
 
@@ -169,5 +170,15 @@ class ObservedValidation:
     tasks: Tasks = field(default_factory=Tasks)
     migration: Migration | None = None
     missing_secrets: tuple[str, ...] = ()
+    memory: Memory = Memory()
+    resource_version: str = ""
+
+
+@dataclass(frozen=True)
+class ObservedReverseSync:
+    """A ReverseSync and all that belongs to it, read once."""
+
+    resource: ReverseSync
+    tasks: Tasks = field(default_factory=Tasks)
     memory: Memory = Memory()
     resource_version: str = ""

@@ -5,10 +5,10 @@ import json
 from typing import Any
 
 from whimbrel_api.migration import MigrationSpec
+from whimbrel_api.rules import CHANGEABLE, FROZEN
 
 _PLANNED = {"mode", "source", "target", "tables", "thresholds"}
 _POLICY = {"mode", "source_freeze", "timeout"}
-_REFERENCES = ("credentialsSecretRef", "tls")
 
 
 def plan_hash(spec: MigrationSpec, attempt: int) -> str:
@@ -32,9 +32,10 @@ def frozen_changes(old: MigrationSpec, new: MigrationSpec) -> tuple[str, ...]:
 
 
 def _frozen(spec: MigrationSpec) -> dict[str, Any]:
-    fields = spec.model_dump(mode="json", by_alias=True, include={"mode", "source", "target", "tables", "schema_"})
+    whole = spec.model_dump(mode="json", by_alias=True)
+    fields = {name: whole[name] for name in FROZEN}
     for end in (*fields["source"].values(), *fields["target"].values()):
-        for reference in _REFERENCES:
+        for reference in CHANGEABLE:
             if end is not None:
                 end.pop(reference, None)
     return fields

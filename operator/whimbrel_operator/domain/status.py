@@ -39,17 +39,20 @@ def next_status(view: View, move: Move) -> MigrationStatus:
     phase = move.exit.to if move.exit is not None else view.status.phase
     validation = _validation(view, move)
     copied = figures.snapshot_status(view)
+    streamed = figures.stream_status(view)
     open_gates = gates(view, validation)
     return MigrationStatus(
         observed_generation=view.generation,
         phase=phase,
         progress=figures.progress_text(phase, copied),
+        lag=figures.lag_text(phase, streamed),
+        remaining=figures.remaining_text(copied.eta),
         conditions=merge(view.status.conditions, _said(view, phase, open_gates), view.now, view.generation),
         plan=view.plan,
         epoch=view.epoch,
         write_path=_write_path(view),
         snapshot=copied,
-        stream=figures.stream_status(view),
+        stream=streamed,
         validation=validation,
         checkpoint=figures.checkpoint(view),
         cutover=_cutover(view, move, phase, ready=all(gate.open for gate in open_gates)),

@@ -14,6 +14,7 @@ from whimbrel_operator.domain.checks import merged
 from whimbrel_operator.domain.conditions import Said, find, merge, yes_no
 from whimbrel_operator.domain.decision import Event, ValidationDecision, WantedTask, Work
 from whimbrel_operator.domain.failures import Trouble, may_start, trouble
+from whimbrel_operator.domain.figures import remaining_text
 from whimbrel_operator.domain.observed import Memory, ObservedValidation, TaskRef
 from whimbrel_operator.domain.progress import rate, remember_rows
 
@@ -130,7 +131,7 @@ def _task(view: ValidationView, work: Work, index: int, options: CheckOptions) -
         generation=generation,
         start=ready,
         check=options,
-        orders=Orders(rows_per_second=options.rows_per_second),
+        orders=Orders(rows_per_second=options.rows_per_second or 0, workers=view.spec.workers),
     )
 
 
@@ -202,11 +203,12 @@ def _status(view: ValidationView, phase: ValidationPhase) -> ValidationStatus:
         update |= _figures(view, view.report)
     if phase is ValidationPhase.COMPLETED and view.status.completed_at is None:
         words = view.observed.tasks.words(view.check_id)
-        update |= {"completed_at": max(word.observed_at for word in words), "eta": None}
+        update |= {"completed_at": max(word.observed_at for word in words), "eta": None, "remaining": ""}
     return view.status.model_copy(update=update)
 
 
 def _figures(view: ValidationView, report: CheckReport) -> dict[str, object]:
+    eta = rate(view.memory, report.rows_total - report.rows_compared).eta
     return {
         "result": report.result if ended(view) else None,
         "tables_compared": report.tables_compared,
@@ -215,7 +217,8 @@ def _figures(view: ValidationView, report: CheckReport) -> dict[str, object]:
         "inconclusive": report.inconclusive,
         "validated_through": report.validated_through,
         "progress": "100%" if ended(view) else f"{_percent(report)}%",
-        "eta": rate(view.memory, report.rows_total - report.rows_compared).eta,
+        "eta": eta,
+        "remaining": remaining_text(eta),
         "report": report.report_file,
     }
 

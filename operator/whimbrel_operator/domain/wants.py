@@ -71,7 +71,7 @@ def schema(view: View) -> Wanted:
 def snapshot(view: View) -> Wanted:
     """The copy, shared out over the workers asked for."""
     workers, limit = view.spec.snapshot.workers, view.spec.snapshot.rate_limit
-    orders = Orders(rows_per_second=limit.rows_per_second if limit else None)
+    orders = Orders(rows_per_second=limit.rows_per_second if limit else 0, workers=workers)
     indexes = range(workers)
     return tuple(
         task(view, TaskKind.SNAPSHOT, ids.SNAPSHOT, index=index, workers=workers, orders=orders) for index in indexes

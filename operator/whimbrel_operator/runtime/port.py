@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from whimbrel_api.migration import MigrationStatus
+from whimbrel_api.reverse_sync import ReverseSyncStatus
 from whimbrel_api.validation import ValidationStatus
 from whimbrel_operator.domain.decision import Event, WantedTask
-from whimbrel_operator.domain.observed import Memory, Observed, ObservedValidation
+from whimbrel_operator.domain.observed import Memory, Observed, ObservedReverseSync, ObservedValidation
 
-Status = MigrationStatus | ValidationStatus
+Status = MigrationStatus | ValidationStatus | ReverseSyncStatus
+Observation = Observed | ObservedValidation | ObservedReverseSync
 
 
 @dataclass(frozen=True, order=True)
@@ -27,7 +29,7 @@ class Key:
 class Runtime(Protocol):
     """Local processes, a cluster, or a test's memory. Every act may be repeated and then changes nothing."""
 
-    async def observe(self, key: Key, memory: Memory) -> Observed | ObservedValidation | None:
+    async def observe(self, key: Key, memory: Memory) -> Observation | None:
         """All that belongs to a resource, read once; None when it is gone."""
 
     async def apply(self, key: Key, wanted: Sequence[WantedTask]) -> None:

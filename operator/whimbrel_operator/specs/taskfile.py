@@ -1,9 +1,19 @@
-"""Task files from wanted tasks. Where the files lie is the runtime's business."""
+"""Task files from wanted tasks, for this machine and for a cluster. Where they lie is the runtime's business."""
 
 from collections.abc import Mapping
+from typing import Any, Final
 
-from whimbrel_api.tasks import TaskFile
+from whimbrel_api.tasks import ReportResource, TaskFile, TaskKind
 from whimbrel_operator.domain.decision import WantedTask
+from whimbrel_operator.errors import TaskTooLarge
+from whimbrel_operator.specs import names
+from whimbrel_operator.specs.names import Owner
+
+TASK_FILE: Final = "task.json"
+MOST_BYTES: Final = 1024 * 1024
+STREAM_INTERVAL: Final = 2.0
+OTHER_INTERVAL: Final = 10.0
+_CHECK_FILE = "../../../tmp/differences.jsonl"
 
 
 def task_file(
@@ -40,3 +50,46 @@ def task_file(
         orders_file=orders_file,
         report_interval=interval,
     )
+
+
+def report_interval(kind: TaskKind) -> float:
+    """Seconds between two words of a worker on a cluster."""
+    return STREAM_INTERVAL if kind is TaskKind.STREAM else OTHER_INTERVAL
+
+
+def cluster_task_file(owner: Owner, wanted: WantedTask) -> TaskFile:
+    """What all pods of a task read; paths are relative to the file's own folder, an index comes by the environment."""
+    told = task_file(
+        wanted,
+        secrets={name: f"../secrets/{name}" for name in wanted.work.secret_names()},
+        report_file="",
+        orders_file="",
+        check_file=_CHECK_FILE,
+        interval=report_interval(wanted.kind),
+    )
+    name = names.job_name(owner, wanted.ref.task_id)
+    resource = ReportResource(namespace=owner.namespace, name=name, access="../access")
+    return told.model_copy(update={"index": 0, "report_resource": resource})
+
+
+def config_map(owner: Owner, wanted: WantedTask) -> dict[str, Any]:
+    """The ConfigMap with a task's file. Raises TaskTooLarge: Kubernetes keeps no more than a mebibyte in one."""
+    text = cluster_task_file(owner, wanted).model_dump_json(by_alias=True, indent=2) + "\n"
+    task_id = wanted.ref.task_id
+    if (size := len(text.encode())) > MOST_BYTES - len(TASK_FILE):
+        raise TaskTooLarge(
+            f"the {task_id} task cannot be told to its pods: its task file has {size:,} bytes",
+            where=f"{owner.kind} {owner.namespace}/{owner.name}",
+            why=f"a ConfigMap holds at most {MOST_BYTES:,}",
+            todo="shorten spec.tables: use globs in include and exclude, and fewer overrides,"
+            " or move the tables by several resources",
+        )
+    annotated = names.annotations(owner, wanted.fingerprint, wanted.generation)
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": names.metadata(
+            owner, names.job_name(owner, task_id), names.labels(owner, task_id, wanted.kind), annotated
+        ),
+        "data": {TASK_FILE: text},
+    }

@@ -175,8 +175,8 @@ class _Work:
 
     def _rate(self) -> float | None:
         """This worker's part of the limit, which holds over all of them; an order counts before the task file."""
-        limit = self.context.orders.current().rows_per_second or self.context.file.check.rows_per_second
-        return limit / self.context.file.workers if limit else None
+        file, orders = self.context.file, self.context.orders.current()
+        return orders.share(file.check.rows_per_second, file.workers)
 
     def finish(self) -> None:
         """Report the result."""

@@ -39,12 +39,10 @@ class SnapshotGuide:
             self._context.check_stop()
 
     def rate(self) -> float | None:
-        """This worker's share of the limit; an order takes the place of the manifest's figure."""
-        file = self._context.file
+        """This worker's share of the limit; an order takes the place of the manifest's figures."""
+        file, orders = self._context.file, self._context.orders.current()
         limit = file.snapshot.rate_limit.rows_per_second if file.snapshot.rate_limit else None
-        ordered = self._context.orders.current().rows_per_second
-        total = limit if ordered is None else ordered
-        return None if total is None else max(total / file.workers, 1.0)
+        return orders.share(limit, file.workers)
 
     def progress(self, tables: Sequence[TableRow]) -> None:
         """Report all tables' progress, the worst first."""

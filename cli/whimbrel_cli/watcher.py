@@ -1,43 +1,24 @@
-"""The local store as the commands use it: finding a resource, looking at it. The store itself is the operator's."""
+"""Looking at one resource again and again, wherever it is kept. The places themselves stand in places."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from pathlib import Path
 
 from whimbrel_api.migration import Migration
 from whimbrel_api.reports import WorkerReport, WorkerState
 from whimbrel_api.tasks import TaskKind
 from whimbrel_api.validation import Validation
-from whimbrel_cli.exits import CliError, Exit
+from whimbrel_cli.guidance import LOCAL, Caller
 from whimbrel_cli.observed import Checking, Happening, Observed, Rates
-from whimbrel_operator.errors import NotFound
-from whimbrel_operator.runtime.store import Key, LocalStore, default_root
-
-_KINDS = ("Migration", "Validation")
-
-
-def open_store(state: Path | None) -> LocalStore:
-    """The store in the folder given, else in the default one."""
-    return LocalStore(state or default_root())
-
-
-def find(store: LocalStore, name: str, namespace: str, kind: str | None = None) -> Key:
-    """The resource of that name; a Migration before a Validation. Raises CliError, saying what there is instead."""
-    for wanted in [kind] if kind else _KINDS:
-        try:
-            return store.find(name, namespace=namespace, kind=wanted)
-        except NotFound:
-            continue
-    known = sorted({f"{key.name} ({key.kind}, {key.namespace})" for key in store.list(kind)})
-    there = f"There are: {', '.join(known[:10])}." if known else "There are none; start one with: whimbrel run FILE"
-    raise CliError(f"No {kind or 'resource'} {name!r} in the namespace {namespace!r}.", there, Exit.USAGE)
+from whimbrel_operator.runtime.port import Key
+from whimbrel_operator.runtime.resources import Resources
 
 
 class Watcher:
     """Looks at one resource again and again, and so knows how fast its tables move."""
 
-    def __init__(self, store: LocalStore, key: Key) -> None:
+    def __init__(self, store: Resources, key: Key, caller: Caller = LOCAL) -> None:
         self.key = key
+        self._caller = caller
         self._store = store
         self._rates = Rates()
 
@@ -49,7 +30,7 @@ class Watcher:
             for event in self._store.events(self.key)
         ]
         rates = self._rates.update(now.timestamp(), _copied(resource))
-        return Observed(resource, now, events, rates, _checking(self._store.reports(self.key).values()))
+        return Observed(resource, now, events, rates, _checking(self._store.reports(self.key).values()), self._caller)
 
 
 def _checking(reports: Iterable[WorkerReport]) -> Checking | None:

@@ -1,0 +1,113 @@
+"""Rules between fields, each once in CEL for the API server and once in Python for files. Bounds stand in the types.
+
+They bind what a person hands in. A resource that is already there and breaks a newer rule can still be read, so that
+the operator goes on reporting on it.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from whimbrel_api.durations import seconds
+from whimbrel_api.endpoints import AuroraDSQLTarget, Source, Target
+from whimbrel_api.migration import MigrationSpec, Mode
+from whimbrel_api.reverse_sync import ReverseSyncSpec
+from whimbrel_api.validation import ValidationSpec
+
+FROZEN: Final = ("mode", "source", "target", "tables", "schema")
+"""The fields of a Migration's spec that are held in place once the work has begun."""
+
+CHANGEABLE: Final = ("credentialsSecretRef", "tls")
+"""What may change in a source or target nevertheless."""
+
+WAYS_BACK: Final[frozenset[tuple[str, str]]] = frozenset()
+"""The kinds of source and target, as manifests name them, between which changes can flow back."""
+
+_DSQL_DOMAIN: Final = ".on.aws"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`holds` takes an `owner` and says the same of it as `cel`. `field`: where a breach is shown, in dots."""
+
+    owner: type[BaseModel]
+    field: str
+    cel: str
+    message: str
+    holds: Callable[[Any], bool]
+
+
+def _kind(end: Source | Target) -> str:
+    """Which kind of end is given, as manifests name it."""
+    given = (info.alias or name for name, info in type(end).model_fields.items() if getattr(end, name) is not None)
+    return next(given)
+
+
+def _has_way_back(spec: MigrationSpec) -> bool:
+    return not spec.reverse_sync.enabled or (_kind(spec.source), _kind(spec.target)) in WAYS_BACK
+
+
+def _way_back_cel() -> str:
+    pairs = [f"(has(self.source.{source}) && has(self.target.{target}))" for source, target in sorted(WAYS_BACK)]
+    return " || ".join(["!self.reverseSync.enabled", *pairs])
+
+
+def _reachable_lag(spec: MigrationSpec) -> bool:
+    waits = seconds(spec.stream.flush_interval) > seconds(spec.thresholds.lag)
+    return spec.mode is Mode.SNAPSHOT_ONLY or not waits
+
+
+def _own_region(target: AuroraDSQLTarget) -> bool:
+    foreign = target.endpoint.endswith(_DSQL_DOMAIN)
+    return not foreign or target.endpoint.endswith(f".{target.region}{_DSQL_DOMAIN}")
+
+
+def _no_idle_overrides(spec: ValidationSpec) -> bool:
+    return spec.migration_ref is None or not spec.tables.overrides
+
+
+def _named_publication(spec: ReverseSyncSpec) -> bool:
+    return spec.create_publication or bool(spec.publication_name)
+
+
+RULES: Final = (
+    Rule(
+        MigrationSpec, "reverseSync.enabled", _way_back_cel(),
+        "there is no way back from this kind of target to this kind of source; set it to false", _has_way_back,
+    ),
+    Rule(
+        MigrationSpec, "thresholds.lag",
+        "self.mode == 'SnapshotOnly' || duration(self.stream.flushInterval) <= duration(self.thresholds.lag)",
+        "a lag shorter than stream.flushInterval is never reached; raise it or shorten stream.flushInterval",
+        _reachable_lag,
+    ),
+    Rule(
+        AuroraDSQLTarget, "region",
+        f"!self.endpoint.endsWith('{_DSQL_DOMAIN}') || self.endpoint.endsWith('.' + self.region + '{_DSQL_DOMAIN}')",
+        "not the region in the endpoint's name; give the cluster's own", _own_region,
+    ),
+    Rule(
+        ValidationSpec, "tables.overrides",
+        "!has(self.migrationRef) || size(self.tables.overrides) == 0",
+        "not together with migrationRef, whose Migration has its own; leave them out", _no_idle_overrides,
+    ),
+    Rule(
+        ReverseSyncSpec, "publicationName",
+        "self.createPublication || size(self.publicationName) > 0",
+        "name the publication, as createPublication is false", _named_publication,
+    ),
+)  # fmt: skip
+
+
+def breaches(model: BaseModel) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """The rules that the model or anything in it breaks: where, as a manifest names it, and what is wrong."""
+    for rule in RULES:
+        if isinstance(model, rule.owner) and not rule.holds(model):
+            yield tuple(rule.field.split(".")), rule.message
+    for name, info in type(model).model_fields.items():
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            for location, message in breaches(value):
+                yield (info.alias or name, *location), message

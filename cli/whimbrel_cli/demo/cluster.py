@@ -1,0 +1,187 @@
+"""The demo on a Kubernetes cluster of its own: kubectl applies the example, the operator does the work."""
+
+import shlex
+import shutil
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import helm_python
+from rich.console import Console
+
+from whimbrel_api.migration import Migration, Phase
+from whimbrel_cli.demo.director import Director
+from whimbrel_cli.demo.options import Options
+from whimbrel_cli.demo.report import compare, show_around, show_failure, show_times
+from whimbrel_cli.demo.shell import Shell
+from whimbrel_cli.demo.stage import (
+    DATABASE,
+    Stage,
+    secrets_of,
+    set_stage,
+    step,
+    wait_for_interrupt,
+    write_manifest,
+    write_secrets,
+)
+from whimbrel_cli.exits import Exit
+from whimbrel_cli.figures import clock, count
+from whimbrel_cli.guidance import Resource, condition, finished
+from whimbrel_operator.runtime.cluster_access import Cluster
+from whimbrel_operator.runtime.cluster_store import ClusterStore
+from whimbrel_operator.runtime.port import Key
+from whimbrel_testbed.cache import TestbedError
+from whimbrel_testbed.kubernetes.build import control_plane_binary
+from whimbrel_testbed.kubernetes.cluster import kubernetes_cluster
+from whimbrel_testbed.traffic import Traffic
+
+_ROOT: Final = Path(__file__).resolve().parents[3]
+CHART: Final = _ROOT / "charts" / "whimbrel"
+CRDS: Final = _ROOT / "crds"
+NAMESPACE: Final = "flights"
+SYSTEM: Final = "whimbrel-system"
+_VALUES: Final = {"replicas": 1}
+_POLL: Final = 0.3
+
+
+def play(stack: ExitStack, console: Console, options: Options) -> Exit:
+    """The whole demo. What it starts is ended by `stack`. Raises TestbedError."""
+    with step(console, "Making Kubernetes ready (the first time it is built, which takes minutes)"):
+        control_plane_binary(lambda line: _progress(console, line))
+    stage = set_stage(stack, console, options.rows)
+    kubeconfig = _start_cluster(stack, console, stage)
+    shell = Shell(console, kubeconfig, stage.folder)
+    _install(console, shell)
+    _prepare(stage, console, shell, options.example)
+    console.print(
+        f"\nAn application now writes to MySQL, {count(options.rate)} rows a second (seed {options.seed}).\n",
+        highlight=False,
+    )
+    store, key = ClusterStore(Cluster(kubeconfig)), Key(NAMESPACE, "Migration", "flights")
+    with Traffic(stage.mysql.admin, database=DATABASE, seed=options.seed, rate=options.rate) as traffic:
+        director = Director(traffic, console, lambda plan: _approve(shell, director, plan))
+        shell.run("apply", "-f", str(stage.folder / "migration.yaml"))
+        with shell.following("get", "mig", "-w"):
+            resource = _Watch(store, key, director, shell).until_over(options.timeout)
+        director.freeze()
+    show_times(console, director)
+    if not isinstance(resource, Migration) or resource.status.phase is not Phase.COMPLETED:
+        return _failed(store, key, console, shell, resource)
+    console.print()
+    shell.run("get", "mig,val", "-o", "wide")
+    code = compare(stage, console)
+    if not options.keep:
+        console.print("\nTo look around in the cluster afterwards: whimbrel demo --on-cluster --keep", highlight=False)
+        return code
+    show_around(stage, console, _around(kubeconfig, shell))
+    wait_for_interrupt()
+    return code
+
+
+def _progress(console: Console, line: str) -> None:
+    console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _start_cluster(stack: ExitStack, console: Console, stage: Stage) -> Path:
+    """Starts the cluster with our kinds of resources; gives a kubeconfig whose context has the demo's namespace."""
+    with step(console, "Starting Kubernetes: etcd, API server, controllers, scheduler, a node that runs processes"):
+        cluster = stack.enter_context(kubernetes_cluster(crds=CRDS, progress=lambda line: _progress(console, line)))
+    kubeconfig = stage.folder / "kubeconfig"
+    shutil.copy(cluster.kubeconfig, kubeconfig)
+    kubeconfig.chmod(0o600)
+    return kubeconfig
+
+
+def _install(console: Console, shell: Shell) -> None:
+    """Brings the operator up from the chart. The custom resource definitions came with the cluster."""
+    console.print()
+    shell.show(f"kubectl apply --server-side -f {CRDS.name}/     # done when the cluster started")
+    shell.run("create", "namespace", SYSTEM)
+    values = " ".join(f"--set {name}={value}" for name, value in _VALUES.items())
+    shown = f"helm template whimbrel charts/whimbrel -n {SYSTEM} {values} | kubectl apply -n {SYSTEM} -f -"
+    shell.run("apply", "-n", SYSTEM, "-f", "-", given=rendered_chart(), shown=shown)
+    try:
+        shell.run("rollout", "status", "-n", SYSTEM, "deployment/whimbrel", "--timeout=90s")
+    except TestbedError:
+        shell.run("describe", "pods", "-n", SYSTEM)
+        shell.run("logs", "-n", SYSTEM, "deployment/whimbrel", "--tail=30")
+        raise
+
+
+def rendered_chart() -> str:
+    """The objects of the chart as YAML documents, with the demo's values; neither its notes nor its CRDs."""
+    helm_python.disable_logging()
+    with helm_python.Chart.load(str(CHART)) as chart:
+        files = chart.render(_VALUES, name="whimbrel", namespace=SYSTEM)
+    names = [name for name in files if name.endswith(".yaml") and "/crds/" not in name]
+    # A Deployment whose account is not there yet waits for longer than the account takes.
+    return "\n---\n".join(files[name] for name in sorted(names, key=lambda name: ("deployment" in name, name)))
+
+
+def _prepare(stage: Stage, console: Console, shell: Shell, example: Path) -> None:
+    """Writes the manifest, and makes the namespace with the Secrets; their values come from files."""
+    write_manifest(stage, console, example)
+    folder, secrets = stage.folder / "secrets", secrets_of(stage)
+    write_secrets(folder, secrets)
+    shell.run("create", "namespace", NAMESPACE)
+    shell.run("config", "set-context", "--current", f"--namespace={NAMESPACE}")
+    for name in secrets:
+        shell.run("create", "secret", "generic", name, f"--from-file={folder / name}")
+
+
+def _approve(shell: Shell, director: Director, plan: str) -> None:
+    director.say("The gates are open. A person now looks at the migration, reads the plan, and approves it:")
+    shell.run("whimbrel", "status", "flights")
+    shell.run("whimbrel", "approve", "flights", "--plan", plan)
+
+
+@dataclass
+class _Watch:
+    """Looks at the migration until it is over, lets the director act, and prints new events."""
+
+    store: ClusterStore
+    key: Key
+    director: Director
+    shell: Shell
+    _told: set[tuple[datetime, str, str]] = field(default_factory=set)
+
+    def until_over(self, timeout: float) -> Resource:
+        """The resource at its end, where it stalls, or after so many seconds."""
+        deadline = time.monotonic() + timeout
+        while True:
+            resource = self.store.get(self.key)
+            self.director.on_change(resource)
+            self._tell_events()
+            if finished(resource) or condition(resource.status, "Stalled") or time.monotonic() >= deadline:
+                return resource
+            time.sleep(_POLL)
+
+    def _tell_events(self) -> None:
+        for event in self.store.events(self.key):
+            if (event.at, event.reason, event.message) not in self._told:
+                self._told.add((event.at, event.reason, event.message))
+                style = "yellow" if event.type == "Warning" else "dim"
+                self.shell.print(f"  {clock(event.at)} {event.type} {event.reason}: {event.message}", style)
+
+
+def _failed(store: ClusterStore, key: Key, console: Console, shell: Shell, resource: Resource) -> Exit:
+    """Shows what operator and workers said last. Gives the exit code."""
+    shell.run("describe", "mig", key.name)
+    shell.run("get", "jobs,pods,workerreports")
+    shell.run("logs", "-n", SYSTEM, "deployment/whimbrel", "--tail=30")
+    timed_out = not finished(resource) and not condition(resource.status, "Stalled")
+    return show_failure(store, key, console, timed_out=timed_out)
+
+
+def _around(kubeconfig: Path, shell: Shell) -> list[tuple[str, str]]:
+    path = shell.environment["PATH"].partition(":")[0]
+    return [
+        ("the cluster", f'export KUBECONFIG={shlex.quote(str(kubeconfig))} PATH={shlex.quote(path)}:"$PATH"'),
+        ("the migration", "kubectl get mig,val -o wide; kubectl describe mig flights; kubectl whimbrel status flights"),
+        ("its workers", "kubectl get jobs,pods,workerreports; kubectl get events"),
+        ("the operator", f"kubectl logs -n {SYSTEM} deployment/whimbrel"),
+        ("what goes with it", "kubectl delete mig flights; kubectl get jobs,pods,workerreports"),
+    ]

@@ -1,0 +1,226 @@
+"""One resource's daemon: pass after pass, for ever, whatever happens. What a pass does stands in reconcile."""
+
+import asyncio
+import logging
+import math
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from whimbrel_operator.errors import ResourceUnreadable, Transient
+from whimbrel_operator.metrics import Metrics
+from whimbrel_operator.reconcile import Outcome, Reconciler
+from whimbrel_operator.runtime.port import Key
+from whimbrel_operator.troubles import Told, told, unanswered
+from whimbrel_operator.wakeups import Board, Wakeup
+
+LOG: Final = logging.getLogger("whimbrel.reconcile")
+NEAREST: Final = 0.2
+BUSY: Final = 5.0
+AT_REST: Final = 30.0
+_JITTER: Final = 0.2
+_FIRST_BACKOFF: Final = 1.0
+_LONGEST_BACKOFF: Final = 60.0
+
+
+@dataclass(frozen=True)
+class Rest:
+    """Seconds to wait for the next pass. `patient`: only a change of the resource itself ends it sooner."""
+
+    seconds: float
+    patient: bool = False
+
+
+def after(outcome: Outcome) -> Rest:
+    """When to look again after a pass: at once while it moves, often while something runs, seldom at rest."""
+    if outcome.moved:
+        return Rest(0.0)
+    return Rest(_spread(BUSY if outcome.busy else AT_REST))
+
+
+def backoff(failures: int) -> Rest:
+    """How long to wait after that many failed passes in a row: 1 s, doubled up to 60 s, spread over its upper half."""
+    whole: float = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2 ** min(failures - 1, 10))
+    return Rest(max(_FIRST_BACKOFF, whole * random.uniform(0.5, 1.0)), patient=True)  # noqa: S311
+
+
+def _longer(rest: Rest, error: Exception) -> Rest:
+    """What the API server asked for, if that is longer."""
+    asked = error.retry_after if isinstance(error, Transient) else 0.0
+    return Rest(max(rest.seconds, asked), patient=True)
+
+
+def _spread(length: float) -> float:
+    return length * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - so that a thousand do not wake together
+
+
+@dataclass
+class Shared:
+    """What all daemons have in common.
+
+    `leads`: whether the Lease still holds, by the clock; without it nothing is begun. `clear` takes a step towards
+    nothing of a resource being left, and says whether something is. `refuse` says in a resource's status that its spec
+    is not understood.
+    """
+
+    reconciler: Reconciler
+    board: Board
+    metrics: Metrics
+    slots: asyncio.Semaphore
+    clock: Callable[[], float]
+    leads: Callable[[], bool]
+    clear: Callable[[Key, str], Awaitable[bool]]
+    refuse: Callable[[Key, ResourceUnreadable], Awaitable[None]]
+    pass_timeout: float = 30.0
+    nearest: float = NEAREST
+
+
+class Daemon:
+    """The life of one resource, until it is gone or the daemon is cancelled."""
+
+    def __init__(self, shared: Shared, wakeup: Wakeup) -> None:
+        self._shared, self._wakeup, self._key = shared, wakeup, wakeup.key
+        self._failures = 0
+        self._log = logging.LoggerAdapter(LOG, {"resource": str(wakeup.key)})
+
+    async def run(self) -> None:
+        """Pass after pass. Ends when the resource is gone; errors never end it."""
+        try:
+            while not self._wakeup.gone:
+                await self._rest(await self._next())
+        finally:
+            self._shared.board.leave(self._wakeup)
+
+    async def _next(self) -> Rest:
+        """One pass in its turn: one at a time for a name, and a bounded number over all."""
+        async with self._shared.board.lock(self._key), self._shared.slots:
+            if not self._shared.leads():
+                return Rest(NEAREST, patient=True)
+            self._wakeup.begin()
+            started = self._shared.clock()
+            try:
+                return await self._pass()
+            except Exception as error:  # noqa: BLE001 - a daemon that ends would leave its resource alone for ever
+                return await self._failed(error)
+            finally:
+                self._shared.metrics.took(self._key.kind, self._shared.clock() - started)
+
+    async def _pass(self) -> Rest:
+        async with asyncio.timeout(self._shared.pass_timeout):
+            outcome = await self._shared.reconciler.reconcile(self._key)
+        if self._failures:
+            self._log.info("works again after %d failed passes", self._failures)
+        self._failures = 0
+        if outcome.gone:
+            self._wakeup.gone = True
+        elif outcome.status is not None:
+            self._shared.metrics.seen(self._key, outcome.status)
+        return self._owed(after(outcome))
+
+    async def _failed(self, error: Exception) -> Rest:
+        """Tell what went wrong, once for each pass, and wait the longer the oftener it does."""
+        self._failures += 1
+        trouble = told(error)
+        self._shared.metrics.failed(self._key.kind, trouble.kind)
+        rest = _longer(backoff(self._failures), error)
+        if isinstance(error, ResourceUnreadable):
+            await self._refuse(error)
+            return self._owed(Rest(_spread(AT_REST), patient=True))
+        self._say(trouble, error, rest)
+        return rest if unanswered(error) else self._owed(rest)
+
+    def _say(self, trouble: Told, error: Exception, rest: Rest) -> None:
+        line = "pass %d in a row failed, next in %.0f s: %s"
+        trace = None if trouble.expected else error
+        self._log.log(
+            logging.WARNING if trouble.expected else logging.ERROR,
+            line,
+            self._failures,
+            rest.seconds,
+            trouble.line,
+            exc_info=trace,
+        )
+
+    async def _refuse(self, error: ResourceUnreadable) -> None:
+        self._log.warning("waits for a change of its spec: %s", error)
+        try:
+            await self._shared.refuse(self._key, error)
+        except Exception as second:  # noqa: BLE001 - told, and tried again with the next pass
+            self._log.warning("its status could not say so: %s", told(second).line)
+
+    def _owed(self, rest: Rest) -> Rest:
+        """The pass has come to an end, good or bad: the next is owed only after the rest."""
+        ring = self._wakeup.rung.is_set() and (self._wakeup.changed or not rest.patient)
+        self._wakeup.due = self._shared.clock() + (0.0 if ring else rest.seconds)
+        return rest
+
+    async def _rest(self, rest: Rest) -> None:
+        """Wait until it is time, or until the bell rings; never for less than the nearest two passes may be."""
+        if self._wakeup.gone:
+            return
+        began = self._shared.clock()
+        await asyncio.sleep(self._shared.nearest)
+        end = began + max(rest.seconds, self._shared.nearest)
+        while not self._wakeup.gone and self._shared.clock() < end:
+            if self._wakeup.rung.is_set() and (self._wakeup.changed or not rest.patient):
+                return
+            self._wakeup.rung.clear()
+            await _ring_or(self._wakeup, end - self._shared.clock())
+
+
+class Clearing:
+    """The end of one resource: all that belongs to it is taken away, however long that takes."""
+
+    def __init__(self, shared: Shared, key: Key, uid: str) -> None:
+        self._shared, self._key, self._uid = shared, key, uid
+        self._wakeup = shared.board.join(key, uid)
+        self._failures = self._steps = 0
+        self._log = logging.LoggerAdapter(LOG, {"resource": str(key)})
+
+    async def run(self) -> None:
+        """Returns only when nothing is left: the finalizer must stay until then. Errors never end it."""
+        try:
+            while not await self._done():
+                await asyncio.sleep(self._shared.nearest)
+        finally:
+            self._shared.board.leave(self._wakeup)
+        self._shared.metrics.forget(self._key)
+        self._log.info("deleted: nothing of it is left")
+
+    async def _done(self) -> bool:
+        self._wakeup.begin()
+        self._wakeup.due = min(self._wakeup.due, self._shared.clock())
+        try:
+            if not await self._left():
+                return True
+        except Exception as error:  # noqa: BLE001 - told, and tried again
+            await self._failed(error)
+            return False
+        self._failures, self._steps, self._wakeup.due = 0, self._steps + 1, math.inf
+        await _ring_or(self._wakeup, min(AT_REST, NEAREST * 2.0**self._steps))
+        return False
+
+    async def _left(self) -> bool:
+        shared = self._shared
+        async with shared.board.lock(self._key), shared.slots, asyncio.timeout(shared.pass_timeout):
+            return not shared.leads() or await shared.clear(self._key, self._uid)
+
+    async def _failed(self, error: Exception) -> None:
+        self._failures += 1
+        trouble, rest = told(error), _longer(backoff(self._failures), error)
+        self._shared.metrics.failed(self._key.kind, trouble.kind)
+        trace = None if trouble.expected else error
+        self._log.warning("not cleared yet, next try in %.0f s: %s", rest.seconds, trouble.line, exc_info=trace)
+        if not unanswered(error):
+            self._wakeup.due = math.inf
+        await asyncio.sleep(rest.seconds)
+
+
+async def _ring_or(wakeup: Wakeup, seconds: float) -> None:
+    """Wait for the bell, but not longer than that."""
+    try:
+        async with asyncio.timeout(max(0.0, seconds)):
+            await wakeup.rung.wait()
+    except TimeoutError:
+        return

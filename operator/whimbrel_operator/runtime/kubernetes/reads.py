@@ -1,0 +1,118 @@
+"""All that belongs to a resource, read live from the cluster in few requests. What it means is told in observe."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any, Final, TypeVar
+
+from pydantic import ValidationError
+
+from whimbrel_api.migration import Migration
+from whimbrel_api.reverse_sync import ReverseSync
+from whimbrel_api.validation import Validation
+from whimbrel_operator.errors import ResourceUnreadable
+from whimbrel_operator.runtime.kubernetes import kinds
+from whimbrel_operator.runtime.kubernetes.api import JSON, Api
+from whimbrel_operator.runtime.kubernetes.observe.look import TaskObjects, by_task
+from whimbrel_operator.runtime.kubernetes.observe.objects import job_of, pod_of, report_of
+from whimbrel_operator.runtime.port import Key
+from whimbrel_operator.specs import names
+from whimbrel_operator.specs.names import Owner
+
+Resource = Migration | Validation | ReverseSync
+_R = TypeVar("_R", Migration, Validation, ReverseSync)
+LOG: Final = logging.getLogger("whimbrel.runtime")
+
+
+async def resource(api: Api, key: Key) -> tuple[Resource, str] | None:
+    """The resource and its resourceVersion; None where it is gone. Raises ResourceUnreadable."""
+    body = await api.get(kinds.RESOURCES[key.kind], key.namespace, key.name)
+    if body is None:
+        return None
+    version = body["metadata"]["resourceVersion"]
+    match key.kind:
+        case "Migration":
+            return parsed(Migration, body), version
+        case "Validation":
+            return parsed(Validation, body), version
+        case _:
+            return parsed(ReverseSync, body), version
+
+
+async def task_objects(api: Api, owner: Owner) -> dict[str, TaskObjects]:
+    """Jobs, pods and WorkerReports of a resource, by task.
+
+    Jobs are read first: whatever a Job says of an end, the report of that end was written before, so it is read after.
+    """
+    selector = names.children_of(owner)
+    jobs = await api.list(kinds.JOBS, owner.namespace, selector)
+    pods, reports = await asyncio.gather(
+        api.list(kinds.PODS, owner.namespace, selector), api.list(kinds.WORKER_REPORTS, owner.namespace, selector)
+    )
+    return by_task(owner.namespace, map(job_of, jobs), map(pod_of, pods), map(report_of, reports))
+
+
+async def validations_of(api: Api, migration: Migration) -> tuple[Validation, ...]:
+    """The Validations that name a Migration."""
+    meta = migration.metadata
+    bodies = await api.list(kinds.VALIDATIONS, meta.namespace)
+    naming = [each for each in bodies if _named(each) == meta.name]
+    return tuple(each for each in map(_validation, naming) if each is not None)
+
+
+async def migration_of(api: Api, validation: Validation) -> Migration | None:
+    """The Migration that a Validation names; None where none is named or there. Raises ResourceUnreadable."""
+    ref = validation.spec.migration_ref
+    if ref is None:
+        return None
+    body = await api.get(kinds.MIGRATIONS, validation.metadata.namespace, ref.name)
+    return parsed(Migration, body) if body is not None else None
+
+
+def parsed(kind: type[_R], body: JSON) -> _R:
+    """A resource from the API server's JSON. A status of another version is left out, as the target knows it all.
+
+    Raises ResourceUnreadable.
+    """
+    told = {each: body[each] for each in ("apiVersion", "kind", "metadata", "spec") if each in body}
+    try:
+        return kind.model_validate(told | {"status": body.get("status") or {}})
+    except ValidationError as error:
+        if all(each["loc"][:1] == ("status",) for each in error.errors()):
+            LOG.warning("%s has a status that cannot be read; it is made anew", _place(body))
+            return kind.model_validate(told)
+        raise _unreadable(body, error) from None
+
+
+def _validation(body: JSON) -> Validation | None:
+    """A Validation of a Migration. One that cannot be read is told of by its own reconciling."""
+    try:
+        return parsed(Validation, body)
+    except ResourceUnreadable as error:
+        LOG.warning("left out: %s", error)
+        return None
+
+
+def _named(body: JSON) -> Any:
+    return (body.get("spec", {}).get("migrationRef") or {}).get("name")
+
+
+def _place(body: JSON) -> str:
+    meta = body["metadata"]
+    return f"{body['kind']} {meta['namespace']}/{meta['name']}"
+
+
+def _unreadable(body: JSON, error: ValidationError) -> ResourceUnreadable:
+    meta = body["metadata"]
+    told = ResourceUnreadable(
+        f"{body['kind']} {meta['name']} does not fit this version of Whimbrel",
+        where=f"namespace {meta['namespace']}",
+        why=_faults(error.errors(include_url=False, include_input=False)),
+        todo="correct it, or bring the operator and its CRDs to the same version: kubectl apply --server-side -f crds/",
+    )
+    told.generation, told.resource_version = int(meta.get("generation", 0)), meta.get("resourceVersion", "")
+    return told
+
+
+def _faults(errors: Sequence[Any]) -> str:
+    return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in errors)

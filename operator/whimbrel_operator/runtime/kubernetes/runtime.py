@@ -1,0 +1,229 @@
+"""The runtime port on a cluster. Reads once a pass, writes what a step asks for; what things mean stands in observe."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from kubernetes.aio.client import ApiClient
+
+from whimbrel_api.base import API_VERSION
+from whimbrel_api.migration import Migration
+from whimbrel_api.reverse_sync import ReverseSync
+from whimbrel_operator.domain.decision import Event, WantedTask
+from whimbrel_operator.domain.observed import (
+    Memory,
+    Observed,
+    ObservedReverseSync,
+    ObservedValidation,
+    Tasks,
+    TaskState,
+)
+from whimbrel_operator.errors import OperatorError, Outdated, Refused, StatusConflict, TaskTooLarge
+from whimbrel_operator.runtime.kubernetes import events, kinds, reads
+from whimbrel_operator.runtime.kubernetes.api import TIMEOUT, Api
+from whimbrel_operator.runtime.kubernetes.observe.look import TaskObjects, look
+from whimbrel_operator.runtime.kubernetes.observe.objects import Job
+from whimbrel_operator.runtime.kubernetes.observe.steps import Step, next_step
+from whimbrel_operator.runtime.kubernetes.writes import Writer
+from whimbrel_operator.runtime.port import Key, Observation, Status
+from whimbrel_operator.specs.names import Owner
+from whimbrel_operator.specs.settings import PodSettings
+
+NOT_STARTED: Final = "TaskRefused"
+LOG: Final = logging.getLogger("whimbrel.runtime")
+
+
+@dataclass
+class _Seen:
+    """What the last look at a resource found. A task in `acted` has been written to since."""
+
+    owner: Owner
+    objects: dict[str, TaskObjects] = field(default_factory=dict)
+    tasks: Tasks = field(default_factory=Tasks)
+    acted: set[str] = field(default_factory=set)
+
+    def of(self, task_id: str) -> TaskObjects:
+        return self.objects.get(task_id, TaskObjects(self.owner.namespace, task_id))
+
+    def states(self, task_id: str) -> dict[int, TaskState]:
+        return {state.ref.index: state for state in self.tasks.of(task_id)}
+
+
+class KubernetesRuntime:
+    """Runs tasks as Jobs. `identity` names this operator in events; `timeout` in seconds holds for each request.
+
+    Every method raises OperatorError: Transient where trying again may help, Forbidden where a right is missing.
+    """
+
+    def __init__(
+        self,
+        client: ApiClient,
+        settings: PodSettings,
+        clock: Callable[[], datetime],
+        *,
+        identity: str = "whimbrel-operator",
+        timeout: float = TIMEOUT,
+    ) -> None:
+        self.api = Api(client, timeout)
+        self._writer, self._clock, self._identity = Writer(self.api, settings), clock, identity
+        self._seen: dict[Key, _Seen] = {}
+
+    async def observe(self, key: Key, memory: Memory) -> Observation | None:
+        """All that belongs to a resource; None when it is gone. Raises ResourceUnreadable.
+
+        Secrets are not looked at, so none is ever missing here: a worker that misses one says so itself.
+        """
+        found = await reads.resource(self.api, key)
+        if found is None:
+            self._seen.pop(key, None)
+            return None
+        resource, version = found
+        seen = await self._look(key, _owner(resource))
+        if isinstance(resource, Migration):
+            others = await reads.validations_of(self.api, resource)
+            return Observed(resource, seen.tasks, others, (), memory, version)
+        if isinstance(resource, ReverseSync):
+            return ObservedReverseSync(resource, seen.tasks, memory, version)
+        migration = await reads.migration_of(self.api, resource)
+        return ObservedValidation(resource, seen.tasks, migration, (), memory, version)
+
+    async def apply(self, key: Key, wanted: Sequence[WantedTask]) -> None:
+        """Take the next step towards these instances of one task; the ones after it follow in later passes.
+
+        What a person has to put right becomes an Event as well, because nobody reads the operator's log.
+        """
+        try:
+            await self._apply(key, wanted)
+        except (Refused, TaskTooLarge) as error:
+            await self.event(key, Event("Warning", NOT_STARTED, f"task {wanted[0].ref.task_id}: {error}"))
+            raise
+
+    async def _apply(self, key: Key, wanted: Sequence[WantedTask]) -> None:
+        task_id = wanted[0].ref.task_id
+        seen = await self._fresh(key, task_id)
+        if seen is None:
+            return
+        task, states = seen.of(task_id), seen.states(task_id)
+        step = next_step(task, states, wanted)
+        if step is Step.STEER:
+            await self._steer(seen, task, states, wanted)
+        elif step is not Step.WAIT:
+            seen.acted.add(task_id)
+            await self._take(step, seen.owner, task, states, wanted)
+
+    async def remove(self, key: Key, task_id: str) -> None:
+        """Delete a task's Job; once that is gone, all else of the task."""
+        seen = await self._fresh(key, task_id)
+        if seen is not None:
+            seen.acted.add(task_id)
+            await self._end(seen.owner, seen.of(task_id))
+
+    async def report(self, key: Key, status: Status, resource_version: str) -> None:
+        """Write the status under its version. Raises StatusConflict, also where the resource is gone."""
+        seen = self._seen.get(key)
+        meta = {"name": key.name, "namespace": key.namespace, "resourceVersion": resource_version}
+        body = {
+            "apiVersion": API_VERSION,
+            "kind": key.kind,
+            "metadata": meta | ({"uid": seen.owner.uid} if seen is not None else {}),
+            "status": status.model_dump(mode="json", by_alias=True, exclude_none=True),
+        }
+        try:
+            await self.api.replace(kinds.RESOURCES[key.kind], key.namespace, key.name, body, "status")
+        except Outdated as error:
+            raise StatusConflict(
+                "the status was written meanwhile", where=str(key), why=error.why, todo="observe again"
+            ) from error
+
+    async def event(self, key: Key, event: Event) -> None:
+        """Record an event. One that cannot be written is logged: no work waits for it."""
+        seen = self._seen.get(key)
+        if seen is None:
+            LOG.warning("no event %s of %s: it has not been observed", event.reason, key)
+            return
+        try:
+            await events.record(self.api, seen.owner, event, self._identity, self._clock())
+        except OperatorError as error:
+            LOG.warning("event %s of %s could not be written: %s", event.reason, key, error)
+
+    async def clear(self, key: Key, uid: str) -> bool:
+        """Take a step towards nothing of a resource being left; whether its pods may still run. Then ask again.
+
+        Makes nothing, so it works in a namespace that is being deleted.
+        """
+        owner = Owner(key.kind, key.namespace, key.name, uid)
+        self._seen.pop(key, None)
+        tasks = await reads.task_objects(self.api, owner)
+        for task in tasks.values():
+            await self._end(owner, task)
+        return any(task.job is not None or any(pod.ended is None for pod in task.strays) for task in tasks.values())
+
+    async def _look(self, key: Key, owner: Owner) -> _Seen:
+        objects = await reads.task_objects(self.api, owner)
+        seen = _Seen(owner, objects, look(objects, self._clock()))
+        self._seen[key] = seen
+        return seen
+
+    async def _fresh(self, key: Key, task_id: str) -> _Seen | None:
+        """What was last seen, unless this task has been written to since; None where the resource is gone."""
+        seen = self._seen.get(key)
+        if seen is None:
+            await self.observe(key, Memory())
+        elif task_id in seen.acted:
+            await self._look(key, seen.owner)
+        return self._seen.get(key)
+
+    async def _take(
+        self,
+        step: Step,
+        owner: Owner,
+        task: TaskObjects,
+        states: dict[int, TaskState],
+        wanted: Sequence[WantedTask],
+    ) -> None:
+        writer, job = self._writer, task.job
+        if step is Step.START:
+            await writer.start(owner, task, wanted, self._clock())
+        elif step is Step.END_STRAYS:
+            await writer.end_strays(task)
+        elif job is not None and step is Step.SCALE:
+            await writer.scale(owner, task, job, wanted)
+        elif job is not None:
+            if step is Step.RESTART:
+                await writer.remember(owner, job, _worth_remembering(task, job, states))
+            await writer.end(owner, job)
+
+    async def _steer(
+        self, seen: _Seen, task: TaskObjects, states: dict[int, TaskState], wanted: Sequence[WantedTask]
+    ) -> None:
+        """Orders where they differ; reports of instances too many go once their pods are gone."""
+        await self._writer.order(seen.owner, task, wanted)
+        gone = [each for each in task.reports if each.index >= len(wanted) and not states[each.index].running]
+        if gone:
+            seen.acted.add(task.task_id)
+            await self._writer.shed(seen.owner, gone, wanted)
+
+    async def _end(self, owner: Owner, task: TaskObjects) -> None:
+        if task.job is not None:
+            await self._writer.end(owner, task.job)
+        else:
+            await self._writer.forget(owner, task)
+
+
+def _owner(resource: reads.Resource) -> Owner:
+    meta = resource.metadata
+    return Owner(resource.kind, meta.namespace, meta.name, meta.uid)
+
+
+def _worth_remembering(task: TaskObjects, job: Job, states: dict[int, TaskState]) -> list[TaskState]:
+    """The instances whose reports do not hold their failures yet."""
+    found = []
+    for index, state in states.items():
+        report = task.report(index)
+        if report is not None and report.counted == job.uid:
+            continue
+        if state.failed or (report is not None and report.failures.count != state.failures):
+            found.append(state)
+    return found

@@ -1,0 +1,44 @@
+"""The rights of the operator's service account, as small as can be. None on Secrets: workers read those as files."""
+
+from typing import Any, Final
+
+from whimbrel_api.base import GROUP
+
+Rule = dict[str, list[str]]
+
+
+def _rule(group: str, resources: list[str], verbs: list[str]) -> Rule:
+    return {"apiGroups": [group], "resources": resources, "verbs": verbs}
+
+
+OPERATOR_RULES: Final[tuple[Rule, ...]] = (
+    # `patch` puts the finalizer there and takes it away.
+    _rule(GROUP, ["migrations", "validations", "reversesyncs"], ["get", "list", "watch", "patch"]),
+    _rule(GROUP, ["migrations/status", "validations/status", "reversesyncs/status"], ["update"]),
+    # Owner references that block a deletion need it where OwnerReferencesPermissionEnforcement is on.
+    _rule(GROUP, ["migrations/finalizers", "validations/finalizers", "reversesyncs/finalizers"], ["update"]),
+    # `get`, and `patch` on status, are also what a task's Role gives: nobody may give what he does not have.
+    _rule(GROUP, ["workerreports"], ["get", "list", "watch", "create", "patch", "delete"]),
+    _rule(GROUP, ["workerreports/status"], ["patch"]),
+    _rule("batch", ["jobs"], ["get", "list", "watch", "create", "patch", "delete"]),
+    # A pod is deleted only where somebody took its Job from under it.
+    _rule("", ["pods"], ["list", "delete"]),
+    _rule("", ["configmaps", "serviceaccounts"], ["create", "patch", "delete"]),
+    _rule("rbac.authorization.k8s.io", ["roles", "rolebindings"], ["create", "patch", "delete"]),
+    _rule("events.k8s.io", ["events"], ["get", "create", "patch"]),
+)
+"""In every namespace that is watched."""
+
+LEASE_RULES: Final[tuple[Rule, ...]] = (_rule("coordination.k8s.io", ["leases"], ["get", "create", "update"]),)
+"""In the operator's own namespace."""
+
+
+def cluster_role(name: str) -> dict[str, Any]:
+    """The ClusterRole with OPERATOR_RULES; a RoleBinding gives it in one namespace, a ClusterRoleBinding in all."""
+    meta = {"name": name, "labels": {"app.kubernetes.io/part-of": "whimbrel"}}
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": meta,
+        "rules": [dict(rule) for rule in OPERATOR_RULES],
+    }

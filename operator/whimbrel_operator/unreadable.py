@@ -1,0 +1,46 @@
+"""Says in a resource's status that its spec cannot be understood, where the types cannot even read it."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from whimbrel_api.base import GROUP, VERSION
+from whimbrel_operator.errors import OperatorError
+from whimbrel_operator.runtime.kubernetes.api import Api, Kind
+from whimbrel_operator.runtime.port import Key
+
+REASON: Final = "InvalidSpec"
+_TYPES: Final = ("Stalled", "Reconciling")
+_LONGEST: Final = 32768
+
+
+async def refuse(api: Api, key: Key, error: OperatorError) -> None:
+    """Set the condition Stalled, unless it says the same; the rest of the status stays. Raises OperatorError."""
+    kind = Kind(f"apis/{GROUP}/{VERSION}", f"{key.kind.lower()}s")
+    found = await api.get(kind, key.namespace, key.name)
+    if found is None:
+        return
+    status = stalled(found, str(error), datetime.now(UTC))
+    if status != found.get("status"):
+        await api.replace(kind, key.namespace, key.name, found | {"status": status}, sub="status")
+
+
+def stalled(resource: Mapping[str, Any], message: str, now: datetime) -> dict[str, Any]:
+    """The status of a resource as JSON with Stalled and Reconciling said anew. Pure."""
+    generation = resource["metadata"].get("generation", 0)
+    status = dict(resource.get("status") or {})
+    known = {each["type"]: each for each in status.get("conditions") or [] if isinstance(each, dict) and "type" in each}
+    others = [each for each in known.values() if each["type"] not in _TYPES]
+    common = {"reason": REASON, "message": message[:_LONGEST], "observedGeneration": generation}
+    said = [
+        {"type": kind, "status": word, "lastTransitionTime": _since(known.get(kind, {}), word, now), **common}
+        for kind, word in zip(_TYPES, ("True", "False"), strict=True)
+    ]
+    return status | {"observedGeneration": generation, "conditions": [*others, *said]}
+
+
+def _since(before: Mapping[str, Any], word: str, now: datetime) -> str:
+    """Since when the condition says so: kept while its status is the same."""
+    if before.get("status") == word and "lastTransitionTime" in before:
+        return str(before["lastTransitionTime"])
+    return now.isoformat(timespec="seconds").replace("+00:00", "Z")

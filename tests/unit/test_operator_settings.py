@@ -1,0 +1,74 @@
+"""The operator's settings: what they are by default, and what is told where they cannot be."""
+
+from pathlib import Path
+
+import pytest
+
+from whimbrel_operator.errors import SettingsError
+from whimbrel_operator.settings import LeaseTimes, Settings
+
+IN_A_POD = {"WHIMBREL_WORKER_IMAGE": "whimbrel:1", "KUBERNETES_SERVICE_HOST": "10.0.0.1", "WHIMBREL_NAMESPACE": "ops"}
+
+
+def settings(**environ: str) -> Settings:
+    return Settings.from_environment(IN_A_POD | environ)
+
+
+def test_a_pod_needs_the_image_only() -> None:
+    found = settings()
+    assert (found.pods.image, found.pods.pull_policy) == ("whimbrel:1", "IfNotPresent")
+    assert (found.namespaces, found.namespace, found.listen) == ((), "ops", ("0.0.0.0", 8080))
+    assert (found.kubeconfig, found.lease) == (None, LeaseTimes(15, 10, 2))
+    assert found.stalled_after > 60, "the longest backoff must not look like a stall"
+
+
+def test_two_processes_are_told_apart() -> None:
+    assert settings().identity != settings().identity
+
+
+def test_empty_is_not_set() -> None:
+    assert settings(WHIMBREL_NAMESPACES="", WHIMBREL_LOG_FORMAT=" ").log_format == "plain"
+
+
+def test_lists_and_addresses() -> None:
+    found = settings(WHIMBREL_NAMESPACES=" shop, billing,shop", WHIMBREL_LISTEN="fd00::1:9090")
+    assert found.namespaces == ("billing", "shop")
+    assert found.listen == ("fd00::1", 9090)
+    assert settings(WHIMBREL_LISTEN=":9090").listen == ("0.0.0.0", 9090)
+
+
+def test_the_own_namespace_comes_from_the_service_account(tmp_path: Path) -> None:
+    (tmp_path / "namespace").write_text("there\n")
+    assert settings(WHIMBREL_NAMESPACE="", WHIMBREL_SERVICE_ACCOUNT=str(tmp_path)).namespace == "there"
+
+
+def test_a_kubeconfig_wins(tmp_path: Path) -> None:
+    file = tmp_path / "config"
+    file.write_text("{}")
+    assert settings(KUBECONFIG=str(file), WHIMBREL_NAMESPACE="").namespace == "default"
+
+
+@pytest.mark.parametrize(
+    ("environ", "told"),
+    [
+        ({"WHIMBREL_WORKER_IMAGE": ""}, ["WHIMBREL_WORKER_IMAGE is not set", "for example"]),
+        ({"WHIMBREL_IMAGE_PULL_POLICY": "Sometimes"}, ["WHIMBREL_IMAGE_PULL_POLICY='Sometimes'", "IfNotPresent"]),
+        ({"WHIMBREL_NAMESPACES": "shop,Über"}, ["WHIMBREL_NAMESPACES", "'Über'", "shop,billing"]),
+        ({"WHIMBREL_LISTEN": "8080"}, ["WHIMBREL_LISTEN='8080'", "host:port", "0.0.0.0:8080"]),
+        ({"WHIMBREL_LISTEN": ":99999"}, ["WHIMBREL_LISTEN", "host:port"]),
+        ({"WHIMBREL_LEASE_DURATION": "soon"}, ["WHIMBREL_LEASE_DURATION='soon'", "15s"]),
+        ({"WHIMBREL_LEASE_DURATION": "1500ms"}, ["whole seconds"]),
+        ({"WHIMBREL_LEASE_RENEW_DEADLINE": "15s"}, ["WHIMBREL_LEASE_RENEW_DEADLINE", "2s, 10s and 15s"]),
+        ({"WHIMBREL_LEASE_RETRY_PERIOD": "0s"}, ["WHIMBREL_LEASE_RETRY_PERIOD", "longer than nothing"]),
+        ({"WHIMBREL_CONCURRENT_PASSES": "0"}, ["WHIMBREL_CONCURRENT_PASSES", "1 to 1000"]),
+        ({"WHIMBREL_LOG_FORMAT": "xml"}, ["WHIMBREL_LOG_FORMAT='xml'", "plain, json"]),
+        ({"KUBERNETES_SERVICE_HOST": ""}, ["no cluster", "KUBECONFIG"]),
+        ({"KUBECONFIG": "/nowhere/config"}, ["/nowhere/config", "no such file"]),
+        ({"WHIMBREL_NAMESPACE": "", "WHIMBREL_SERVICE_ACCOUNT": "/nowhere"}, ["own namespace", "WHIMBREL_NAMESPACE="]),
+    ],
+)
+def test_what_cannot_be_is_told(environ: dict[str, str], told: list[str]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        settings(**environ)
+    for part in told:
+        assert part in str(caught.value)
