@@ -10,7 +10,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PACKAGES := api operator worker cli testbed
 
-.PHONY: help demo test lint unit component faults bench generate check-generated lock clean
+.PHONY: help demo test lint unit component cluster chart faults bench generate check-generated lock clean
 
 help: ## explain every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,7 +23,7 @@ help: ## explain every target
 demo: $(RUN_STAMP) ## move a live MySQL database to a server that behaves as Aurora DSQL does, and compare
 	@$(BIN)/whimbrel demo $(if $(CLUSTER),--on-cluster) $(ARGS)
 
-test: lint unit component faults ## all that CI runs: lint, types, floors, unit, component and fault tests
+test: lint unit component cluster chart faults ## all that CI runs: lint, types, floors, and every test
 
 lint: $(DEV_STAMP) check-generated ## ruff, mypy --strict, import-linter, and generated files are up to date
 	$(BIN)/ruff check .
@@ -37,18 +37,27 @@ unit: $(DEV_STAMP) ## pure tests, seconds
 component: $(DEV_STAMP) ## tests against real MySQL, PostgreSQL and the DSQL stand-in
 	$(BIN)/pytest tests/component $(PYTEST)
 
+cluster: $(DEV_STAMP) ## tests against a real Kubernetes API server (built on first use: minutes)
+	$(BIN)/pytest tests/cluster $(PYTEST)
+
+chart: $(DEV_STAMP) ## the Helm chart rendered, checked and installed; the image, where buildah is there
+	$(BIN)/pytest tests/chart $(PYTEST)
+
 faults: $(DEV_STAMP) ## the fault matrix: kills, lost replies, zombies, purged logs, each over several seeds
 	$(BIN)/pytest tests/faults $(PYTEST)
 
 bench: $(DEV_STAMP) ## speed beside its peers, as CPU seconds per million rows and ratios (minutes)
 	$(BIN)/python -m bench $(ARGS)
 
-generate: $(DEV_STAMP) ## write crds/ anew from the types in api/
+generate: $(DEV_STAMP) ## write crds/ and the chart's rights anew from the code
 	$(BIN)/python -m whimbrel_api.crds crds
+	$(BIN)/python -m whimbrel_operator.specs.chart charts/whimbrel/files
 
 check-generated: $(DEV_STAMP)
-	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; $(BIN)/python -m whimbrel_api.crds "$$fresh"; \
-	  diff -r crds "$$fresh" || { echo "crds/ is not what the types say: run make generate and commit"; exit 1; }
+	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; mkdir "$$fresh/crds" "$$fresh/files"; \
+	  $(BIN)/python -m whimbrel_api.crds "$$fresh/crds"; $(BIN)/python -m whimbrel_operator.specs.chart "$$fresh/files"; \
+	  diff -r crds "$$fresh/crds" && diff -r charts/whimbrel/files "$$fresh/files" || \
+	  { echo "crds/ or charts/whimbrel/files/ is not what the code says: run make generate and commit"; exit 1; }
 
 lock: $(DEV_STAMP) ## resolve the dependencies anew into locks/, with hashes
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \

@@ -20,6 +20,8 @@ NEAREST: Final = 0.2
 BUSY: Final = 5.0
 AT_REST: Final = 30.0
 _JITTER: Final = 0.2
+# Pods that outlive their Job ring no bell.
+_STILL_ENDING: Final = 2.0
 _FIRST_BACKOFF: Final = 1.0
 _LONGEST_BACKOFF: Final = 60.0
 
@@ -125,10 +127,10 @@ class Daemon:
         self._shared.metrics.failed(self._key.kind, trouble.kind)
         rest = _longer(backoff(self._failures), error)
         if isinstance(error, ResourceUnreadable):
-            await self._refuse(error)
-            return self._owed(Rest(_spread(AT_REST), patient=True))
+            said = await self._refuse(error)
+            return self._owed(Rest(_spread(AT_REST), patient=True) if said else rest)
         self._say(trouble, error, rest)
-        return rest if unanswered(error) else self._owed(rest)
+        return self._owed(rest)
 
     def _say(self, trouble: Told, error: Exception, rest: Rest) -> None:
         line = "pass %d in a row failed, next in %.0f s: %s"
@@ -142,12 +144,15 @@ class Daemon:
             exc_info=trace,
         )
 
-    async def _refuse(self, error: ResourceUnreadable) -> None:
+    async def _refuse(self, error: ResourceUnreadable) -> bool:
+        """Whether its status says now what is wrong."""
         self._log.warning("waits for a change of its spec: %s", error)
         try:
             await self._shared.refuse(self._key, error)
         except Exception as second:  # noqa: BLE001 - told, and tried again with the next pass
-            self._log.warning("its status could not say so: %s", told(second).line)
+            self._log.warning("its status could not say so, tries again: %s", told(second).line)
+            return False
+        return True
 
     def _owed(self, rest: Rest) -> Rest:
         """The pass has come to an end, good or bad: the next is owed only after the rest."""
@@ -198,7 +203,7 @@ class Clearing:
             await self._failed(error)
             return False
         self._failures, self._steps, self._wakeup.due = 0, self._steps + 1, math.inf
-        await _ring_or(self._wakeup, min(AT_REST, NEAREST * 2.0**self._steps))
+        await _ring_or(self._wakeup, min(_STILL_ENDING, NEAREST * 2.0**self._steps))
         return False
 
     async def _left(self) -> bool:

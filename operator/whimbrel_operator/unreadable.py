@@ -10,6 +10,8 @@ from whimbrel_operator.runtime.kubernetes.api import Api, Kind
 from whimbrel_operator.runtime.port import Key
 
 REASON: Final = "InvalidSpec"
+# Every kind begins so; while it stands there, the schema lets source and target be corrected.
+_FIRST_PHASE: Final = "Pending"
 _TYPES: Final = ("Stalled", "Reconciling")
 _LONGEST: Final = 32768
 
@@ -28,7 +30,7 @@ async def refuse(api: Api, key: Key, error: OperatorError) -> None:
 def stalled(resource: Mapping[str, Any], message: str, now: datetime) -> dict[str, Any]:
     """The status of a resource as JSON with Stalled and Reconciling said anew. Pure."""
     generation = resource["metadata"].get("generation", 0)
-    status = dict(resource.get("status") or {})
+    status: dict[str, Any] = {"phase": _FIRST_PHASE} | dict(resource.get("status") or {})
     known = {each["type"]: each for each in status.get("conditions") or [] if isinstance(each, dict) and "type" in each}
     others = [each for each in known.values() if each["type"] not in _TYPES]
     common = {"reason": REASON, "message": message[:_LONGEST], "observedGeneration": generation}

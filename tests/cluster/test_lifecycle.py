@@ -84,7 +84,7 @@ def test_from_apply_to_completed_with_the_operator_killed_on_the_way(run: Cluste
         assert condition(status, "Succeeded") == "True"
         assert run.differences(CHURNED) == []
         run.until_true(
-            lambda: {"Completed", "SnapshotComplete"} <= {reason for reason, _ in run.events()}, "its events are there"
+            lambda: {"Switched", "SnapshotComplete"} <= {reason for reason, _ in run.events()}, "its events are there"
         )
         assert [each for each in run.left() if each.startswith(("Job", "Pod"))] == []
         run.kubectl("delete", "migration", NAME, "--timeout=60s")

@@ -13,12 +13,13 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import kubernetes
 import pymysql
 
 from support.moves import Move
+from whimbrel_api.base import GROUP, VERSION
 from whimbrel_api.migration import MigrationStatus
 from whimbrel_testbed.kubernetes.cluster import KubernetesCluster
 from whimbrel_testbed.mysql import MySQLServer
@@ -131,16 +132,14 @@ class ClusterRun:
 
     def resource(self) -> dict[str, Any]:
         """As the API server has it; asked without kubectl, which takes a tenth of a second of CPU each time."""
-        found: dict[str, Any] = self._api.get_namespaced_custom_object(
-            "whimbrel.dev", "v1alpha1", self.namespace, "migrations", NAME
-        )
-        return found
+        told = (GROUP, VERSION, self.namespace, "migrations", NAME)
+        return cast(dict[str, Any], self._api.get_namespaced_custom_object(*told))
 
     @cached_property
     def _api(self) -> kubernetes.client.CustomObjectsApi:
-        return kubernetes.client.CustomObjectsApi(
-            kubernetes.config.new_client_from_config(str(self.cluster.kubeconfig))
-        )
+        settings = kubernetes.client.Configuration()
+        kubernetes.config.load_kube_config(str(self.cluster.kubeconfig), client_configuration=settings)
+        return kubernetes.client.CustomObjectsApi(kubernetes.client.ApiClient(settings))
 
     def status(self) -> MigrationStatus:
         return MigrationStatus.model_validate(self.resource().get("status", {}))

@@ -225,6 +225,25 @@ def test_what_cannot_be_read_is_said_in_its_status_and_waits_for_a_change() -> N
     run(story)
 
 
+def test_a_status_that_could_not_say_so_is_tried_again_soon() -> None:
+    async def story(runtime: Watched) -> None:
+        stage = Stage(runtime)
+        refusals = 0
+
+        async def refuse(key: Key, error: OperatorError) -> None:
+            nonlocal refusals
+            refusals += 1
+            if refusals == 1:
+                raise ClusterAway("somebody else wrote it")
+
+        stage.shared.refuse = refuse
+        runtime.trouble = raising(ResourceUnreadable("spec.source: unknown"))
+        stage.daemon()
+        await stage.until(lambda: refusals == 2)
+
+    run(story)
+
+
 def test_a_pass_that_hangs_is_overdue_and_a_failed_one_is_not() -> None:
     async def story(runtime: Watched) -> None:
         stage = Stage(runtime, pass_timeout=0.1)

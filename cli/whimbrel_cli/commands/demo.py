@@ -19,13 +19,13 @@ from whimbrel_cli.exits import EXIT_CODES, CliError
 @click.option("--rate", type=click.FloatRange(min=1), default=200.0, show_default=True, help="Rows changed per second.")
 @click.option("--rows", type=click.IntRange(min=1), help="Load only the first rows of each table.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the traffic.")
-@click.option("--timeout", type=float, default=300.0, show_default=True, help="Give up after so many seconds.")
+@click.option("--timeout", type=float, help="Give up after so many seconds; by default 300, on a cluster 600.")
 @click.option(
     "--example", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=EXAMPLE, metavar="FILE",
     help="The manifest to run; by default examples/mysql-to-aurora-dsql.yaml.",
 )  # fmt: skip
 def demo(
-    *, on_cluster: bool, keep: bool, rate: float, rows: int | None, seed: int, timeout: float, example: Path
+    *, on_cluster: bool, keep: bool, rate: float, rows: int | None, seed: int, timeout: float | None, example: Path
 ) -> int:
     """Shows a whole migration on this machine: nothing to set up, nothing left behind, no root.
 
@@ -47,7 +47,8 @@ def demo(
     from whimbrel_cli.demo.stage import interruptible
     from whimbrel_testbed.cache import TestbedError
 
-    options = Options(example, keep=keep, rate=rate, rows=rows, seed=seed, timeout=timeout)
+    patience = timeout or (600.0 if on_cluster else 300.0)
+    options = Options(example, keep=keep, rate=rate, rows=rows, seed=seed, timeout=patience)
     try:
         with interruptible(), ExitStack() as stack:
             return _play(stack, options, on_cluster=on_cluster)

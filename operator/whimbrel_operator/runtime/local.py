@@ -202,7 +202,7 @@ class LocalRuntime:
             interval=REPORT_INTERVAL,
         )
         write_whole(instance.task_file, told.model_dump_json(by_alias=True).encode())
-        child = spawn([*self._worker, str(instance.task_file)], instance.fresh_log(), os.environ)
+        child = spawn([*self._worker, str(instance.task_file)], instance.fresh_log(), _environment())
         self._children[str(instance.folder)] = child
         instance.keep(_begun(known, wanted, child.pid, self._clock()))
 
@@ -228,6 +228,11 @@ class LocalRuntime:
 def _refers_to(validation: Validation, name: str) -> bool:
     ref = validation.spec.migration_ref
     return ref is not None and ref.name == name
+
+
+def _environment() -> dict[str, str]:
+    """This process's own, but for a pod's index: were this a pod of a Job, its workers would all take that one."""
+    return {name: value for name, value in os.environ.items() if name != "JOB_COMPLETION_INDEX"}
 
 
 def _last_error(instance: Instance) -> ReportedError | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from whimbrel_testbed.kubernetes.agent import __doc__ as about
 from whimbrel_testbed.kubernetes.agent.agent import Settings, serve
+from whimbrel_testbed.kubernetes.agent.client import ApiError
 
 _RENEW_SECONDS = 2.0
 
@@ -26,8 +27,14 @@ async def _until_signal(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, serving.cancel)
     await asyncio.wait([serving])
-    if not serving.cancelled() and (error := serving.exception()) is not None:
-        raise error
+    if serving.cancelled() or (error := serving.exception()) is None:
+        return
+    if isinstance(error, ApiError):
+        raise SystemExit(
+            f"The node {settings.node_name} cannot be registered: {error}. "
+            f"Look at what {settings.kubeconfig} may do: kubectl --kubeconfig {settings.kubeconfig} auth can-i --list"
+        )
+    raise error
 
 
 def _settings() -> Settings:
@@ -49,6 +56,8 @@ def _settings() -> Settings:
     given = parser.parse_args()
     if (given.cert_file is None) != (given.key_file is None):
         parser.error("--cert-file and --key-file belong together")
+    if not given.kubeconfig.is_file():
+        parser.error(f"--kubeconfig {given.kubeconfig} is no file")
     certificate = None if given.cert_file is None else (given.cert_file, given.key_file)
     return Settings(given.kubeconfig, given.node_name, given.directory.resolve(), given.renew_seconds, certificate)
 

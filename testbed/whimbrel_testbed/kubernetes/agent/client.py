@@ -66,9 +66,7 @@ class Api:
     async def call(self, method: str, path: str, body: Json | None = None, content: str = JSON) -> Json:
         """Make one call; return the answer. Raises ApiError, or one of AWAY."""
         async with await self._request(method, path, _CALL, body=body, content=content) as response:
-            answer: Json = await response.json(content_type=None)
-            _check(response.status, answer)
-            return answer
+            return await _answer(response)
 
     async def follow(self, path: str, query: Mapping[str, str]) -> AsyncIterator[Listed | Changed]:
         """List, then tell each change; list again whenever the watch ends, for ever: nothing is missed for long."""
@@ -85,8 +83,7 @@ class Api:
 
     async def _list_and_watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[Listed | Changed]:
         async with await self._request("GET", path, _CALL, query) as response:
-            listed: Json = await response.json(content_type=None)
-            _check(response.status, listed)
+            listed = await _answer(response)
         kind = str(listed["kind"]).removesuffix("List")
         yield Listed([{"kind": kind, **item} for item in listed.get("items") or []])
         async for change in self._watch(path, {**query, "resourceVersion": listed["metadata"]["resourceVersion"]}):
@@ -96,8 +93,10 @@ class Api:
         wanted = {**query, "watch": "true", "timeoutSeconds": str(_WATCH_SECONDS)}
         async with await self._request("GET", path, _WATCH, wanted) as response:
             if response.status != 200:
-                _check(response.status, await response.json(content_type=None))
+                await _answer(response)
             async for line in response.content:
+                if not line.endswith(b"\n"):
+                    return  # cut off in the middle: the API server went away
                 event: Json = json.loads(line)
                 if event["type"] == "ERROR":
                     raise ApiError(int(event["object"].get("code", 500)), str(event["object"].get("message")))
@@ -129,6 +128,13 @@ async def connect(kubeconfig: Path) -> Api:
     return Api(client.ApiClient(settings))
 
 
-def _check(status: int, answer: Json) -> None:
-    if status >= 400:
-        raise ApiError(status, str(answer.get("message") or answer.get("reason") or "refused"))
+async def _answer(response: aiohttp.ClientResponse) -> Json:
+    """Return the object that was answered. A server that starts or ends may answer with plain text, even with 200."""
+    text = await response.text()
+    try:
+        answer: Json = json.loads(text)
+    except ValueError:
+        raise ApiError(max(response.status, 500), f"no JSON but: {text[:200]}") from None
+    if response.status >= 400:
+        raise ApiError(response.status, str(answer.get("message") or answer.get("reason") or "refused"))
+    return answer

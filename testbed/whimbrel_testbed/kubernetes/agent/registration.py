@@ -67,6 +67,7 @@ class Registration:
 
     def __init__(self, api: Api, name: str, port: int, renew_seconds: float) -> None:
         self._api, self._name, self._port, self._renew_seconds = api, name, port, renew_seconds
+        self._uid = ""
 
     async def register(self) -> None:
         """Write the Node and its Lease, and wait for the API server as long as it takes."""
@@ -101,7 +102,9 @@ class Registration:
             if error.status != 404:
                 raise
             await self._api.call("POST", "/api/v1/nodes", node)
-        await self._api.call("PATCH", f"/api/v1/nodes/{self._name}/status", {"status": node["status"]}, STRATEGIC)
+        status = {"status": node["status"]}
+        written = await self._api.call("PATCH", f"/api/v1/nodes/{self._name}/status", status, STRATEGIC)
+        self._uid = written["metadata"]["uid"]
 
     async def _renew_lease(self) -> None:
         spec = {"holderIdentity": self._name, "leaseDurationSeconds": _LEASE_SECONDS, "renewTime": now_micro()}
@@ -110,6 +113,7 @@ class Registration:
         except ApiError as error:
             if error.status != 404:
                 raise
-            metadata = {"name": self._name, "namespace": "kube-node-lease"}
+            owner = {"apiVersion": "v1", "kind": "Node", "name": self._name, "uid": self._uid}
+            metadata = {"name": self._name, "namespace": "kube-node-lease", "ownerReferences": [owner]}
             body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
             await self._api.call("POST", _LEASES, body)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from whimbrel_testbed.kubernetes.agent.bell import Bell
@@ -73,8 +73,8 @@ class Sources:
 class TokenJar:
     """The tokens of one pod, each renewed when four fifths of its time are over."""
 
-    def __init__(self, api: Api, pod: Json) -> None:
-        self._api, self._metadata = api, pod["metadata"]
+    def __init__(self, api: Api, pod: Json, clock: Callable[[], float] = time.monotonic) -> None:
+        self._api, self._metadata, self._clock = api, pod["metadata"], clock
         account = pod["spec"].get("serviceAccountName") or "default"
         self._path = f"/api/v1/namespaces/{self._metadata['namespace']}/serviceaccounts/{account}/token"
         self._due: dict[TokenWish, float] = {}
@@ -83,13 +83,13 @@ class TokenJar:
     async def renew(self, wishes: Iterable[TokenWish]) -> None:
         """Fetch each token that is missing or due. Raises ApiError, or one of client.AWAY."""
         for wish in wishes:
-            if time.monotonic() >= self._due.get(wish, 0.0):
+            if self._clock() >= self._due.get(wish, 0.0):
                 self.tokens[wish] = await self._fetch(wish)
-                self._due[wish] = time.monotonic() + wish.seconds * _RENEW_AFTER
+                self._due[wish] = self._clock() + wish.seconds * _RENEW_AFTER
 
     def seconds_left(self) -> float | None:
         """Return the time until a token is due, None where there are none."""
-        return max(0.0, min(self._due.values()) - time.monotonic()) if self._due else None
+        return max(0.0, min(self._due.values()) - self._clock()) if self._due else None
 
     async def _fetch(self, wish: TokenWish) -> str:
         bound = {key: self._metadata[key] for key in ("name", "uid")}

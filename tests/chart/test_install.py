@@ -1,0 +1,78 @@
+"""The chart installed on a real cluster: the operator comes up under the chart's own rights and does its work."""
+
+import json
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import pytest
+
+from whimbrel_testbed.cache import TestbedError
+from whimbrel_testbed.kubernetes.cluster import KubernetesCluster
+
+CHART = Path(__file__).parents[2] / "charts" / "whimbrel"
+REVERSE = {
+    "apiVersion": "whimbrel.dev/v1alpha1",
+    "kind": "ReverseSync",
+    "metadata": {"name": "back"},
+    "spec": {"migrationRef": {"name": "shop"}},
+}
+pytestmark = pytest.mark.timeout(240)
+
+
+def wait_until(holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.2)
+
+
+def leader_among(pods: list[dict[str, Any]]) -> str:
+    """The name of the one pod whose figures say that it leads."""
+    leading = [pod["metadata"]["name"] for pod in pods if "whimbrel_leader 1.0" in figures(pod["status"]["podIP"])]
+    assert len(leading) == 1, leading
+    return str(leading[0])
+
+
+def figures(address: str) -> str:
+    with urllib.request.urlopen(f"http://{address}:8080/metrics", timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+@pytest.fixture
+def release(cluster: KubernetesCluster, namespace: str) -> Iterator[str]:
+    """The chart's release, two replicas, watching its own namespace, where pods must meet the restricted standard."""
+    cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
+    values = {"namespaces": [namespace], "replicas": 2, "image": {"repository": "whimbrel", "tag": "test"}}
+    with helm_python.Config(kubeconfig_path=str(cluster.kubeconfig), namespace=namespace) as helm:
+        helm.install(str(CHART), "whimbrel", values, wait="watcher", timeout=120)
+        yield namespace
+        helm.uninstall("whimbrel")
+
+
+def test_it_brings_the_operator_up_without_a_right_on_secrets(cluster: KubernetesCluster, release: str) -> None:
+    def kubectl(*arguments: str, told: str | None = None) -> str:
+        return cluster.kubectl("-n", release, *arguments, input=told)
+
+    assert kubectl("get", "deployment", "whimbrel", "-o", "jsonpath={.status.readyReplicas}") == "2"
+    refuse_secrets(cluster, release)
+    holder = ("get", "lease", "whimbrel-operator", "-o", "jsonpath={.spec.holderIdentity}")
+    wait_until(lambda: bool(kubectl(*holder)), "somebody holds the Lease")
+    first = kubectl(*holder)
+    kubectl("apply", "-f", "-", told=json.dumps(REVERSE))
+    stalled = 'jsonpath={.status.conditions[?(@.type=="Stalled")].reason}'
+    wait_until(lambda: kubectl("get", "rsync", "back", "-o", stalled) == "NotSupportedYet", "the operator answers")
+    kubectl("delete", "pod", leader_among(json.loads(kubectl("get", "pods", "-o", "json"))["items"]), "--wait=false")
+    wait_until(lambda: kubectl(*holder) not in ("", first), "the second replica takes over")
+    kubectl("delete", "rsync", "back", "--timeout=30s")
+
+
+def refuse_secrets(cluster: KubernetesCluster, namespace: str) -> None:
+    account = f"--as=system:serviceaccount:{namespace}:whimbrel"
+    for verb in ("get", "list", "watch", "create", "delete"):
+        with pytest.raises(TestbedError, match="exit code 1"):
+            cluster.kubectl("-n", namespace, "auth", "can-i", verb, "secrets", account)
+    assert cluster.kubectl("-n", namespace, "auth", "can-i", "create", "jobs", account).strip() == "yes"

@@ -1,0 +1,46 @@
+"""The demo on a cluster of its own, from end to end on little data; broken off anywhere it leaves nothing behind."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import yaml
+
+from support.demos import demo, gone, left, until
+from whimbrel_cli.demo.cluster import rendered_chart
+
+pytestmark = [pytest.mark.timeout(400), pytest.mark.slow]
+
+
+def test_the_demo_moves_everything_and_leaves_nothing(scratch: Path) -> None:
+    process = demo(scratch, "--on-cluster")
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert "migration.whimbrel.dev/flights created" in output
+    assert "$ kubectl whimbrel approve flights --plan sha256:" in output
+    assert "The application has stopped writing" in output
+    assert "Normal CutoverSwitched" in output
+    assert "No difference in 5 tables. Nothing was lost." in output
+    gone(scratch)
+    assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("moment", ["$ kubectl create namespace whimbrel-system", "Normal SchemaReady"])
+def test_a_demo_that_is_broken_off_leaves_nothing(scratch: Path, moment: str) -> None:
+    process = demo(scratch, "--on-cluster")
+    output = until(process, moment)
+    assert len(left(scratch)) > 5
+    os.kill(process.pid, signal.SIGINT)
+    rest, _ = process.communicate()
+    assert process.returncode == 130, output + rest
+    assert "Traceback" not in output + rest
+    gone(scratch)
+    assert list(scratch.iterdir()) == []
+
+
+def test_the_chart_is_rendered_with_the_deployment_last() -> None:
+    kinds = [each["kind"] for each in yaml.safe_load_all(rendered_chart()) if each]
+    assert kinds.count("Deployment") == 1
+    assert kinds[-1] == "Deployment"
+    assert "CustomResourceDefinition" not in kinds
