@@ -115,7 +115,7 @@ def _of_the_operator(error: OperatorError) -> CliError:
     return CliError(what, error.todo, Exit.USAGE if isinstance(error, _USAGE) else Exit.FAILED)
 
 
-_TESTBED: Final = ("whimbrel_testbed", "pymysql", "psycopg", "botocore", "cryptography")
+_TESTBED: Final = ("whimbrel_testbed", "helm_python", "pymysql", "psycopg", "botocore", "cryptography")
 
 
 def _foreseen(error: BaseException) -> CliError | None:

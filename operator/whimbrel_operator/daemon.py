@@ -130,7 +130,7 @@ class Daemon:
             said = await self._refuse(error)
             return self._owed(Rest(_spread(AT_REST), patient=True) if said else rest)
         self._say(trouble, error, rest)
-        return self._owed(rest)
+        return rest if unanswered(error) else self._owed(rest)
 
     def _say(self, trouble: Told, error: Exception, rest: Rest) -> None:
         line = "pass %d in a row failed, next in %.0f s: %s"

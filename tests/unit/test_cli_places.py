@@ -1,6 +1,8 @@
 """Which cluster is meant, how its answers read, and what is said about an operator, without a cluster."""
 
 import json
+import re
+import shlex
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +15,7 @@ from support.live_states import migration
 from whimbrel_cli.cluster_place import idleness
 from whimbrel_cli.exits import Exit
 from whimbrel_cli.guidance import Caller, next_step
-from whimbrel_cli.main import PLUGIN, invoke, main
+from whimbrel_cli.main import PLUGIN, invoke, main, whimbrel
 from whimbrel_operator.errors import ClusterAway, Forbidden, NotFound, NotInstalled, OperatorError, Refused
 from whimbrel_operator.runtime.cluster_access import Cluster, refusal
 from whimbrel_operator.runtime.cluster_store import OperatorSeen, kept_in_git, operator_seen
@@ -147,6 +149,23 @@ def test_under_kubectls_name_the_cluster_is_meant(
 )
 def test_the_next_step_is_called_as_the_command_was(state: str, caller: Caller, line: str) -> None:
     assert f": {line}" in next_step(migration(state), caller)
+
+
+def _plugin_lines() -> set[str]:
+    """Every command line of the plugin in the documents and in the help."""
+    root = Path(__file__).parents[2]
+    texts = [page.read_text(encoding="utf-8") for page in (root / "README.md", *(root / "docs").glob("*.md"))]
+    texts += [whimbrel.help or "", *(command.help or "" for command in whimbrel.commands.values())]
+    found = {line for text in texts for line in re.findall(r"kubectl whimbrel\s+([a-z-][^`\n|;]*)", text)}
+    return {re.split(r"  +", line)[0].strip() for line in found}
+
+
+@pytest.mark.parametrize("line", sorted(_plugin_lines()))
+def test_every_command_line_of_the_plugin_parses(line: str) -> None:
+    context = whimbrel.make_context(PLUGIN, shlex.split(line, comments=True))
+    name, command, rest = whimbrel.resolve_command(context, [*context._protected_args, *context.args])
+    assert command is not None
+    assert command.make_context(name, rest or ["NAME"])
 
 
 def lease(holder: str = "one", renewed: datetime | None = NOW, **spec: Any) -> dict[str, Any]:
