@@ -20,7 +20,7 @@ help: ## explain every target
 	@echo "  make test PYTEST='-k lag'   hands options to pytest"
 	@echo "  make demo VENV=/tmp/v       another place for the virtual environment"
 
-demo: $(RUN_STAMP) ## move a live MySQL database to a server that behaves as Aurora DSQL does, and compare
+demo: $(if $(CLUSTER),$(DEV_STAMP),$(RUN_STAMP)) ## move a live MySQL database to a server that behaves as Aurora DSQL does, and compare
 	@$(BIN)/whimbrel demo $(if $(CLUSTER),--on-cluster) $(ARGS)
 
 test: lint unit component cluster chart faults ## all that CI runs: lint, types, floors, and every test

@@ -137,7 +137,7 @@ def _from_outside(error: BaseException) -> CliError | None:
     """An error of the interpreter or the operating system that has a meaning here."""
     match error:
         case ModuleNotFoundError() if (error.name or "").split(".")[0] in _TESTBED:
-            todo = "Install it with its extras: pip install 'whimbrel[cli,worker,testbed]'"
+            todo = "Install it with its extras: pip install 'whimbrel[chart,cli,operator,testbed,worker]'"
             return CliError(f"This command needs the test bed, which is not installed ({error.name}).", todo)
         case OSError():
             where = f" ({error.filename})" if error.filename else ""

@@ -212,7 +212,7 @@ class ClusterRun:
     def break_source_connections(self) -> None:
         """Kill every connection of the migration's account in the source."""
         with closing(self.mysql.connect()) as connection, connection.cursor() as cursor:
-            told = "SELECT id FROM performance_schema.processlist WHERE user = %s"
+            told = "SELECT id FROM information_schema.processlist WHERE user = %s"
             cursor.execute(told, (self.mysql.migration.user,))
             for (number,) in cursor.fetchall():
                 with suppress(pymysql.err.OperationalError):

@@ -115,7 +115,7 @@ def test_a_missing_test_bed_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert invoke(["testbed", "mysql"]) == Exit.FAILED
     shown = capsys.readouterr().err
     assert "This command needs the test bed, which is not installed (whimbrel_testbed.__main__)." in shown
-    assert "pip install 'whimbrel[cli,worker,testbed]'" in shown
+    assert "pip install 'whimbrel[chart,cli,operator,testbed,worker]'" in shown
 
 
 def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,13 +53,20 @@ def _settings() -> Settings:
         default=_RENEW_SECONDS,
         help="how often the node's Lease is renewed (%(default)s)",
     )
+    parser.add_argument(
+        "--environment-file",
+        type=Path,
+        help="lines NAME=value that every container is given, read at each start; the file may be missing",
+    )
     given = parser.parse_args()
     if (given.cert_file is None) != (given.key_file is None):
         parser.error("--cert-file and --key-file belong together")
     if not given.kubeconfig.is_file():
         parser.error(f"--kubeconfig {given.kubeconfig} is no file")
     certificate = None if given.cert_file is None else (given.cert_file, given.key_file)
-    return Settings(given.kubeconfig, given.node_name, given.directory.resolve(), given.renew_seconds, certificate)
+    environment = None if given.environment_file is None else given.environment_file.resolve()
+    directory = given.directory.resolve()
+    return Settings(given.kubeconfig, given.node_name, directory, given.renew_seconds, certificate, environment)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ class Settings:
     directory: Path
     renew_seconds: float
     certificate: tuple[Path, Path] | None = None
+    environment_file: Path | None = None
 
 
 class Agent:
@@ -109,7 +110,7 @@ async def serve(settings: Settings) -> None:
     settings.directory.chmod(0o700)
     api, keeper = await connect(settings.kubeconfig), Keeper()
     name = settings.node_name
-    agent = Agent(Node(name, api, settings.directory, Sources(api), Events(api, name), keeper))
+    agent = Agent(Node(name, api, settings.directory, Sources(api), Events(api, name), keeper, settings.environment_file))
     logs = LogServer(agent.find)
     try:
         await logs.start(*(settings.certificate or own_certificate(settings.directory / "tls")))

@@ -40,6 +40,7 @@ class Surroundings:
     keeper: Keeper
     changed: Callable[[], None]
     say: Say
+    environment_file: Path | None = None
 
 
 @dataclass
@@ -112,12 +113,17 @@ class Container:
         home = self.folder / "home"
         (home / "tmp").mkdir(parents=True, exist_ok=True)
         rewrite = rewriter({**folders, self._message_path: str(self._message_file)}, self.around.pod_ip)
-        given = node_variables(pod["metadata"]["name"], self.around.api_address)
+        given = node_variables(pod["metadata"]["name"], self.around.api_address) | self._given_by_node()
         resolved = environment.resolve(self.spec, pod, self.around.pod_ip, given, volumes.lookup)
         variables = {name: rewrite(value) for name, value in resolved.items()}
         words = command or environment.command_line(self.spec, resolved)
         places = {"HOME": str(home), "TMPDIR": folders.get("/tmp", str(home / "tmp"))}  # noqa: S108 (a mount path)
         return Launch([rewrite(word) for word in words], places | _search(variables), home, self._log_now())
+
+    def _given_by_node(self) -> dict[str, str]:
+        """Read at each start, so that the next container may be given something else."""
+        file = self.around.environment_file
+        return {} if file is None or not file.exists() else environment.given_by_file(file.read_text())
 
     def _log_now(self) -> Path:
         return self.log(self.record.restarts)

@@ -13,6 +13,21 @@ _SOURCES = (("secretKeyRef", "secrets"), ("configMapKeyRef", "configmaps"))
 _FROM = (("secretRef", "secrets"), ("configMapRef", "configmaps"))
 
 
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def given_by_file(text: str) -> dict[str, str]:
+    """Read lines of the form `NAME=value`; empty lines and those that begin with `#` say nothing."""
+    variables: dict[str, str] = {}
+    for line in text.splitlines():
+        name, equals, value = line.partition("=")
+        if line.strip() and not line.startswith("#"):
+            if not equals or not _NAME.fullmatch(name):
+                raise Unsupported("the node's environment file has a line that is not NAME=value")
+            variables[name] = value
+    return variables
+
+
 def expand(text: str, variables: Mapping[str, str]) -> str:
     """Replace each `$(NAME)` by its value; an unknown name stays as it is, and `$$` is one dollar sign."""
 

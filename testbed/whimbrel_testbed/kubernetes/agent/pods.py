@@ -49,6 +49,7 @@ class Node:
     sources: Sources
     events: Events
     keeper: Keeper
+    environment_file: Path | None = None
 
 
 class Pod:
@@ -64,7 +65,7 @@ class Pod:
         self._volumes = PodVolumes(node.api, node.sources, self.folder / "volumes", pod, self._bell)
         self._around = Surroundings(
             lambda: self.pod, ip, self._volumes, self.folder, (node.api.host, node.api.port), node.keeper,
-            self._changed, self._say,
+            self._changed, self._say, node.environment_file,
         )  # fmt: skip
         self._inits = self._containers("initContainers", "initContainerStatuses")
         self._mains = self._containers("containers", "containerStatuses")
