@@ -10,7 +10,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PACKAGES := api operator worker cli testbed
 
-.PHONY: help demo test lint unit component cluster chart faults bench generate check-generated lock clean
+.PHONY: help demo test lint unit component cluster chart faults bench generate check-generated lock clean test-aws
 
 help: ## explain every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,11 @@ chart: $(DEV_STAMP) ## the Helm chart rendered, checked and installed; the image
 
 faults: $(DEV_STAMP) ## the fault matrix: kills, lost replies, zombies, purged logs, each over several seeds
 	$(BIN)/pytest tests/faults $(PYTEST)
+
+test-aws: $(DEV_STAMP) ## the same migration to a real Aurora DSQL cluster of your own: docs/testing-aws.md
+	@code=0; PYTHONPATH=tests $(BIN)/python -m support.lent_dsql $(if $(CLEAN),clean,check) || code=$$?; \
+	  if [ $$code -eq 3 ]; then exit 0; elif [ $$code -ne 0 ] || [ -n "$(CLEAN)" ]; then exit $$code; fi; \
+	  $(BIN)/pytest tests/aws -s $(PYTEST)
 
 bench: $(DEV_STAMP) ## speed beside its peers, as CPU seconds per million rows and ratios (minutes)
 	$(BIN)/python -m bench $(ARGS)

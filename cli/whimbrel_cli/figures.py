@@ -2,9 +2,9 @@
 
 from datetime import datetime, timedelta
 
+from whimbrel_api import durations
 from whimbrel_api.endpoints import Source, Target
 
-_MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 
 
@@ -15,18 +15,7 @@ def count(number: float) -> str:
 
 def span(seconds: float | None) -> str:
     """A length of time, shortly: 0.4 s, 12 s, 3 m 20 s, 2 h 5 m, 4 d 3 h; a dash where it is not known."""
-    if seconds is None:
-        return "–"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < _MINUTE:
-        return f"{whole} s"
-    if whole < _HOUR:
-        return f"{whole // _MINUTE} m {whole % _MINUTE} s"
-    if whole < _DAY:
-        return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} m"
-    return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
+    return "–" if seconds is None else durations.text(seconds, gap=" ")
 
 
 def size(number: float) -> str:

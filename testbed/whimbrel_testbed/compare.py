@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -165,14 +165,12 @@ def _target_rows(connection: psycopg.Connection[Row], shape: _Shape, types: dict
     kinds = [types[name] for name in shape.columns]
     converters = [(at, _TARGET_NORMAL[kind]) for at, kind in enumerate(kinds) if kind in _TARGET_NORMAL]
     statement = sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(wanted), table)
-    with connection.cursor(name="whimbrel_compare", binary=True) as cursor:
-        cursor.itersize = _FETCH
-        cursor.execute(statement)
-        while rows := cursor.fetchmany(_FETCH):
-            yield from _normalised(rows, converters)
+    # Off the wire as they come: a server-side cursor needs DECLARE, which Aurora DSQL's list of commands does not name.
+    with connection.cursor() as cursor:
+        yield from _normalised(cursor.stream(statement, binary=True, size=_FETCH), converters)
 
 
-def _normalised(rows: Sequence[Row], converters: list[tuple[int, Callable[[Any], Any]]]) -> Iterator[Row]:
+def _normalised(rows: Iterable[Row], converters: list[tuple[int, Callable[[Any], Any]]]) -> Iterator[Row]:
     if not converters:
         yield from rows
         return

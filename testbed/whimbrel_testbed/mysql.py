@@ -6,7 +6,6 @@ import functools
 import os
 import random
 import secrets
-import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from pymysql.connections import Connection
 from whimbrel_testbed import cache
 from whimbrel_testbed.cache import TestbedError, announce, run
 from whimbrel_testbed.certificates import make_authority
-from whimbrel_testbed.processes import HOST, Child, free_port
+from whimbrel_testbed.processes import HOST, Child, Served, free_port
 from whimbrel_testbed.provision import mysql_binaries
 
 ADMINISTRATOR = "admin"
@@ -51,7 +50,7 @@ class MySQLAccess:
 
 
 @dataclass
-class MySQLServer:
+class MySQLServer(Served):
     """A running MySQL server: `admin` may do everything; `migration` may SELECT and read the binlog, no more."""
 
     admin: MySQLAccess
@@ -82,11 +81,6 @@ class MySQLServer:
         return self.admin.password
 
     @property
-    def pid(self) -> int:
-        """The server's process id (its name is that of the loader)."""
-        return self._child.pid
-
-    @property
     def data_directory(self) -> Path:
         """Where the server keeps its data and its binlog files (binlog.000001 and so on)."""
         return self._child.directory / "data"
@@ -106,19 +100,6 @@ class MySQLServer:
     def start(self) -> None:
         """Start the server again on the same port and data."""
         self._child.start(self._command, lambda: _answers(self.admin))
-
-    def restart(self) -> None:
-        """Stop and start."""
-        self.stop()
-        self.start()
-
-    def suspend(self) -> None:
-        """Stop the process where it is (SIGSTOP): connections hang."""
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let a suspended process go on (SIGCONT)."""
-        os.kill(self.pid, signal.SIGCONT)
 
 
 @contextmanager

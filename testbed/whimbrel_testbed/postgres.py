@@ -18,7 +18,7 @@ from psycopg.conninfo import make_conninfo
 
 from whimbrel_testbed import cache
 from whimbrel_testbed.cache import TestbedError, announce, run
-from whimbrel_testbed.processes import HOST, Child, free_port
+from whimbrel_testbed.processes import HOST, Child, Served, free_port
 from whimbrel_testbed.provision import postgres_bin, postgres_version, unprivileged_account
 
 SUPERUSER = "postgres"
@@ -31,7 +31,7 @@ _SETTINGS = {
 
 
 @dataclass
-class PostgresServer:
+class PostgresServer(Served):
     """A running PostgreSQL server; `user` is its superuser."""
 
     host: str
@@ -53,11 +53,6 @@ class PostgresServer:
             host=self.host, port=self.port, user=self.user, password=self.password, dbname=database, sslmode="disable"
         )
 
-    @property
-    def pid(self) -> int:
-        """The process id of the postmaster."""
-        return self._child.pid
-
     def connect(self, database: str = "postgres", **options: Any) -> psycopg.Connection[tuple[Any, ...]]:
         """Open a connection as the superuser (autocommit unless told otherwise); `options` go to psycopg.connect."""
         return psycopg.connect(self.conninfo_for(database), **{"autocommit": True, **options})
@@ -73,19 +68,6 @@ class PostgresServer:
     def start(self) -> None:
         """Start again on the same port and data."""
         self._child.start(self._command, lambda: _answers(self.conninfo))
-
-    def restart(self) -> None:
-        """Stop and start."""
-        self.stop()
-        self.start()
-
-    def suspend(self) -> None:
-        """Stop the postmaster where it is (SIGSTOP): new connections hang, those that are open go on."""
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let a suspended postmaster go on (SIGCONT)."""
-        os.kill(self.pid, signal.SIGCONT)
 
 
 @contextmanager

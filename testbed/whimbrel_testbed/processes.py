@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,3 +131,35 @@ class Child:
             raise TestbedError(f"the keeper of the {self.name} server takes no orders")
         stdin.write(line + "\n")
         stdin.flush()
+
+
+class Served(ABC):
+    """What a server of the test bed can do to its process; each says itself how it starts and stops."""
+
+    _child: Child
+
+    @property
+    def pid(self) -> int:
+        """The server's process id (for MySQL its name is that of the loader)."""
+        return self._child.pid
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Shut down; the data stays until the context ends."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start again on the same port and data."""
+
+    def restart(self) -> None:
+        """Stop and start."""
+        self.stop()
+        self.start()
+
+    def suspend(self) -> None:
+        """Stop the process where it is (SIGSTOP): new connections hang, and with MySQL those that are open."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a suspended process go on (SIGCONT)."""
+        os.kill(self.pid, signal.SIGCONT)

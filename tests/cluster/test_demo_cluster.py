@@ -1,13 +1,11 @@
 """The demo on a cluster of its own, from end to end on little data; broken off anywhere it leaves nothing behind."""
 
-import os
-import signal
 from pathlib import Path
 
 import pytest
 import yaml
 
-from support.demos import demo, gone, left, until
+from support.demos import broken_off, demo, gone
 from whimbrel_cli.demo.cluster import rendered_chart
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.slow]
@@ -28,15 +26,7 @@ def test_the_demo_moves_everything_and_leaves_nothing(scratch: Path) -> None:
 
 @pytest.mark.parametrize("moment", ["$ kubectl create namespace whimbrel-system", "Normal SchemaReady"])
 def test_a_demo_that_is_broken_off_leaves_nothing(scratch: Path, moment: str) -> None:
-    process = demo(scratch, "--on-cluster")
-    output = until(process, moment)
-    assert len(left(scratch)) > 5
-    os.kill(process.pid, signal.SIGINT)
-    rest, _ = process.communicate()
-    assert process.returncode == 130, output + rest
-    assert "Traceback" not in output + rest
-    gone(scratch)
-    assert list(scratch.iterdir()) == []
+    assert broken_off(scratch, moment, "--on-cluster") > 5
 
 
 def test_the_chart_is_rendered_with_the_deployment_last() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from support.demos import until
 from whimbrel_testbed.compare import independent_compare
 from whimbrel_testbed.mysql import MySQLServer
 from whimbrel_testbed.postgres import PostgresServer
@@ -30,17 +31,6 @@ def _whimbrel(state: Path, *arguments: str | Path) -> subprocess.Popen[str]:
 def _finished(process: subprocess.Popen[str]) -> tuple[int, str]:
     output, _ = process.communicate()
     return process.returncode, output
-
-
-def _until(process: subprocess.Popen[str], text: str) -> str:
-    """Reads lines until one holds `text`; the timeout of the test is the deadline."""
-    assert process.stdout is not None
-    read = ""
-    for line in process.stdout:
-        read += line
-        if text in line:
-            return read
-    raise AssertionError(f"ended without {text!r}:\n{read}")
 
 
 @contextmanager
@@ -102,7 +92,7 @@ def test_a_run_is_broken_off_approved_and_taken_up_again(
     file.write_text(_manifests(mysql, postgres, mysql_database, postgres_database, mysql.migration.password))
 
     with _running(_whimbrel(state, "run", file)) as first:
-        shown = _until(first, "Next: To cut over: whimbrel approve shop --plan sha256:")
+        shown = until(first, "Next: To cut over: whimbrel approve shop --plan sha256:")
         first.send_signal(signal.SIGINT)
         code, rest = _finished(first)
     assert code == 130, shown + rest

@@ -42,6 +42,13 @@ class OperatorProcess:
     port: int = 0
 
     def start(self) -> None:
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "whimbrel_operator"], env=self.variables(), stdout=log, stderr=log
+            )
+
+    def variables(self) -> dict[str, str]:
+        """Its environment, with a free port to listen at."""
         self.port = free_port()
         told = {
             "KUBECONFIG": str(self.cluster.kubeconfig),
@@ -54,10 +61,7 @@ class OperatorProcess:
             "WHIMBREL_LEASE_RETRY_PERIOD": "500ms",
             **self.environment,
         }
-        with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "whimbrel_operator"], env=os.environ | told, stdout=log, stderr=log
-            )
+        return os.environ | told
 
     def kill(self) -> None:
         """As a node that loses its power."""

@@ -1,6 +1,7 @@
 """The demo as a process, and what it leaves behind. What is expected of it stands with the tests."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,14 +18,28 @@ def demo(scratch: Path, *options: str) -> subprocess.Popen[str]:
 
 
 def until(process: subprocess.Popen[str], text: str) -> str:
-    """Reads what the demo prints until a line holds `text`; the timeout of the test is the deadline."""
+    """Reads what a command prints until a line holds `text`; the timeout of the test is the deadline."""
     assert process.stdout is not None
     read = ""
     for line in process.stdout:
         read += line
         if text in line:
             return read
-    raise AssertionError(f"the demo ended without {text!r}:\n{read}")
+    raise AssertionError(f"it ended without {text!r}:\n{read}")
+
+
+def broken_off(scratch: Path, moment: str, *options: str) -> int:
+    """Interrupts the demo when it says `moment`, and waits until nothing of it is left; how much there had been."""
+    process = demo(scratch, *options)
+    output = until(process, moment)
+    there = len(left(scratch))
+    os.kill(process.pid, signal.SIGINT)
+    rest, _ = process.communicate()
+    assert process.returncode == 130, output + rest
+    assert "Traceback" not in output + rest
+    gone(scratch)
+    assert list(scratch.iterdir()) == []
+    return there
 
 
 def _belongs(process: Path, scratch: Path) -> bool:

@@ -35,16 +35,22 @@ def at_least(phase: Phase) -> Callable[[MigrationStatus], bool]:
 class LiveRun:
     """One migration `shop` from a fresh MySQL database, its state directory, and the process that works on it."""
 
-    def __init__(self, move: Move, mysql: MySQLServer, database: str, **spec: Any) -> None:
+    def __init__(
+        self, move: Move, mysql: MySQLServer, database: str, *, namespace: str = "default", **spec: Any
+    ) -> None:
         self.move, self.mysql, self.database = move, mysql, database
         self.folder = move.directory / "live"
-        self.key = Key("default", "Migration", "shop")
+        self.key = Key(namespace, "Migration", "shop")
         self.processes: list[subprocess.Popen[str]] = []
         document = {"source": move.source(), "target": move.target, "tables": move.tables, **spec}
         for name, secret in move.secrets.items():
             shutil.copytree(secret, self.folder / "secrets" / name)
         self.file = self.folder / "shop.yaml"
-        named = {"apiVersion": "whimbrel.dev/v1alpha1", "kind": "Migration", "metadata": {"name": "shop"}}
+        named = {
+            "apiVersion": "whimbrel.dev/v1alpha1",
+            "kind": "Migration",
+            "metadata": {"name": "shop", "namespace": namespace},
+        }
         self.file.write_text(yaml.safe_dump({**named, "spec": document}))
         self.store = LocalStore(self.folder / "state")
 

@@ -40,6 +40,8 @@ class TestNode:
     cluster: KubernetesCluster
     directory: Path
     name: str = field(default_factory=lambda: f"node-{os.getpid()}-{os.urandom(3).hex()}")
+    options: list[str] = field(default_factory=list)
+    """Further arguments of the agent."""
     agent: subprocess.Popen[bytes] = field(init=False)
 
     def start(self) -> None:
@@ -47,7 +49,7 @@ class TestNode:
         command = [
             sys.executable, "-m", "whimbrel_testbed.kubernetes.agent", "--kubeconfig", str(self.cluster.kubeconfig),
             "--node-name", self.name, "--directory", str(self.directory / "node"), "--renew-seconds", "1",
-            *self._certificate(),
+            *self._certificate(), *self.options,
         ]  # fmt: skip
         with (self.directory / "agent.log").open("ab") as log:
             self.agent = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

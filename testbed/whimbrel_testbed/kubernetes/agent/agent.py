@@ -110,7 +110,9 @@ async def serve(settings: Settings) -> None:
     settings.directory.chmod(0o700)
     api, keeper = await connect(settings.kubeconfig), Keeper()
     name = settings.node_name
-    agent = Agent(Node(name, api, settings.directory, Sources(api), Events(api, name), keeper, settings.environment_file))
+    agent = Agent(
+        Node(name, api, settings.directory, Sources(api), Events(api, name), keeper, settings.environment_file)
+    )
     logs = LogServer(agent.find)
     try:
         await logs.start(*(settings.certificate or own_certificate(settings.directory / "tls")))
