@@ -2,6 +2,7 @@
 # its venv module and CA certificates.
 #   docker build -t whimbrel:dev .
 #   buildah build --build-arg BASE=localhost/my-python:3.13 -t whimbrel:dev .
+# With --timestamp 0 (buildah) or SOURCE_DATE_EPOCH=0 (BuildKit) two builds on one base give one image, bit by bit.
 ARG BASE=docker.io/library/python:3.13-slim
 
 FROM ${BASE} AS build
@@ -9,7 +10,7 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python3 -m venv /opt/whimbrel
 # The dependencies first: a change of our own code does not install them anew.
 COPY locks/image.txt /src/locks/image.txt
-RUN /opt/whimbrel/bin/pip install --require-hashes --only-binary :all: -r /src/locks/image.txt
+RUN /opt/whimbrel/bin/pip install --require-hashes --only-binary :all: --no-compile -r /src/locks/image.txt
 COPY pyproject.toml README.md LICENSE /src/
 COPY api /src/api
 COPY operator /src/operator
@@ -18,12 +19,15 @@ COPY worker /src/worker
 RUN site=$(/opt/whimbrel/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
  && cp -r /src/api/whimbrel_api /src/operator/whimbrel_operator /src/worker/whimbrel_worker "$site" \
  && /opt/whimbrel/bin/pip uninstall --yes --quiet pip \
- && /opt/whimbrel/bin/python -m compileall -q "$site"
+ && find /opt/whimbrel -depth -type d \( -name tests -o -name __pycache__ \) -exec rm -rf {} + \
+ && /opt/whimbrel/bin/python -m compileall -q --invalidation-mode unchecked-hash "$site"
 
 FROM ${BASE}
+ARG REVISION=unknown
 LABEL org.opencontainers.image.title="Whimbrel" \
       org.opencontainers.image.description="Moves live databases, described as Kubernetes resources" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /opt/whimbrel /opt/whimbrel
 COPY LICENSE /opt/whimbrel/LICENSE
 ENV PATH=/opt/whimbrel/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \

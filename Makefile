@@ -49,7 +49,7 @@ faults: $(DEV_STAMP) ## the fault matrix: kills, lost replies, zombies, purged l
 test-aws: $(DEV_STAMP) ## the same migration to a real Aurora DSQL cluster of your own: docs/testing-aws.md
 	@code=0; PYTHONPATH=tests $(BIN)/python -m support.lent_dsql $(if $(CLEAN),clean,check) || code=$$?; \
 	  if [ $$code -eq 3 ]; then exit 0; elif [ $$code -ne 0 ] || [ -n "$(CLEAN)" ]; then exit $$code; fi; \
-	  $(BIN)/pytest tests/aws -s $(PYTEST)
+	  $(BIN)/pytest tests/aws -s --tb=short $(PYTEST)
 
 bench: $(DEV_STAMP) ## speed beside its peers, as CPU seconds per million rows and ratios (minutes)
 	$(BIN)/python -m bench $(ARGS)

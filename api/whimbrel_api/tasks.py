@@ -72,7 +72,8 @@ class FreezeOptions(Model):
 class FenceOptions(Model):
     """For the fence task: what is written into the journal with the raised epoch.
 
-    `step` is `switched`, `timed-out` or `cancelled`. `plan_attempt` is the next attempt of the plan (0: unchanged).
+    `step` is `switched`, `timed-out` or `cancelled`. `plan_attempt` is the plan's attempt from then on (0: unchanged).
+    A switch of an attempt that the target has left behind is refused.
     """
 
     step: str = "switched"

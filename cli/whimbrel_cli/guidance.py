@@ -110,7 +110,7 @@ def next_step(resource: Resource, caller: Caller = LOCAL) -> str:
     if troubled := _troubled(resource):
         return troubled
     if isinstance(resource, Validation):
-        return _after_check(resource)
+        return _after_check(resource, caller)
     if resource.spec.paused and not finished(resource):
         return f"It is paused. To go on: {caller.line('resume', resource)}"
     if stopped := [table for table in resource.status.tables if table.state == "Stopped"]:
@@ -150,10 +150,15 @@ def _of_cutover(migration: Migration, caller: Caller) -> str:
             return ""
 
 
-def _after_check(validation: Validation) -> str:
+def _after_check(validation: Validation, caller: Caller) -> str:
     if validation.status.result is CheckResult.EQUAL:
         return "Source and target are equal."
     if validation.status.result is CheckResult.DIFFERENT:
+        if caller.prefix != LOCAL.prefix:
+            return (
+                "Source and target differ. The list of rows went with the worker's pod; to have it: whimbrel run, from "
+                "a machine that reaches both, with a Validation that names source and target itself."
+            )
         return f"Source and target differ. All differences found: {validation.status.report or 'see the events'}"
     if validation.status.result is CheckResult.INCONCLUSIVE:
         return "Some rows kept changing while they were compared. Compare again while there is less traffic."

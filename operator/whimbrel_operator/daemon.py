@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from whimbrel_operator.errors import ResourceUnreadable, Transient
+from whimbrel_operator.errors import OperatorDefect, OperatorError, Refused, ResourceUnreadable, TaskTooLarge, Transient
 from whimbrel_operator.metrics import Metrics
 from whimbrel_operator.reconcile import Outcome, Reconciler
 from whimbrel_operator.runtime.port import Key
@@ -19,11 +19,16 @@ LOG: Final = logging.getLogger("whimbrel.reconcile")
 NEAREST: Final = 0.2
 BUSY: Final = 5.0
 AT_REST: Final = 30.0
+# Most resources of a cluster have ended long ago; only a change of their own can concern them.
+ENDED: Final = 300.0
+_ENDS: Final = ("Completed", "Cancelled")
 _JITTER: Final = 0.2
 # Pods that outlive their Job ring no bell.
 _STILL_ENDING: Final = 2.0
 _FIRST_BACKOFF: Final = 1.0
 _LONGEST_BACKOFF: Final = 60.0
+# An unforeseen error may be gone with the next pass; one that stays is a defect that a person should see.
+_STAYS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,9 @@ def after(outcome: Outcome) -> Rest:
     """When to look again after a pass: at once while it moves, often while something runs, seldom at rest."""
     if outcome.moved:
         return Rest(0.0)
-    return Rest(_spread(BUSY if outcome.busy else AT_REST))
+    if outcome.busy:
+        return Rest(_spread(BUSY))
+    return Rest(_spread(ENDED if outcome.status is not None and outcome.status.phase in _ENDS else AT_REST))
 
 
 def backoff(failures: int) -> Rest:
@@ -62,8 +69,8 @@ class Shared:
     """What all daemons have in common.
 
     `leads`: whether the Lease still holds, by the clock; without it nothing is begun. `clear` takes a step towards
-    nothing of a resource being left, and says whether something is. `refuse` says in a resource's status that its spec
-    is not understood.
+    nothing of a resource being left, and says whether something is. `refuse` says in a resource's status why it cannot
+    be worked on until a person acts.
     """
 
     reconciler: Reconciler
@@ -73,7 +80,7 @@ class Shared:
     clock: Callable[[], float]
     leads: Callable[[], bool]
     clear: Callable[[Key, str], Awaitable[bool]]
-    refuse: Callable[[Key, ResourceUnreadable], Awaitable[None]]
+    refuse: Callable[[Key, OperatorError], Awaitable[None]]
     pass_timeout: float = 30.0
     nearest: float = NEAREST
 
@@ -115,8 +122,11 @@ class Daemon:
             self._log.info("works again after %d failed passes", self._failures)
         self._failures = 0
         if outcome.gone:
+            # The news of its end may be lost, and kopf makes up none for what a new listing lacks.
             self._wakeup.gone = True
+            self._shared.metrics.forget(self._key)
         elif outcome.status is not None:
+            self._wakeup.phase = outcome.status.phase
             self._shared.metrics.seen(self._key, outcome.status)
         return self._owed(after(outcome))
 
@@ -127,9 +137,14 @@ class Daemon:
         self._shared.metrics.failed(self._key.kind, trouble.kind)
         rest = _longer(backoff(self._failures), error)
         if isinstance(error, ResourceUnreadable):
+            self._log.warning("waits for a change of its spec: %s", error)
             said = await self._refuse(error)
             return self._owed(Rest(_spread(AT_REST), patient=True) if said else rest)
         self._say(trouble, error, rest)
+        if isinstance(error, Refused | TaskTooLarge):
+            await self._refuse(error)
+        elif not trouble.expected and self._failures >= _STAYS:
+            await self._refuse(OperatorDefect(type(error).__name__))
         return rest if unanswered(error) else self._owed(rest)
 
     def _say(self, trouble: Told, error: Exception, rest: Rest) -> None:
@@ -144,9 +159,8 @@ class Daemon:
             exc_info=trace,
         )
 
-    async def _refuse(self, error: ResourceUnreadable) -> bool:
-        """Whether its status says now what is wrong."""
-        self._log.warning("waits for a change of its spec: %s", error)
+    async def _refuse(self, error: OperatorError) -> bool:
+        """Whether its status says now what is wrong. Nobody who waits for a migration reads the operator's log."""
         try:
             await self._shared.refuse(self._key, error)
         except Exception as second:  # noqa: BLE001 - told, and tried again with the next pass
@@ -191,6 +205,7 @@ class Clearing:
         finally:
             self._shared.board.leave(self._wakeup)
         self._shared.metrics.forget(self._key)
+        self._shared.reconciler.forget(self._key)
         self._log.info("deleted: nothing of it is left")
 
     async def _done(self) -> bool:

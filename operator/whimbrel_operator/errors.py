@@ -16,6 +16,7 @@ OperatorError
 ├── NotInstalled      the cluster does not know Whimbrel's resources
 ├── SettingsError     the process was started with settings that cannot be
 ├── LeaseLost         another process may lead from now on
+├── OperatorDefect    an error that nobody foresaw, again and again
 └── Refused           the API server answered, and refused: a right, the schema, a conflict
     └── Forbidden     a right is missing
 """
@@ -100,6 +101,17 @@ class Forbidden(Refused):
 
 class SettingsError(OperatorError):
     """The process was started with settings that cannot be."""
+
+
+class OperatorDefect(OperatorError):
+    """An error that nobody foresaw, again and again. Only its type is told: its text may quote anything."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(
+            f"the operator fails at this resource with {kind}",
+            why="this is a defect, or an answer of the cluster that it does not know",
+            todo="running workers go on; the operator's log says where it fails: please report that",
+        )
 
 
 class LeaseLost(OperatorError):

@@ -23,6 +23,8 @@ from whimbrel_operator.wakeups import referred
 FINALIZER: Final = f"{GROUP}/finalizer"
 RESOURCES: Final = ("migrations", "validations", "reversesyncs")
 CHILDREN: Final = ((GROUP, VERSION, "workerreports"), ("batch", "v1", "jobs"))
+WATCH_IDLE: Final = 70.0
+"""Seconds without a byte after which a watch is opened anew: the API server sends a bookmark each minute."""
 _STOPS: Final = 3.0
 
 
@@ -53,6 +55,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.watching.label_selectors["jobs"] = every_child()
     settings.watching.label_selectors["workerreports"] = every_child()
     settings.watching.server_timeout = 600
+    settings.watching.inactivity_timeout = WATCH_IDLE
     settings.networking.connect_timeout = 10
     settings.networking.request_timeout = 30
     settings.networking.error_backoffs = (0.5, 1, 2, 4, 8, 15, 15, 15)
@@ -84,9 +87,10 @@ def _resource(registry: kopf.OperatorRegistry, plural: str, shared: Shared) -> N
 
     @kopf.on.event(*where, id="changed", registry=registry)
     async def changed(event: Mapping[str, Any], body: kopf.Body, **_: Any) -> None:
-        if shared.board.changed(_uid(body), body):
+        gone = event["type"] == "DELETED"
+        if shared.board.changed(_uid(body), body) or gone:
             shared.board.around(key_of(body), body)
-        if event["type"] == "DELETED":
+        if gone:
             shared.board.deleted(_uid(body))
             shared.metrics.forget(key_of(body))
 

@@ -108,8 +108,8 @@ class Process:
 
     def _shared(self, api: client.ApiClient, lease: LeaderLease) -> Shared:
         settings = self._settings
-        runtime = KubernetesRuntime(api, settings.pods, lambda: datetime.now(UTC))
-        requests = Api(api)
+        runtime = KubernetesRuntime(api, settings.pods, lambda: datetime.now(UTC), may_write=lease.holds)
+        requests = Api(api, may_write=lease.holds)
 
         async def say_so(key: Key, error: OperatorError) -> None:
             await refuse(requests, key, error)

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from whimbrel_api.tasks import TaskKind
 from whimbrel_operator.domain.decide import decide
 from whimbrel_operator.domain.decision import Decision, ReverseSyncDecision, ValidationDecision, WantedTask
-from whimbrel_operator.domain.observed import Memory, Observed, ObservedValidation
+from whimbrel_operator.domain.observed import Memory, Observed, ObservedValidation, TaskState
 from whimbrel_operator.domain.reverse_sync import decide_reverse_sync
 from whimbrel_operator.domain.validation import decide_validation
 from whimbrel_operator.errors import StatusConflict
@@ -50,21 +51,30 @@ class Reconciler:
             return Outcome()
         decision = _decide(observed, self._clock())
         self._memory[key] = decision.memory
-        await self._act(key, observed, decision)
+        asked = _by_task(decision.wanted)
+        unwanted = sorted({state.ref.task_id for state in observed.tasks.instances} - asked.keys())
+        told = [task_id for task_id in unwanted if _compared(observed.tasks.of(task_id))]
+        await self._act(key, [task_id for task_id in unwanted if task_id not in told], asked.values())
         try:
-            return await self._report(key, observed, decision)
+            outcome = await self._report(key, observed, decision)
         except StatusConflict:
             return Outcome(moved=True)
+        await self._act(key, told)
+        return outcome
 
-    async def _act(self, key: Key, observed: Observation, decision: AnyDecision) -> None:
+    def forget(self, key: Key) -> None:
+        """A resource is gone: what is remembered of it is of no use."""
+        self._memory.pop(key, None)
+
+    async def _act(self, key: Key, unwanted: Iterable[str], asked: Iterable[list[WantedTask]] = ()) -> None:
         """Unwanted tasks go before wanted ones come, and both before the status says so.
 
-        So a step's results are gone before it can be entered again: a second freeze never reads the first.
+        So a step's results are gone before it can be entered again: a second freeze never reads the first. A finished
+        comparison alone goes after the status has its result: it may be the work of hours, and its id is used once.
         """
-        asked = _by_task(decision.wanted)
-        for task_id in sorted({state.ref.task_id for state in observed.tasks.instances} - asked.keys()):
+        for task_id in unwanted:
             await self._runtime.remove(key, task_id)
-        for wanted in asked.values():
+        for wanted in asked:
             await self._runtime.apply(key, wanted)
 
     async def _report(self, key: Key, observed: Observation, decision: AnyDecision) -> Outcome:
@@ -76,6 +86,11 @@ class Reconciler:
         for event in decision.events:
             await self._runtime.event(key, event)
         return Outcome(after, changed=True, moved=after.phase is not before.phase, busy=busy)
+
+
+def _compared(states: Iterable[TaskState]) -> bool:
+    """Whether these are a comparison that has ended."""
+    return all(state.kind is TaskKind.CHECK and state.done for state in states)
 
 
 def _by_task(wanted: Iterable[WantedTask]) -> dict[str, list[WantedTask]]:

@@ -9,6 +9,7 @@ from typing import Final, Literal, TypeVar, get_args
 
 from whimbrel_api.durations import seconds
 from whimbrel_operator.errors import SettingsError
+from whimbrel_operator.specs import pods_form
 from whimbrel_operator.specs.settings import PodSettings, PullPolicy
 
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -56,9 +57,9 @@ class Settings:
         account = Path(read.text("WHIMBREL_SERVICE_ACCOUNT", str(SERVICE_ACCOUNT)))
         kubeconfig = _kubeconfig(environ)
         return cls(
-            pods=PodSettings(
-                image=read.required("WHIMBREL_WORKER_IMAGE", "registry.example.com/whimbrel:0.1.0"),
-                pull_policy=read.choice("WHIMBREL_IMAGE_PULL_POLICY", PullPolicy, "IfNotPresent"),
+            pods=read.pods().settings(
+                read.required("WHIMBREL_WORKER_IMAGE", "registry.example.com/whimbrel:0.1.0"),
+                read.choice("WHIMBREL_IMAGE_PULL_POLICY", PullPolicy, "IfNotPresent"),
             ),
             namespace=_own_namespace(read, account, inside=kubeconfig is None),
             namespaces=read.names("WHIMBREL_NAMESPACES"),
@@ -100,6 +101,17 @@ class _Reader:
             if not each.replace("-", "").isalnum() or each != each.lower():
                 raise SettingsError(f"{name} holds {each!r}, no namespace", todo=f"write {name}=shop,billing")
         return tuple(found)
+
+    def pods(self) -> pods_form.PodsForm:
+        try:
+            return pods_form.parse(self.text("WHIMBREL_PODS", "{}"))
+        except ValueError as error:
+            raise SettingsError(
+                "WHIMBREL_PODS cannot be",
+                why=str(error),
+                todo="with the chart it comes from `workers` in values.yaml; by hand for example "
+                """WHIMBREL_PODS='{"resources": {"snapshot": {"limits": {"memory": "2Gi"}}}}'""",
+            ) from error
 
     def parsed(self, name: str, parse: Callable[[str], _T], usual: str) -> _T:
         value = self.text(name, usual)

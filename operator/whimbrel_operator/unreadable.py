@@ -1,15 +1,22 @@
-"""Says in a resource's status that its spec cannot be understood, where the types cannot even read it."""
+"""Says in a resource's status why nothing can be decided or done for it: a spec that no type can read, a refusal."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from whimbrel_api.base import GROUP, VERSION
-from whimbrel_operator.errors import OperatorError
+from whimbrel_operator.errors import Forbidden, OperatorError, Refused, ResourceUnreadable, TaskTooLarge
 from whimbrel_operator.runtime.kubernetes.api import Api, Kind
 from whimbrel_operator.runtime.port import Key
 
-REASON: Final = "InvalidSpec"
+DEFECT: Final = "OperatorDefect"
+# The first that fits.
+REASONS: Final[Mapping[type[OperatorError], str]] = {
+    ResourceUnreadable: "InvalidSpec",
+    TaskTooLarge: "TaskTooLarge",
+    Forbidden: "Forbidden",
+    Refused: "Refused",
+}
 # Every kind begins so; while it stands there, the schema lets source and target be corrected.
 _FIRST_PHASE: Final = "Pending"
 _TYPES: Final = ("Stalled", "Reconciling")
@@ -22,18 +29,19 @@ async def refuse(api: Api, key: Key, error: OperatorError) -> None:
     found = await api.get(kind, key.namespace, key.name)
     if found is None:
         return
-    status = stalled(found, str(error), datetime.now(UTC))
+    reason = next((word for kind, word in REASONS.items() if isinstance(error, kind)), DEFECT)
+    status = stalled(found, reason, str(error), datetime.now(UTC))
     if status != found.get("status"):
         await api.replace(kind, key.namespace, key.name, found | {"status": status}, sub="status")
 
 
-def stalled(resource: Mapping[str, Any], message: str, now: datetime) -> dict[str, Any]:
+def stalled(resource: Mapping[str, Any], reason: str, message: str, now: datetime) -> dict[str, Any]:
     """The status of a resource as JSON with Stalled and Reconciling said anew. Pure."""
     generation = resource["metadata"].get("generation", 0)
     status: dict[str, Any] = {"phase": _FIRST_PHASE} | dict(resource.get("status") or {})
     known = {each["type"]: each for each in status.get("conditions") or [] if isinstance(each, dict) and "type" in each}
     others = [each for each in known.values() if each["type"] not in _TYPES]
-    common = {"reason": REASON, "message": message[:_LONGEST], "observedGeneration": generation}
+    common = {"reason": reason, "message": message[:_LONGEST], "observedGeneration": generation}
     said = [
         {"type": kind, "status": word, "lastTransitionTime": _since(known.get(kind, {}), word, now), **common}
         for kind, word in zip(_TYPES, ("True", "False"), strict=True)

@@ -15,7 +15,10 @@ from whimbrel_operator.runtime.port import Key
 
 @dataclass(eq=False)
 class Wakeup:
-    """One resource's bell. `due` is the time from which a pass is owed; `gone` that none will be any more."""
+    """One resource's bell. `due` is the time from which a pass is owed; `gone` that none will be any more.
+
+    `phase` is the one that its daemon has decided last, empty before there is one.
+    """
 
     key: Key
     uid: str
@@ -23,6 +26,7 @@ class Wakeup:
     refers_to: str = ""
     gone: bool = False
     changed: bool = False
+    phase: str = ""
     rung: asyncio.Event = field(default_factory=asyncio.Event)
 
     def begin(self) -> None:
@@ -64,6 +68,8 @@ class Board:
     def changed(self, uid: str, body: Mapping[str, Any]) -> bool:
         """The resource was written. Its daemon is woken if that concerns it: what it wrote itself does not.
 
+        A phase that it did not write does: somebody has wiped or rewound the status.
+
         True if those that refer to it are concerned as well.
         """
         before, now = self._seen.get(uid), signature(body)
@@ -73,6 +79,8 @@ class Board:
             known.refers_to = referred(body)
         if before is None or asked(before) != asked(now):
             self._ring(known, changed=True)
+        elif known is not None and known.phase and known.phase != phase_of(body):
+            self._ring(known)
         return before != now
 
     def deleted(self, uid: str) -> None:
@@ -115,6 +123,11 @@ def signature(body: Mapping[str, Any]) -> str:
     told = (meta.get("generation"), bool(meta.get("deletionTimestamp")), meta.get("annotations"))
     said = [status.get(name) for name in ("phase", "result", "completedAt")]
     return json.dumps([told, said], sort_keys=True, default=str)
+
+
+def phase_of(body: Mapping[str, Any]) -> str:
+    """The phase in the resource's status, or empty."""
+    return str((body.get("status") or {}).get("phase", ""))
 
 
 def asked(seen: str) -> Any:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from support.dsql_answers import Asked
+from support.dsql_answers import Asked, put
 from support.dsql_questions import LONG, QUESTIONS
 
 LONG_TOO = os.environ.get("WHIMBREL_AWS_LONG") == "1"
@@ -12,7 +12,7 @@ LONG_TOO = os.environ.get("WHIMBREL_AWS_LONG") == "1"
 
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_the_stand_in_answers_as_the_service(service: Asked, stand_in: Asked, name: str) -> None:
-    said, assumed = QUESTIONS[name](service), QUESTIONS[name](stand_in)
+    said, assumed = put(QUESTIONS[name], service), put(QUESTIONS[name], stand_in)
     print(f"\n{name}\n    service:  {said}\n    stand-in: {assumed}", flush=True)
     assert assumed == said, "correct testbed/whimbrel_testbed/dsql (refusals.py, limits.py) and docs/testbed-dsql.md"
 

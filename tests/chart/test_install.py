@@ -4,6 +4,8 @@ import json
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ REVERSE = {
     "metadata": {"name": "back"},
     "spec": {"migrationRef": {"name": "shop"}},
 }
+IMAGE = {"repository": "whimbrel", "tag": "test"}
 pytestmark = pytest.mark.timeout(240)
 
 
@@ -63,8 +66,7 @@ def test_it_brings_the_operator_up_without_a_right_on_secrets(cluster: Kubernete
     wait_until(lambda: bool(kubectl(*holder)), "somebody holds the Lease")
     first = kubectl(*holder)
     kubectl("apply", "-f", "-", told=json.dumps(REVERSE))
-    stalled = 'jsonpath={.status.conditions[?(@.type=="Stalled")].reason}'
-    wait_until(lambda: kubectl("get", "rsync", "back", "-o", stalled) == "NotSupportedYet", "the operator answers")
+    wait_until(lambda: answered(cluster, release), "the operator answers")
     kubectl("delete", "pod", leader_among(json.loads(kubectl("get", "pods", "-o", "json"))["items"]), "--wait=false")
     wait_until(lambda: kubectl(*holder) not in ("", first), "the second replica takes over")
     kubectl("delete", "rsync", "back", "--timeout=30s")
@@ -76,3 +78,40 @@ def refuse_secrets(cluster: KubernetesCluster, namespace: str) -> None:
         with pytest.raises(TestbedError, match="exit code 1"):
             cluster.kubectl("-n", namespace, "auth", "can-i", verb, "secrets", account)
     assert cluster.kubectl("-n", namespace, "auth", "can-i", "create", "jobs", account).strip() == "yes"
+
+
+def test_releases_of_one_name_look_after_namespaces_of_their_own(cluster: KubernetesCluster, namespace: str) -> None:
+    """Two operators in one cluster, both named whimbrel; a third beside the first is refused before it is made."""
+    other = f"{namespace}-b"
+    cluster.kubectl("create", "namespace", other)
+    with two_releases(cluster, [namespace, other]) as helms:
+        for watched in (namespace, other):
+            cluster.kubectl("-n", watched, "apply", "-f", "-", input=json.dumps(REVERSE))
+            wait_until(partial(answered, cluster, watched), f"{watched} is answered")
+        account = f"--as=system:serviceaccount:{namespace}:whimbrel"
+        with pytest.raises(TestbedError, match="exit code 1"):
+            cluster.kubectl("-n", other, "auth", "can-i", "list", "migrations", account)
+        with pytest.raises(helm_python.HelmError, match="whimbrel-operator-lease"):
+            helms[0].install(str(CHART), "second", {"namespaces": ["elsewhere"], "image": IMAGE})
+        for watched in (namespace, other):
+            cluster.kubectl("-n", watched, "delete", "rsync", "back", "--timeout=30s")
+    cluster.kubectl("delete", "namespace", other, "--wait=false")
+
+
+def answered(cluster: KubernetesCluster, namespace: str) -> bool:
+    stalled = 'jsonpath={.status.conditions[?(@.type=="Stalled")].reason}'
+    return cluster.kubectl("-n", namespace, "get", "rsync", "back", "-o", stalled) == "NotSupportedYet"
+
+
+@contextmanager
+def two_releases(cluster: KubernetesCluster, namespaces: list[str]) -> Iterator[list[Any]]:
+    """A release `whimbrel` in each namespace, looking after it alone."""
+    with ExitStack() as stack:
+        helms = []
+        for each in namespaces:
+            helm = stack.enter_context(helm_python.Config(kubeconfig_path=str(cluster.kubeconfig), namespace=each))
+            values = {"namespaces": [each], "replicas": 1, "image": IMAGE}
+            helm.install(str(CHART), "whimbrel", values, wait="watcher", timeout=120)
+            stack.callback(helm.uninstall, "whimbrel")
+            helms.append(helm)
+        yield helms

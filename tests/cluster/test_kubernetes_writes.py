@@ -19,6 +19,7 @@ from whimbrel_operator.domain.observed import Memory
 from whimbrel_operator.errors import (
     ClusterAway,
     Forbidden,
+    LeaseLost,
     NamespaceEnding,
     Refused,
     ResourceUnreadable,
@@ -83,12 +84,14 @@ def test_an_event_said_again_only_counts(play: Play) -> None:
             await stage.runtime.event(stage.key, event)
         await stage.runtime.event(stage.key, replace(event, reason="Other", type="Normal"))
         found = await stage.admin.list(kinds.EVENTS, stage.owner.namespace)
-        own = {each["reason"]: each for each in found if each["regarding"].get("uid") == stage.owner.uid}
+        own = {each["reason"]: each for each in found if each["involvedObject"].get("uid") == stage.owner.uid}
         assert sorted(own) == ["Other", "Stalled"]
-        assert own["Stalled"]["series"]["count"] == 3
-        assert "series" not in own["Other"]
+        assert own["Stalled"]["count"] == 3
+        assert own["Other"]["count"] == 1
         told = stage.cluster.kubectl("-n", stage.owner.namespace, "describe", "migration", "shop")
         assert "the password is wrong" in told
+        listed = told.split("Events:")[1]
+        assert listed.index("Stalled") < listed.index("Other"), "by their times"
 
     play(scene)
 
@@ -170,6 +173,50 @@ def test_clearing_takes_away_all_tasks(play: Play) -> None:
     play(scene)
 
 
+def test_a_deletion_that_waits_for_a_lost_node_says_so_once(play: Play) -> None:
+    async def scene(stage: Stage) -> None:
+        await stage.until(running, stage.wanted(TaskKind.STREAM))
+        pod = await stage.pod("stream")
+        name, held = pod["metadata"]["name"], ["whimbrel.dev/lost-node"]
+        finalizers = {"metadata": {"finalizers": [*pod["metadata"]["finalizers"], *held]}}
+        await stage.admin.merge(kinds.PODS, stage.owner.namespace, name, finalizers)
+        assert await stage.runtime.clear(stage.key, stage.owner.uid)
+        assert "DeletionWaits" not in stage.cluster.kubectl(
+            "-n", stage.owner.namespace, "describe", "migration", "shop"
+        )
+        stage.ahead[0] = timedelta(minutes=5)
+
+        async def told() -> bool:
+            assert await stage.runtime.clear(stage.key, stage.owner.uid)
+            said = stage.cluster.kubectl("-n", stage.owner.namespace, "describe", "migration", "shop")
+            return "DeletionWaits" in said and name in said
+
+        await soon(told)
+        before = stage.runtime.api.requests
+        await stage.runtime.clear(stage.key, stage.owner.uid)
+        assert stage.runtime.api.requests == before + 3, "three lists, and no event again"
+        await stage.admin.merge(kinds.PODS, stage.owner.namespace, name, {"metadata": {"finalizers": None}})
+
+    play(scene)
+
+
+def test_what_somebody_took_from_a_running_task_is_made_anew(play: Play) -> None:
+    async def scene(stage: Stage) -> None:
+        wanted = stage.wanted(TaskKind.STREAM)
+        await stage.until(running, wanted)
+        await stage.runs("stream")
+        before = sorted(stage.left())
+        kubectl, ns = stage.cluster.kubectl, stage.owner.namespace
+        kubectl("-n", ns, "delete", "configmap,serviceaccount,role,rolebinding", "-l", "whimbrel.dev/task=stream")
+        await stage.step(wanted)
+        assert len(stage.left()) == len(before) - 4
+        stage.ahead[0] = timedelta(minutes=2)
+        await stage.step(wanted)
+        assert sorted(stage.left()) == before
+
+    play(scene)
+
+
 def test_a_stranger_under_the_jobs_name_is_named(play: Play) -> None:
     async def scene(stage: Stage) -> None:
         name = job_name(stage.owner, "preflight")
@@ -223,6 +270,24 @@ def test_a_busy_server_is_left_alone_for_as_long_as_it_asks() -> None:
         assert told.value.retry_after == 60
 
     asyncio.run(scene())
+
+
+def test_one_that_lost_the_lease_in_the_middle_of_a_pass_writes_nothing_more(play: Play) -> None:
+    """It stood still between two requests; what it had decided may be against what its successor does now."""
+
+    async def scene(stage: Stage) -> None:
+        first = iter([True])
+        runtime = KubernetesRuntime(
+            stage.client, NOWHERE, lambda: datetime.now(UTC), may_write=lambda: next(first, False)
+        )
+        await runtime.observe(stage.key, Memory())
+        with pytest.raises(LeaseLost, match="does not lead any more"):
+            await runtime.apply(stage.key, stage.wanted())
+        assert await stage.job() is None
+        (left,) = stage.left()
+        assert left.startswith("workerreport"), "what was written while it led stands, and is seen by the next"
+
+    play(scene)
 
 
 def test_a_resource_that_the_types_cannot_read_says_why(play: Play) -> None:

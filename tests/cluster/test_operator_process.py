@@ -288,6 +288,17 @@ def test_a_spec_that_the_types_refuse_is_stalled_until_it_is_corrected(stage: St
     stage.settled("Migration", "shop")
 
 
+def test_what_the_cluster_refuses_stalls_the_migration_until_it_is_allowed(stage: Stage) -> None:
+    stage.leading()
+    stage.kubectl("create", "quota", "none", "--hard=count/jobs.batch=0")
+    stage.apply("Migration", "shop", **ENDS)
+    found = stage.stalled("Migration", "shop", "Refused")
+    assert "exceeded quota: none" in found["message"]
+    stage.kubectl("delete", "quota", "none")
+    stage.settled("Migration", "shop")
+    assert stage.condition("Migration", "shop", "Stalled")["status"] == "False"
+
+
 def test_a_validation_is_woken_by_its_migration(stage: Stage) -> None:
     stage.leading()
     stage.apply("Validation", "check", migrationRef={"name": "shop"})

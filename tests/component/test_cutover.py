@@ -8,6 +8,7 @@ import pytest
 from support.live_run import LiveRun
 from support.moves import Move
 from whimbrel_api.migration import CutoverState, Phase
+from whimbrel_api.tasks import ExitCode
 from whimbrel_testbed.mysql import MySQLServer
 
 pytestmark = pytest.mark.timeout(180)
@@ -50,6 +51,23 @@ def test_writes_after_the_freeze_are_seen_and_carried(dsql_move: Move, mysql: My
     assert "WrittenAfterFreeze" in reasons(live)
     assert live.differences(["t"]) == []
     assert live.move.look(f'SELECT id, v FROM "{mysql_database}".t ORDER BY id') == [(1, 1), (2, 22)]
+
+
+def test_a_switch_that_was_ordered_before_the_cutover_was_given_up_is_not_made(
+    postgres_move: Move, mysql: MySQLServer, mysql_database: str
+) -> None:
+    """A leader that stood still orders it late; meanwhile another gave up, and the application writes to the source."""
+    with mysql.connect(mysql_database) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    postgres_move.prepare()
+    assert postgres_move.run("fence", fence={"step": "timed-out", "planAttempt": 2})[0] == 0
+    code, report = postgres_move.run("fence", fence={"step": "switched", "planAttempt": 1})
+    assert code == ExitCode.FENCED_OUT
+    assert report.last_error is not None
+    assert "attempt 2" in report.last_error.what
+    assert postgres_move.look("SELECT epoch FROM whimbrel.migrations") == [(1,)]
+    code, report = postgres_move.run("fence", fence={"step": "switched", "planAttempt": 2})
+    assert (code, report.epoch) == (0, 2)
 
 
 def test_a_time_out_goes_back_says_why_and_needs_a_new_approval(

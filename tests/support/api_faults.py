@@ -32,6 +32,18 @@ QUICK = {
 }
 """A life without a person in it, and with little to copy."""
 
+LEASE = {
+    "WHIMBREL_LEASE_DURATION": "15s",
+    "WHIMBREL_LEASE_RENEW_DEADLINE": "10s",
+    "WHIMBREL_LEASE_RETRY_PERIOD": "2s",
+}
+"""As the operator has them by itself: a busy machine must not cost it the Lease."""
+SHORT_LEASE = {
+    "WHIMBREL_LEASE_DURATION": "8s",
+    "WHIMBREL_LEASE_RENEW_DEADLINE": "7s",
+    "WHIMBREL_LEASE_RETRY_PERIOD": "500ms",
+}
+
 _RULES = Path(__file__).parents[2] / "charts/whimbrel/files"
 _ACCOUNT = "whimbrel-operator"
 _POLL = 0.02
@@ -159,16 +171,30 @@ class FaultyRun(ClusterRun):
         self.kubectl("apply", "-f", "-", input=json.dumps(told))
         return self.kubectl("create", "token", _ACCOUNT, "--duration=1h").strip()
 
-    def operator_behind(self, proxy: ApiProxy | None = None, **environment: str) -> tuple[ForkedOperator, ApiProxy]:
-        """One more operator that is not started, behind a proxy of its own or the one given."""
-        proxy = proxy or self.stack.enter_context(api_proxy(self.cluster))
+    def operator_behind(self, **environment: str) -> tuple[ForkedOperator, ApiProxy]:
+        """One more operator that is not started, behind a proxy of its own."""
+        proxy = self.stack.enter_context(api_proxy(self.cluster))
         number = len(list(self.move.directory.glob("proxy-*")))
         kubeconfig = proxy.kubeconfig(self.move.directory / f"proxy-{number}", self._token)
         file = self.move.directory / f"operator-{number}.log"
-        told = {"KUBECONFIG": str(kubeconfig), **environment}
+        told = {"KUBECONFIG": str(kubeconfig), **LEASE, **environment}
         made = ForkedOperator(self.forge, self.cluster, self.namespace, file, told)
         self.stack.callback(made.kill)
         return made, proxy
+
+    def lease_elsewhere(self) -> str:
+        """A second namespace where the same account may keep a Lease: whose holder knows nothing of the first's."""
+        name = f"{self.namespace}-b"
+        self.cluster.kubectl("create", "namespace", name)
+        self.stack.callback(self.cluster.kubectl, "delete", "namespace", name, "--wait=false")
+        verbs, who = "--verb=get,create,update", f"--serviceaccount={self.namespace}:{_ACCOUNT}"
+        self.cluster.kubectl("-n", name, "create", "role", "lease", verbs, "--resource=leases.coordination.k8s.io")
+        self.cluster.kubectl("-n", name, "create", "rolebinding", "lease", "--role=lease", who)
+        return name
+
+    def left(self) -> list[str]:
+        """As before, without the operator's own account."""
+        return [each for each in super().left() if not each.endswith(f" {_ACCOUNT}")]
 
     def free_lease(self) -> None:
         """As if the Lease of a dead operator had run out."""

@@ -37,19 +37,19 @@ def a_value_over_the_limit(asked: Asked) -> Answer:
 
 
 def a_row_over_the_limit(asked: Asked) -> Answer:
-    with asked.cluster.connect() as connection:
+    with asked.connection() as connection:
         name, text = asked.fresh(), "x" * 1_000_000
         run(connection, f"CREATE TABLE {name} (id int PRIMARY KEY, a text, b text, c text)")
         return answer_of(lambda: run(connection, f"INSERT INTO {name} VALUES (1, %s, %s, %s)", (text,) * 3).rowcount)
 
 
 def a_message_over_the_limit(asked: Asked) -> Answer:
-    with asked.cluster.connect() as connection:
+    with asked.connection() as connection:
         return answer_of(lambda: run(connection, "SELECT length(%s::text)", ("x" * (10 * 1024 * 1024),)).fetchone())
 
 
 def the_second_to_commit(asked: Asked) -> Answer:
-    with asked.table() as (first, name), asked.cluster.connect() as second:
+    with asked.table() as (first, name), asked.connection() as second:
         run(second, f"SELECT v FROM {name}")
         run(second, "BEGIN")
         run(second, f"SELECT v FROM {name} WHERE id = 1")
@@ -60,7 +60,7 @@ def the_second_to_commit(asked: Asked) -> Answer:
 
 def an_open_transaction_in_the_way(asked: Asked) -> Answer:
     """Whether a statement waits for another's uncommitted change: nobody waits where concurrency is optimistic."""
-    with asked.table() as (quick, name), asked.cluster.connect() as idle:
+    with asked.table() as (quick, name), asked.connection() as idle:
         run(idle, f"SELECT v FROM {name}")
         run(idle, "BEGIN")
         run(idle, f"UPDATE {name} SET v = 'idle' WHERE id = 1")
@@ -68,7 +68,7 @@ def an_open_transaction_in_the_way(asked: Asked) -> Answer:
 
 
 def the_catalogue_changed_under_a_transaction(asked: Asked) -> Answer:
-    with asked.table() as (maker, name), asked.cluster.connect() as writer:
+    with asked.table() as (maker, name), asked.connection() as writer:
         run(writer, f"SELECT v FROM {name}")
         run(writer, "BEGIN")
         run(writer, f"UPDATE {name} SET v = 'x' WHERE id = 1")
@@ -94,7 +94,7 @@ def an_index_job(asked: Asked) -> Answer:
 
 
 def the_columns_of_jobs(asked: Asked) -> Answer:
-    with asked.cluster.connect() as connection:
+    with asked.connection() as connection:
         found = run(connection, "SELECT * FROM sys.jobs LIMIT 0").description or []
         return Answer("", ", ".join(sorted(column.name for column in found)))
 
@@ -104,7 +104,7 @@ def an_expired_token(asked: Asked) -> Answer:
     time.sleep(2.5)  # time itself is what is waited for
 
     def attempt() -> object:
-        with asked.cluster.connect(password=password) as connection:
+        with asked.connection(password=password) as connection:
             return connection.execute("SELECT 1").fetchone()
 
     return answer_of(attempt)
@@ -121,7 +121,7 @@ def a_transaction_of_301_seconds(asked: Asked) -> Answer:
 
 
 def a_session_of_65_minutes(asked: Asked) -> Answer:
-    with asked.cluster.connect() as connection:
+    with asked.connection() as connection:
 
         def use() -> object:
             end = time.monotonic() + _LONG_WAIT

@@ -10,18 +10,18 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import kubernetes
 
 from support.churn import CHURNED
 from support.cluster_run import NAME, ClusterRun
 from support.node import TestNode, eventually
+from whimbrel_api.base import GROUP, VERSION
 from whimbrel_testbed.kubernetes.cluster import KubernetesCluster
 
 Json = dict[str, Any]
 KILLED = 137
-_MAIN = 0
 
 
 @dataclass
@@ -55,6 +55,10 @@ class FaultyNode(TestNode):
         self.cluster.kubectl("uncordon", *self.others)
         self.cluster.kubectl("cordon", self.name)
 
+    def is_given_up(self) -> None:
+        """A person says that it will not come back, by deleting it; the cluster then fails its pods within a minute."""
+        self.cluster.kubectl("delete", "node", self.name)
+
     def freeze(self) -> None:
         """The agent neither does nor says anything, its pods' processes stay as they are."""
         self.agent.send_signal(signal.SIGSTOP)
@@ -64,8 +68,8 @@ class FaultyNode(TestNode):
 
     def worker_log(self, pod: Json) -> str:
         """The log of a pod that the API server may have forgotten."""
-        folder = self.directory / "node" / "pods" / pod["metadata"]["uid"] / "containers" / "worker"
-        return (folder / f"{_MAIN}.log").read_text()
+        uid = str(pod["metadata"]["uid"])
+        return (self.directory / "node" / "pods" / uid / "containers" / "worker" / "0.log").read_text()
 
 
 @contextmanager
@@ -80,8 +84,8 @@ def faulty_node(cluster: KubernetesCluster, directory: Path) -> Iterator[FaultyN
         yield node
     finally:
         cluster.kubectl("uncordon", *others)
-        node.thaw()
         if node.agent.poll() is None:
+            node.thaw()
             node.stop()
         cluster.kubectl("delete", "node", node.name, "--ignore-not-found", "--wait=false")
 
@@ -96,7 +100,7 @@ class FaultRun(ClusterRun):
     def pods(self, task: str = "") -> list[Json]:
         """The pods of a task as the API server has them, the oldest first."""
         labels = f"whimbrel.dev/task={task}" if task else ""
-        answer = self._pods.list_namespaced_pod(self.namespace, label_selector=labels, _preload_content=False)
+        answer: Any = self._pods.list_namespaced_pod(self.namespace, label_selector=labels, _preload_content=False)
         found: list[Json] = json.loads(answer.data)["items"]
         return sorted(found, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
 
@@ -117,6 +121,21 @@ class FaultRun(ClusterRun):
             return any(state_of(pod).get("terminated", {}).get("exitCode") == KILLED for pod in self.pods(task))
 
         self.until_true(killed, f"a pod of {task} is killed")
+
+    def task_of(self, kind: str) -> str:
+        """The task of the one Job of a kind of resource."""
+        (job,) = (each for each in self.items("jobs") if each["metadata"]["labels"]["whimbrel.dev/kind"] == kind)
+        return str(job["metadata"]["labels"]["whimbrel.dev/task"])
+
+    def apply_validation(self, name: str, **spec: Any) -> None:
+        body = {"apiVersion": "whimbrel.dev/v1alpha1", "kind": "Validation", "metadata": {"name": name}, "spec": spec}
+        self.kubectl("apply", "-f", "-", input=json.dumps(body))
+
+    def validation(self, name: str) -> Json:
+        """The status of a Validation."""
+        told = (GROUP, VERSION, self.namespace, "validations", name)
+        found = cast(Json, self._api.get_namespaced_custom_object(*told))
+        return cast(Json, found.get("status") or {})
 
     def give_up(self, pod: Json) -> None:
         """What the cluster does to the pods of a node that was deleted: marked as failed, and gone without a word."""

@@ -104,8 +104,11 @@ class NamedDSQL:
         )
 
     def connect(self, **changes: Any) -> psycopg.Connection[tuple[Any, ...]]:
-        """A connection in autocommit."""
-        return psycopg.connect(self.conninfo(**changes), autocommit=True)
+        """A connection in autocommit. An error comes without its frames, because their arguments hold the token."""
+        try:
+            return psycopg.connect(self.conninfo(**changes), autocommit=True)
+        except psycopg.Error as error:
+            raise error.with_traceback(None) from None
 
     def target(self, *, own_identity: bool) -> dict[str, Any]:
         """`spec.target`: with the process's own AWS identity, or with the Secret that `give_secret` makes."""

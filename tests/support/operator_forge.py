@@ -71,14 +71,14 @@ class ForkedOperator(OperatorProcess):
     def alive(self) -> bool:
         return self.pid > 0 and _is_there(self.pid)
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         """Send a signal, if it still runs."""
         if self.pid > 0:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
     def _end(self, number: signal.Signals) -> None:
-        self.signal(number)
+        self.send(number)
         self.until_gone()
 
     def until_gone(self, seconds: float = WAIT_SECONDS) -> None:

@@ -156,6 +156,9 @@ class World(BaseModel):
 
     def _fence(self, task: TaskFile, _: Orders, now: datetime) -> Answer:
         step, attempt = task.fence.step, task.fence.plan_attempt
+        if step == "switched" and 0 < attempt < self.record.plan_attempt:
+            error = ReportedError(category=ErrorCategory.FENCED_OUT, what=f"attempt {attempt} was given up")
+            return self._report(task, now, WorkerState.FAILED, last_error=error), ExitCode.FENCED_OUT
         if step == "switched" and self.record.last("switched") is None:
             self.switched_on = self.final_result
         self.journal(step, now)

@@ -11,17 +11,25 @@ from pydantic import BaseModel
 
 from whimbrel_api.base import Condition
 from whimbrel_api.manifests import load_manifests
-from whimbrel_api.migration import MigrationSpec, MigrationStatus
-from whimbrel_api.validation import ValidationSpec, ValidationStatus
+from whimbrel_api.migration import CheckResult, CutoverState, MigrationSpec, MigrationStatus
+from whimbrel_api.reports import ErrorCategory
+from whimbrel_api.validation import ValidationPhase, ValidationSpec, ValidationStatus
 from whimbrel_cli.exits import Exit
 from whimbrel_cli.main import whimbrel
+from whimbrel_operator import unreadable
+from whimbrel_operator.domain import cutover, phases
+from whimbrel_operator.metrics import Metrics
+from whimbrel_operator.runtime.kubernetes import runtime
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 GUIDE = (ROOT / "docs" / "migration.md").read_text(encoding="utf-8")
+CLUSTER = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+DOMAIN = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "operator").glob("*/domain/*.py")))
 OPERATOR = "\n".join(
     path.read_text(encoding="utf-8") for path in sorted((ROOT / "operator").rglob("*.py"))
 ) + "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "api").rglob("*.py")))
+REFUSALS = {*unreadable.REASONS.values(), unreadable.DEFECT}
 CONDITION = [field.alias or name for name, field in Condition.model_fields.items()]
 WORD = re.compile(r"^[A-Z][A-Za-z]+$")
 
@@ -64,9 +72,9 @@ def test_every_manifest_loads(block: str) -> None:
     assert load_manifests(block, "docs")
 
 
-def _rows(heading: str) -> list[list[str]]:
+def _rows(heading: str, page: str = GUIDE) -> list[list[str]]:
     """The cells of the first table below a heading, without the table's own head."""
-    below = GUIDE.split(f"{heading}\n", 1)[1]
+    below = page.split(f"{heading}\n", 1)[1]
     lines = re.search(r"(?:^\|.*\n)+", below, re.MULTILINE)
     assert lines, heading
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines[0].splitlines()[2:]]
@@ -155,6 +163,68 @@ def test_every_condition_and_reason_exists() -> None:
     wanted = {word for word in words if WORD.match(word) and word not in ("True", "False", "Unknown", "Progress")}
     assert len(wanted) > 30
     assert {word for word in wanted if not re.search(rf"[\"']{word}[\"']", OPERATOR)} == set()
+
+
+def _first_words(heading: str, page: str = GUIDE) -> set[str]:
+    """What stands in backticks in the first cells of a table."""
+    return {word for row in _rows(heading, page) for word in re.findall(r"`(\w+)`", row[0])}
+
+
+def _stalling() -> set[str]:
+    """The reasons of Stalled: a worker's, the domain's own, and those of a cluster."""
+    categories = {ErrorCategory.CONFIGURATION, ErrorCategory.SOURCE_LOG_LOST, ErrorCategory.INCOMPATIBLE}
+    own = {*re.findall(r'Trouble\(\s*"(\w+)"', DOMAIN)} - {"Retrying"}
+    return {*map(str, categories), *own, *REFUSALS}
+
+
+def _exits() -> set[str]:
+    rows = [*phases.PHASES, *phases.OVERRIDES]
+    listed = {leave.reason for row in rows for leave in row.exits} | {leave.reason for leave in phases.ANYWHERE}
+    return listed | {*re.findall(r'Exit\("(\w+)"', DOMAIN)}
+
+
+def _events() -> set[str]:
+    """Every reason that an Event can have."""
+    states = {f"Cutover{state}" for state in CutoverState} - {"CutoverNotReady", "CutoverTimedOut"}
+    results = {f"Validation{result}" for result in CheckResult}
+    literal = {*re.findall(r'Event\("(?:Normal|Warning)", "(\w+)"', OPERATOR)}
+    watched = {"TableStopped", "Retrying", "OldPlan", "Different"}
+    own = {runtime.NOT_STARTED, runtime.NOT_GONE, str(ValidationPhase.RUNNING)}
+    setbacks = {each.reason for each in cutover.SETBACKS}
+    return states | results | literal | watched | own | setbacks | (_stalling() - REFUSALS) | _exits()
+
+
+def test_every_event_is_told_and_no_other() -> None:
+    assert _first_words("### Events") == _events()
+
+
+def test_every_reason_of_a_condition_is_told() -> None:
+    said = set(re.findall(r'"(?:True|False|Unknown)",\s*"([A-Z]\w+)"', DOMAIN)) | _stalling()
+    assert len(said) > 25
+    told = {word for row in _rows("Conditions (type: reasons):") for cell in row for word in re.split(r"[,\s`]+", cell)}
+    assert said - told == set()
+
+
+def test_what_stalls_and_what_closes_a_gate_has_a_remedy() -> None:
+    told = {word for row in _rows("## Debugging one") for word in re.findall(r"`(\w+)`", row[0])}
+    closed = set(re.findall(r'"(?:False|Unknown)",\s*"([A-Z]\w+)"', (ROOT / _GATES).read_text(encoding="utf-8")))
+    assert len(closed) > 8
+    assert (_stalling() | closed) - told == set()
+
+
+_GATES = "operator/whimbrel_operator/domain/gates.py"
+
+
+def test_every_setting_of_the_operator_is_told_and_no_other() -> None:
+    source = (ROOT / "operator/whimbrel_operator/settings.py").read_text(encoding="utf-8")
+    assert _first_words("## Settings", CLUSTER) == set(re.findall(r'"(WHIMBREL_\w+)"', source))
+
+
+def test_every_metric_is_told_and_no_other() -> None:
+    text = Metrics().text().decode()
+    assert _first_words("## Metrics", CLUSTER) == set(re.findall(r"^# HELP (\w+)", text, re.MULTILINE))
+    used = set(re.findall(r"whimbrel_\w+", "".join(_blocks(CLUSTER, ""))))
+    assert used <= set(re.findall(r"^# HELP (\w+)", text, re.MULTILINE))
 
 
 def test_every_exit_code_of_run_is_told() -> None:

@@ -42,6 +42,7 @@ from whimbrel_operator.runtime.kubernetes.observe.objects import (
     report_of,
 )
 from whimbrel_operator.runtime.kubernetes.observe.steps import Step, next_step
+from whimbrel_operator.runtime.kubernetes.observe.words import failure_of
 from whimbrel_operator.specs import jobs, names, reports
 from whimbrel_operator.specs.names import job_name
 from whimbrel_operator.specs.rights import OPERATOR_RULES
@@ -200,6 +201,39 @@ def test_a_former_pods_word_is_not_that_of_the_pod_that_runs_now() -> None:
     assert "last line" in fresh.last_error.why
 
 
+@pytest.mark.parametrize(
+    ("code", "message", "category", "why"),
+    [
+        (
+            2,
+            "2026-11-21 16:03:53,370 WARNING MainThread whimbrel_worker.reporting: late\n"
+            "2026-11-21 16:03:53,370 ERROR MainThread whimbrel_worker.runner: ConfigurationError: Secret s has none",
+            ErrorCategory.CONFIGURATION,
+            "the last line of its log: Secret s has none",
+        ),
+        (3, "", ErrorCategory.SOURCE_LOG_LOST, ""),
+        (4, "", ErrorCategory.FENCED_OUT, ""),
+        (
+            137,
+            "2026-11-21 16:03:53,370 INFO MainThread whimbrel_worker.tasks.stream: reading on",
+            ErrorCategory.UNEXPECTED,
+            "",
+        ),
+        (1, "Traceback …\nModuleNotFoundError: No module named 'x'\n", ErrorCategory.UNEXPECTED, "No module named 'x'"),
+        (1, "x" * 2000, ErrorCategory.UNEXPECTED, "x" * 599 + "…"),
+    ],
+)
+def test_a_worker_without_a_report_is_told_by_its_exit_code_and_the_last_line_of_its_log(
+    code: int, message: str, category: ErrorCategory, why: str
+) -> None:
+    ended = replace(pod(), ended=Ended(code, at(5), at(1), "Error", message))
+    error = failure_of("shop-prod", ended)
+    assert (error.category, f"exit code {code} without a report" in error.what) == (category, True)
+    assert error.why.endswith(why) if why else error.why == ""
+    assert "MainThread" not in error.sentence()
+    assert f"kubectl -n shop-prod logs {ended.name}" in error.todo
+
+
 def test_an_instance_too_many_stops_and_then_is_only_a_remainder() -> None:
     told = [report(0), report(1), report(2)]
     state = seen(job(), [pod(2)], told)[2]
@@ -228,15 +262,31 @@ def test_pods_whose_job_is_gone_are_stopping() -> None:
         ),
         (pod(started=False), 15, ""),
         (pod(started=False), 65, "does not start since 12:00:01 UTC"),
-        (pod(), 9999, ""),
-        (pod(deleting=at(30)), 80, ""),
-        (pod(deleting=at(30)), 95, "does not end, its node may be lost"),
+        (pod(), 60, ""),
+        (pod(), 65, "has reported nothing since 12:00:01 UTC"),
+        (pod(deleting=at(30)), 45, ""),
+        (pod(deleting=at(30)), 55, "does not end; see"),
+        (pod(deleting=at(30), node="n-1"), 55, "its node may be lost, and no other takes its place before it has"),
+        (pod(deleting=at(30), node="n-1"), 55, "kubectl delete node n-1"),
     ],
 )
 def test_why_an_instance_waits(held: Pod | None, seconds: float, said: str) -> None:
     state = seen(job(), [held] if held else [], [report(0), report(1)], at(seconds))[0]
     assert said in state.report_problem if said else state.report_problem == ""
-    assert "kubectl -n shop-prod describe" in state.report_problem or not said
+    assert "kubectl -n shop-prod " in state.report_problem or not said
+
+
+def test_a_worker_that_spoke_not_long_ago_is_not_silent() -> None:
+    told = [report(0, word(WorkerState.RUNNING, 100)), report(1)]
+    assert seen(job(), [pod()], told, at(159))[0].report_problem == ""
+    assert "since 12:01:40 UTC" in seen(job(), [pod()], told, at(161))[0].report_problem
+
+
+def test_a_pod_told_to_stop_that_does_not_end_is_told() -> None:
+    ending = pod(deleting=at(30), node="n-1")
+    state = seen(job(deleting=True), [ending], [report(0), report(1)], at(55))[0]
+    assert state.stopping
+    assert "kubectl delete node n-1" in state.report_problem
 
 
 def step(held: Job | None, pods: list[Pod], told: list[Report], want: tuple[WantedTask, ...]) -> Step:
@@ -400,7 +450,7 @@ def test_an_event_fits_and_equal_ones_have_equal_names() -> None:
     event = Event("Normal", "PhaseChanged", "€" * 600)
     first, second = event_of(OWNER, event, "me", T0), event_of(OWNER, event, "you", at(9))
     assert first["metadata"]["name"] == second["metadata"]["name"]
-    assert len(first["note"].encode()) <= 1024
+    assert len(first["message"].encode()) <= 1024
     assert first["metadata"]["name"] != event_of(OWNER, replace(event, message="x"), "me", T0)["metadata"]["name"]
 
 

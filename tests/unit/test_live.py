@@ -9,7 +9,7 @@ from rich.console import Console
 from support.live_states import NOW, PLAN, STATES, migration, observed
 from whimbrel_api.validation import Validation
 from whimbrel_cli.figures import clock, count, one_line, percent, shortened, size, span
-from whimbrel_cli.guidance import next_step
+from whimbrel_cli.guidance import Caller, next_step
 from whimbrel_cli.live import PLAIN, Glyphs, view
 from whimbrel_cli.observed import Checking, Happening, Observed, Rates
 from whimbrel_cli.plain import PlainView
@@ -149,6 +149,9 @@ def test_a_comparison_shows_its_result_by_kind() -> None:
         "Check    Different · 5 rows compared · 1 missing, 0 extra, 0 changed",
         "Next     Source and target differ. All differences found: d.jsonl",
     ]
+    told = next_step(seen.resource, Caller("kubectl whimbrel"))
+    assert "d.jsonl" not in told, "the file was in a pod that is gone"
+    assert "whimbrel run" in told
 
 
 def test_lines_come_at_once_for_what_is_of_note_and_seldom_for_figures() -> None:

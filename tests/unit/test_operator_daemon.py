@@ -11,9 +11,10 @@ import pytest
 from support.memory_runtime import KEY, MemoryRuntime, migration
 from support.world import World
 from whimbrel_api.migration import MigrationStatus, Phase
-from whimbrel_operator.daemon import AT_REST, BUSY, Clearing, Daemon, Shared, after, backoff
+from whimbrel_api.validation import ValidationPhase, ValidationStatus
+from whimbrel_operator.daemon import AT_REST, BUSY, ENDED, Clearing, Daemon, Shared, after, backoff
 from whimbrel_operator.domain.observed import Memory
-from whimbrel_operator.errors import ClusterAway, OperatorError, ResourceUnreadable
+from whimbrel_operator.errors import ClusterAway, OperatorError, Refused, ResourceUnreadable
 from whimbrel_operator.metrics import Metrics
 from whimbrel_operator.reconcile import Outcome, Reconciler
 from whimbrel_operator.runtime.port import Key
@@ -225,6 +226,42 @@ def test_what_cannot_be_read_is_said_in_its_status_and_waits_for_a_change() -> N
     run(story)
 
 
+def test_what_the_cluster_refuses_is_said_in_the_status_until_it_works() -> None:
+    """A quota, an admission rule, a missing right: who waits for the migration does not read the operator's log."""
+
+    async def story(runtime: Watched) -> None:
+        stage = Stage(runtime)
+        runtime.trouble = raising(Refused("the cluster's rules refuse to create jobs", why="exceeded quota"))
+        stage.daemon()
+        await stage.until(lambda: stage.refused == [KEY])
+        runtime.trouble = None
+        await stage.until(lambda: runtime.resource.status.phase is Phase.PREFLIGHT)
+
+    run(story)
+
+
+def test_a_defect_that_stays_is_said_in_the_status_and_one_that_passes_is_not() -> None:
+    async def story(runtime: Watched) -> None:
+        stage = Stage(runtime)
+        runtime.trouble = raising(KeyError("a row's value"))
+        said: list[str] = []
+
+        async def refuse(key: Key, error: OperatorError) -> None:
+            said.append(f"{stage.runtime.passes} {error}")
+
+        stage.shared.refuse = refuse
+        stage.daemon()
+        for passes in (1, 2):
+            await stage.until(lambda passes=passes: runtime.passes == passes and runtime.at_once == 0)  # type: ignore[misc]
+            assert said == []
+            stage.board.changed("1", {"metadata": {"generation": passes + 1}})
+        await stage.until(lambda: bool(said))
+        assert said[0].startswith("3 the operator fails at this resource with KeyError")
+        assert "row" not in said[0]
+
+    run(story)
+
+
 def test_a_status_that_could_not_say_so_is_tried_again_soon() -> None:
     async def story(runtime: Watched) -> None:
         stage = Stage(runtime)
@@ -312,6 +349,9 @@ def test_how_long_it_rests() -> None:
     assert after(Outcome(moved=True)).seconds == 0
     assert after(Outcome(MigrationStatus(), busy=True)).seconds == pytest.approx(BUSY, rel=0.2)
     assert after(Outcome(MigrationStatus())).seconds == pytest.approx(AT_REST, rel=0.2)
+    for ended in (MigrationStatus(phase=Phase.COMPLETED), ValidationStatus(phase=ValidationPhase.COMPLETED)):
+        assert after(Outcome(ended)).seconds == pytest.approx(ENDED, rel=0.2)
+        assert after(Outcome(ended, busy=True)).seconds == pytest.approx(BUSY, rel=0.2), "its last Job is still there"
 
 
 def test_only_what_has_or_wants_tasks_is_busy() -> None:

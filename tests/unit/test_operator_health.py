@@ -228,12 +228,12 @@ def test_silence_is_told_from_an_answer() -> None:
 def test_a_resource_that_cannot_be_read_says_so_in_its_status() -> None:
     other = {"type": "Paused", "status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z"}
     resource = {"metadata": {"generation": 4}, "status": {"phase": "Snapshot", "conditions": [other, "no condition"]}}
-    status = stalled(resource, "spec.source: unknown", START)
+    status = stalled(resource, "InvalidSpec", "spec.source: unknown", START)
     assert status["phase"] == "Snapshot"
     assert status["observedGeneration"] == 4
     by_type = {each["type"]: each for each in status["conditions"]}
     assert by_type["Paused"] == other
     assert (by_type["Stalled"]["status"], by_type["Stalled"]["reason"]) == ("True", "InvalidSpec")
     assert by_type["Reconciling"]["status"] == "False"
-    again = stalled(resource | {"status": status}, "spec.source: unknown", START.replace(year=2027))
+    again = stalled(resource | {"status": status}, "InvalidSpec", "spec.source: unknown", START.replace(year=2027))
     assert again == status, "said once, it is not written again"

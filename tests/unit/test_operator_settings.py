@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from whimbrel_api.tasks import TaskKind
 from whimbrel_operator.errors import SettingsError
 from whimbrel_operator.settings import LeaseTimes, Settings
+from whimbrel_operator.specs.settings import LARGE, PodSettings, Resources
 
 IN_A_POD = {"WHIMBREL_WORKER_IMAGE": "whimbrel:1", "KUBERNETES_SERVICE_HOST": "10.0.0.1", "WHIMBREL_NAMESPACE": "ops"}
 
@@ -37,6 +39,28 @@ def test_lists_and_addresses() -> None:
     assert settings(WHIMBREL_LISTEN=":9090").listen == ("0.0.0.0", 9090)
 
 
+def test_what_the_chart_says_about_worker_pods_arrives() -> None:
+    pods = settings(
+        WHIMBREL_PODS="""{
+          "resources": {"snapshot": {"requests": {"cpu": 2}, "limits": {"memory": "4Gi"}}},
+          "imagePullSecrets": ["pull"], "nodeSelector": {"disk": "fast"}, "priorityClassName": "high",
+          "tolerations": [{"key": "db", "operator": "Exists"}], "labels": {"team": "data"}, "annotations": {"a": "1"},
+          "affinity": {"nodeAffinity": {"x": 1}}, "serviceAccountAnnotations": {"eks.amazonaws.com/role-arn": "arn"},
+          "terminationGracePeriodSeconds": 90}"""
+    ).pods
+    assert pods.resources_of(TaskKind.SNAPSHOT) == Resources({"cpu": "2", "memory": "256Mi"}, {"memory": "4Gi"})
+    assert pods.resources_of(TaskKind.STREAM) == LARGE
+    assert (pods.image_pull_secrets, pods.node_selector, pods.priority_class) == (("pull",), {"disk": "fast"}, "high")
+    assert pods.tolerations == ({"key": "db", "operator": "Exists"},)
+    assert pods.affinity == {"nodeAffinity": {"x": 1}}
+    assert (pods.labels, pods.annotations, pods.grace) == ({"team": "data"}, {"a": "1"}, 90)
+    assert pods.account_annotations == {"eks.amazonaws.com/role-arn": "arn"}
+
+
+def test_nothing_said_about_worker_pods_is_the_usual() -> None:
+    assert settings(WHIMBREL_PODS="{}").pods == settings().pods == PodSettings(image="whimbrel:1")
+
+
 def test_the_own_namespace_comes_from_the_service_account(tmp_path: Path) -> None:
     (tmp_path / "namespace").write_text("there\n")
     assert settings(WHIMBREL_NAMESPACE="", WHIMBREL_SERVICE_ACCOUNT=str(tmp_path)).namespace == "there"
@@ -62,6 +86,18 @@ def test_a_kubeconfig_wins(tmp_path: Path) -> None:
         ({"WHIMBREL_LEASE_RETRY_PERIOD": "0s"}, ["WHIMBREL_LEASE_RETRY_PERIOD", "longer than nothing"]),
         ({"WHIMBREL_CONCURRENT_PASSES": "0"}, ["WHIMBREL_CONCURRENT_PASSES", "1 to 1000"]),
         ({"WHIMBREL_LOG_FORMAT": "xml"}, ["WHIMBREL_LOG_FORMAT='xml'", "plain, json"]),
+        ({"WHIMBREL_PODS": "{"}, ["WHIMBREL_PODS cannot be", "JSON", "workers"]),
+        ({"WHIMBREL_PODS": '{"resources": {"snap": {}}}'}, ["WHIMBREL_PODS", "resources.snap", "'snapshot'"]),
+        (
+            {"WHIMBREL_PODS": '{"resources": {"check": {"limits": {"memory": "lots"}}}, "nodes": {}}'},
+            ["resources.check.limits.memory", "nodes: Extra"],
+        ),
+        (
+            {"WHIMBREL_PODS": '{"resources": {"stream": {"limits": {"memory": "64Mi"}}}}'},
+            ["resources.stream: the request of 256Mi memory is above the limit of 64Mi"],
+        ),
+        ({"WHIMBREL_PODS": '{"tolerations": [{"effect": "Never"}]}'}, ["tolerations.0.effect", "NoSchedule"]),
+        ({"WHIMBREL_PODS": '{"terminationGracePeriodSeconds": 0}'}, ["terminationGracePeriodSeconds"]),
         ({"KUBERNETES_SERVICE_HOST": ""}, ["no cluster", "KUBECONFIG"]),
         ({"KUBECONFIG": "/nowhere/config"}, ["/nowhere/config", "no such file"]),
         ({"WHIMBREL_NAMESPACE": "", "WHIMBREL_SERVICE_ACCOUNT": "/nowhere"}, ["own namespace", "WHIMBREL_NAMESPACE="]),

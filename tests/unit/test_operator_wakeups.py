@@ -44,6 +44,17 @@ def test_a_new_generation_rings_and_an_own_status_does_not() -> None:
     assert shop.due == 100.0
 
 
+def test_a_status_that_another_hand_wiped_or_rewound_rings() -> None:
+    for hand in ({}, {"phase": "Preflight"}):
+        board = Board(Clock())
+        shop = rested(board, SHOP, "1")
+        shop.phase = "Completed"
+        board.changed("1", body(phase="Completed") | {"status": {"phase": "Completed", "progress": "3%"}})
+        assert not shop.rung.is_set()
+        board.changed("1", body() | {"status": hand})
+        assert shop.rung.is_set()
+
+
 def test_annotations_and_deletion_ring() -> None:
     for meta in ({"annotations": {"x": "y"}}, {"deletionTimestamp": "2026-11-21T00:00:00Z"}):
         board = Board(Clock())

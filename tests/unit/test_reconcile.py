@@ -292,13 +292,27 @@ def test_a_configuration_error_stalls_waits_longer_each_time_and_goes_on() -> No
     assert 4 <= starts <= 6
     assert life.said("Stalled")[:2] == ("True", "Incompatible")
     assert "type geometry; in shop.a.g; exclude it" in life.said("Stalled")[2]
-    assert life.said("PreflightPassed")[0] == "False"
+    assert life.said("PreflightPassed") == ("False", "Incompatible", "see the condition Stalled")
+    assert life.said("Reconciling") == ("False", "Stalled", "see the condition Stalled")
     assert life.reasons().count("Incompatible") == 1, "nothing flaps"
     life.world.failures = {}
     life.runtime.patch(paused=False)
     life.go(3)
     assert life.said("Stalled")[0] == "False"
     assert life.status.phase is not Phase.PREFLIGHT
+
+
+def test_the_events_before_and_after_a_cutover_say_what_a_person_does() -> None:
+    life = Life()
+    life.until_state(CutoverState.AWAITING_APPROVAL)
+    told = {event.reason: event.message for event in life.runtime.events}
+    assert told["CutoverAwaitingApproval"].endswith(
+        f"approve plan {life.status.plan.hash} by spec.cutover.approvedPlan"
+    )
+    life.approve()
+    life.until_phase(Phase.COMPLETED)
+    told = {event.reason: event.message for event in life.runtime.events}
+    assert "point the application at the target" in told["CutoverSwitched"]
 
 
 def test_a_lost_log_stalls_and_is_never_skipped() -> None:

@@ -17,7 +17,9 @@ from whimbrel_api.tasks import ExitCode, TaskKind
 from whimbrel_api.validation import Validation, ValidationPhase, ValidationSpec, ValidationStatus
 from whimbrel_operator.domain.observed import ObservedValidation, TaskRef, Tasks, TaskState
 from whimbrel_operator.domain.validation import check_id, decide_validation
+from whimbrel_operator.errors import StatusConflict
 from whimbrel_operator.reconcile import Reconciler
+from whimbrel_operator.runtime.port import Key, Status
 
 
 class Comparison:
@@ -50,6 +52,25 @@ def test_a_validation_sums_up_its_workers() -> None:
     assert status.completed_at is not None
     assert found.runtime.instances == {}
     assert [event.reason for event in found.runtime.events] == ["Running", "ValidationDifferent"]
+
+
+def test_what_a_comparison_found_outlives_a_status_that_could_not_be_written() -> None:
+    """Somebody edits the resource just as it ends: hours of reading must not have to be done again for that."""
+
+    class Contended(MemoryRuntime):
+        conflicts = 0
+
+        async def report(self, key: Key, status: Status, resource_version: str) -> None:
+            if status.phase is ValidationPhase.COMPLETED and self.conflicts < 2:
+                self.conflicts += 1
+                raise StatusConflict("the status was written meanwhile")
+            await super().report(key, status, resource_version)
+
+    found = Comparison(World(), OF_SHOP)
+    found.runtime.__class__ = Contended
+    assert found.go(10).result is CheckResult.EQUAL
+    assert len(found.runtime.started) == 2
+    assert found.runtime.instances == {}
 
 
 def share(index: int, workers: int = 2, *, told: bool = True) -> TaskState:
@@ -89,6 +110,17 @@ def test_a_validation_waits_for_its_migration(phase: Phase | None) -> None:
     reconciling = next(each for each in status.conditions if each.type == "Reconciling")
     assert reconciling.reason == "Waiting"
     assert "Migration shop" in reconciling.message
+
+
+def test_a_validation_says_so_when_its_migration_goes_while_it_compares() -> None:
+    found = Comparison(World(), OF_SHOP)
+    assert found.go(1).phase is ValidationPhase.RUNNING
+    found.runtime.migration = None
+    status = found.go(3)
+    assert found.runtime.instances == {}
+    reconciling = next(each for each in status.conditions if each.type == "Reconciling")
+    assert reconciling.reason == "Waiting"
+    assert "Migration shop not found" in reconciling.message
 
 
 def test_a_validation_on_its_own_needs_no_migration() -> None:

@@ -144,6 +144,8 @@ def _delivered(outcome: _Outcome, report: Reporter, channel: Channel, ending: En
     """The outcome once it is told. A result that nobody was told of is none: the task has to be run again."""
     if outcome.state is WorkerState.STOPPED and ending.dismissed:
         return outcome
+    if outcome.code is ExitCode.FENCED_OUT:
+        ending.superseded()
     if report.finish(outcome.state, outcome.failure):
         return outcome
     _log.warning("the last report (%s) could not be delivered to %s", outcome.state.value, channel.where)

@@ -19,9 +19,8 @@ class Secrets:
         if directory is None or not (Path(directory) / key).is_file():
             raise ConfigurationError(
                 f"Secret {name} has no key {key}",
-                where=f"Secret {name}",
-                why="the worker was given no such file",
-                todo=f"create the Secret {name} with the key {key} in the resource's namespace",
+                why="or there is no such Secret in the resource's own namespace",
+                todo=f"make it, it is tried again within 5 minutes; to see its keys: kubectl describe secret {name}",
             )
         return Path(directory) / key
 

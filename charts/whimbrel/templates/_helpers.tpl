@@ -39,3 +39,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
 {{- end -}}
 {{- end -}}
+
+{{- /* How worker pods run, as operator/whimbrel_operator/specs/pods_form.py reads it. */ -}}
+{{- define "whimbrel.pods" -}}
+{{- $pulls := list -}}
+{{- range .Values.imagePullSecrets }}{{ $pulls = append $pulls .name }}{{ end -}}
+{{- $told := dict "imagePullSecrets" $pulls "labels" .Values.workers.podLabels "annotations" .Values.workers.podAnnotations -}}
+{{- mustToJson (merge $told (omit .Values.workers "podLabels" "podAnnotations")) -}}
+{{- end -}}

@@ -34,7 +34,16 @@ def _cutover(before: MigrationStatus, move: Move, after: MigrationStatus) -> Ite
     if move.setback is not None:
         yield Event("Warning", move.setback.reason, after.cutover.message)
     elif state is not before.cutover.state and state is not CutoverState.NOT_READY:
-        yield Event("Normal", f"Cutover{state.value}", after.cutover.message or f"{before.cutover.state} → {state}")
+        yield Event("Normal", f"Cutover{state.value}", after.cutover.message or _begun(before, after))
+
+
+def _begun(before: MigrationStatus, after: MigrationStatus) -> str:
+    approval = find(after.conditions, "CutoverApproved")
+    if after.cutover.state is CutoverState.AWAITING_APPROVAL and approval is not None:
+        return f"all other gates are open; {approval.message}"
+    if after.cutover.state is CutoverState.SWITCHED:
+        return f"epoch {after.epoch}: no worker can write any more; point the application at the target"
+    return f"{before.cutover.state} → {after.cutover.state}"
 
 
 def _validation(before: MigrationStatus, after: MigrationStatus) -> Iterable[Event]:

@@ -94,6 +94,7 @@ def _unproven(state: TaskState) -> bool:
 
 
 def _when(state: TaskState) -> str:
+    times = "once" if state.failures == 1 else f"{state.failures} times"
     if state.running:
-        return f" (failed {state.failures} times, running again)"
-    return f" (failed {state.failures} times, tried again {retry_delay(state).total_seconds():g} s after the last)"
+        return f" (failed {times}, running again)"
+    return f" (failed {times}, tried again {retry_delay(state).total_seconds():g} s later)"

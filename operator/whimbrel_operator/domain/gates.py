@@ -112,7 +112,7 @@ def validation_gate(
     if result is CheckResult.INCONCLUSIVE or validation.inconclusive:
         return _validation("False", "Inconclusive", f"{found}: rows changed faster than they could be compared")
     if result is CheckResult.DIFFERENT and not 0 < validation.differences.total <= allowed:
-        return _validation("False", "Different", f"{found}, allowed {allowed}; see the comparison's report")
+        return _validation("False", "Different", f"{found}, allowed {allowed}; a Validation by whimbrel run lists them")
     age, limit = now - completed, timedelta(seconds=seconds(policy.max_age))
     if not -_CLOCK_SKEW <= age <= limit:
         return _validation(

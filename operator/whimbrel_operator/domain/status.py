@@ -179,8 +179,10 @@ def _reconciling(view: View, phase: Phase, troubles: tuple[Trouble, ...]) -> Sai
         return yes_no("Reconciling", False, "Held", "no task runs")
     row = row_of(view) if row_of(view).phase is Phase.CANCELLED else BY_PHASE[phase]
     if troubles:
-        reason = "Stalled" if troubles[0].stalls else "Retrying"
-        return yes_no("Reconciling", reason == "Retrying", reason, "\n".join(each.message for each in troubles))
+        stalls = troubles[0].stalls
+        others = [each.message for each in troubles if not each.stalls]
+        messages = [_where(troubles), *others] if stalls else others
+        return yes_no("Reconciling", not stalls, "Stalled" if stalls else "Retrying", "\n".join(messages))
     return yes_no("Reconciling", True, phase.value, row.doing)
 
 
@@ -190,10 +192,15 @@ def _milestone(view: View, phase: Phase, kind: str, after: Phase, troubles: tupl
     if phase is Phase.CANCELLED:
         return Said(kind, before.status, before.reason, before.message) if before else yes_no(kind, False, "Cancelled")
     if not passed:
-        here = troubles[0].message if troubles and phase is after else ""
+        here = _where(troubles) if troubles and phase is after else ""
         return yes_no(kind, False, troubles[0].reason if here else "NotYet", here)
     message = _preflight_message(view) if kind == "PreflightPassed" else ""
     return yes_no(kind, True, "Done", message or (before.message if before and before.status == "True" else ""))
+
+
+def _where(troubles: tuple[Trouble, ...]) -> str:
+    """Where the whole message stands, which is said once."""
+    return f"see the condition {'Stalled' if troubles[0].stalls else 'Reconciling'}"
 
 
 def _preflight_message(view: View) -> str:
@@ -202,5 +209,6 @@ def _preflight_message(view: View) -> str:
         return ""
     found = word.preflight
     versions = (("source", found.source_version), ("target", found.target_version))
-    servers = [f"{end} {version}" for end, version in versions if version]
-    return "; ".join([*servers, *(f"not carried: {warning}" for warning in found.warnings)])
+    # PostgreSQL's version goes on with its platform and compiler.
+    servers = [f"{end} {version.split(' on ')[0]}" for end, version in versions if version]
+    return "; ".join([*servers, *found.warnings])

@@ -251,7 +251,8 @@ def _said(view: ValidationView, phase: ValidationPhase) -> list[Said]:
     troubles = _troubles(view)
     message = "\n".join(each.message for each in troubles)
     stalled = bool(troubles) and troubles[0].stalls
-    waiting = view.waits_for if phase is ValidationPhase.PENDING else ""
+    nothing_to_compare = phase is ValidationPhase.PENDING or work_of(view.observed) is None
+    waiting = view.waits_for if nothing_to_compare else ""
     reason = "Stalled" if stalled else "Retrying" if troubles else "Waiting" if waiting else phase.value
     return [
         Said("Succeeded", "Unknown", "InProgress"),

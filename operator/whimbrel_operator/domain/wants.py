@@ -166,9 +166,9 @@ def confirm(view: View) -> Wanted:
 
 
 def fence_switched(view: View) -> Wanted:
-    """Raise the epoch and journal the switch."""
-    detail = view.freeze_position[:1024]
-    return (task(view, TaskKind.FENCE, ids.FENCE_SWITCHED, fence=FenceOptions(step="switched", detail=detail)),)
+    """Raise the epoch and journal the switch, unless this attempt has been given up: orders may be carried out late."""
+    options = FenceOptions(step="switched", detail=view.freeze_position[:1024], plan_attempt=view.status.plan.attempt)
+    return (task(view, TaskKind.FENCE, ids.FENCE_SWITCHED, fence=options),)
 
 
 def fence_timed_out(view: View) -> Wanted:

@@ -25,7 +25,7 @@ OPERATOR_RULES: Final[tuple[Rule, ...]] = (
     _rule("", ["pods"], ["list", "delete"]),
     _rule("", ["configmaps", "serviceaccounts"], ["create", "patch", "delete"]),
     _rule("rbac.authorization.k8s.io", ["roles", "rolebindings"], ["create", "patch", "delete"]),
-    _rule("events.k8s.io", ["events"], ["get", "create", "patch"]),
+    _rule("", ["events"], ["get", "create", "patch"]),
 )
 """In every namespace that is watched."""
 

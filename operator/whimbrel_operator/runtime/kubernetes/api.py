@@ -3,7 +3,7 @@
 import asyncio
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from whimbrel_api.base import GROUP
 from whimbrel_operator.errors import (
     ClusterAway,
     Forbidden,
+    LeaseLost,
     NamespaceEnding,
     NotFound,
     NotInstalled,
@@ -74,15 +75,26 @@ class Call:
         return f"{self.kind.plural}/{self.sub}" if self.sub else self.kind.plural
 
     def __str__(self) -> str:
-        named = f"{self.namespace}/{self.name}" if self.name else f"namespace {self.namespace}"
+        named = f"{self.namespace}/{self.name}" if self.name else f"in namespace {self.namespace}"
         return f"{self.resource} {named}"
 
 
-class Api:
-    """All requests of the runtime. `requests` counts them."""
+def always() -> bool:
+    """For one that writes whoever leads."""
+    return True
 
-    def __init__(self, api_client: client.ApiClient, timeout: float = TIMEOUT) -> None:
-        self._client = api_client
+
+class Api:
+    """All requests of the runtime. `requests` counts them.
+
+    `may_write` is asked before each write: a process that stood still in the middle of a pass, while another took over,
+    must not go on with what it had decided before.
+    """
+
+    def __init__(
+        self, api_client: client.ApiClient, timeout: float = TIMEOUT, may_write: Callable[[], bool] = always
+    ) -> None:
+        self._client, self._may_write = api_client, may_write
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self.requests = 0
 
@@ -160,6 +172,8 @@ class Api:
                 body=body,
                 auth_settings=["BearerToken"],
             )
+            if call.method != "GET" and not self._may_write():
+                raise LeaseLost(f"did not {call.verb} {call}", why="this process does not lead any more")
             answer: Any = await self._client.call_api(*request, _request_timeout=self._timeout)
             told = await answer.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

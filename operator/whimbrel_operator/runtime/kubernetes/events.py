@@ -1,4 +1,7 @@
-"""Events of a resource on the cluster; the same one again only counts. Which events there are stands in the domain."""
+"""Events of a resource on the cluster; the same one again only counts. Which events there are stands in the domain.
+
+They are core/v1 ones: events.k8s.io/v1 allows no lastTimestamp, and by that alone kubectl describe sorts them.
+"""
 
 import hashlib
 import json
@@ -13,7 +16,7 @@ from whimbrel_operator.runtime.kubernetes.api import JSON, Api
 from whimbrel_operator.specs.names import Owner
 
 CONTROLLER: Final = f"{GROUP}/operator"
-_LONGEST_NOTE: Final = 1024
+_LONGEST_MESSAGE: Final = 1024
 _LONGEST_NAME: Final = 200
 
 
@@ -30,9 +33,8 @@ async def _count(api: Api, namespace: str, name: str, now: datetime) -> None:
     held = await api.get(kinds.EVENTS, namespace, name)
     if held is None:
         return
-    count = max(int((held.get("series") or {}).get("count", 1)), 1) + 1
-    patch = {"series": {"count": count, "lastObservedTime": _micro(now)}}
-    await api.merge(kinds.EVENTS, namespace, name, patch)
+    count = max(int(held.get("count") or 1), 1) + 1
+    await api.merge(kinds.EVENTS, namespace, name, {"count": count, "lastTimestamp": _seconds(now)})
 
 
 def event_of(owner: Owner, event: Event, instance: str, now: datetime) -> JSON:
@@ -40,17 +42,21 @@ def event_of(owner: Owner, event: Event, instance: str, now: datetime) -> JSON:
     told = json.dumps([owner.uid, event.type, event.reason, event.message])
     digest = hashlib.sha256(told.encode()).hexdigest()[:16]
     return {
-        "apiVersion": "events.k8s.io/v1",
+        "apiVersion": "v1",
         "kind": "Event",
         "metadata": {"name": f"{owner.name[:_LONGEST_NAME].rstrip('-.')}.{digest}", "namespace": owner.namespace},
         "eventTime": _micro(now),
+        "firstTimestamp": _seconds(now),
+        "lastTimestamp": _seconds(now),
+        "count": 1,
         "type": event.type,
         "reason": event.reason,
         "action": event.reason,
-        "note": _cut(event.message),
-        "reportingController": CONTROLLER,
+        "message": _cut(event.message),
+        "source": {"component": CONTROLLER},
+        "reportingComponent": CONTROLLER,
         "reportingInstance": instance[:128],
-        "regarding": {
+        "involvedObject": {
             "apiVersion": owner.api_version,
             "kind": owner.kind,
             "namespace": owner.namespace,
@@ -61,10 +67,14 @@ def event_of(owner: Owner, event: Event, instance: str, now: datetime) -> JSON:
 
 
 def _cut(text: str) -> str:
-    """At most as many bytes as a note may have."""
+    """At most as many bytes as a message may have."""
     raw = text.encode()
-    return text if len(raw) <= _LONGEST_NOTE else raw[: _LONGEST_NOTE - 3].decode(errors="ignore") + "…"
+    return text if len(raw) <= _LONGEST_MESSAGE else raw[: _LONGEST_MESSAGE - 3].decode(errors="ignore") + "…"
 
 
 def _micro(now: datetime) -> str:
     return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _seconds(now: datetime) -> str:
+    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

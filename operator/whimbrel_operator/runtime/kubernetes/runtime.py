@@ -1,7 +1,7 @@
 """The runtime port on a cluster. Reads once a pass, writes what a step asks for; what things mean stands in observe."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -22,16 +22,18 @@ from whimbrel_operator.domain.observed import (
 )
 from whimbrel_operator.errors import OperatorError, Outdated, Refused, StatusConflict, TaskTooLarge
 from whimbrel_operator.runtime.kubernetes import events, kinds, reads
-from whimbrel_operator.runtime.kubernetes.api import TIMEOUT, Api
+from whimbrel_operator.runtime.kubernetes.api import TIMEOUT, Api, always
 from whimbrel_operator.runtime.kubernetes.observe.look import TaskObjects, look
 from whimbrel_operator.runtime.kubernetes.observe.objects import Job
 from whimbrel_operator.runtime.kubernetes.observe.steps import Step, next_step
+from whimbrel_operator.runtime.kubernetes.observe.words import why_it_waits
 from whimbrel_operator.runtime.kubernetes.writes import Writer
 from whimbrel_operator.runtime.port import Key, Observation, Status
 from whimbrel_operator.specs.names import Owner
 from whimbrel_operator.specs.settings import PodSettings
 
 NOT_STARTED: Final = "TaskRefused"
+NOT_GONE: Final = "DeletionWaits"
 LOG: Final = logging.getLogger("whimbrel.runtime")
 
 
@@ -52,7 +54,8 @@ class _Seen:
 
 
 class KubernetesRuntime:
-    """Runs tasks as Jobs. `identity` names this operator in events; `timeout` in seconds holds for each request.
+    """Runs tasks as Jobs. `identity` names this operator in events. `timeout` in seconds holds for each request,
+    and `may_write` is asked before each that writes.
 
     Every method raises OperatorError: Transient where trying again may help, Forbidden where a right is missing.
     """
@@ -65,10 +68,12 @@ class KubernetesRuntime:
         *,
         identity: str = "whimbrel-operator",
         timeout: float = TIMEOUT,
+        may_write: Callable[[], bool] = always,
     ) -> None:
-        self.api = Api(client, timeout)
+        self.api = Api(client, timeout, may_write)
         self._writer, self._clock, self._identity = Writer(self.api, settings), clock, identity
         self._seen: dict[Key, _Seen] = {}
+        self._told: dict[str, set[str]] = {}
 
     async def observe(self, key: Key, memory: Memory) -> Observation | None:
         """All that belongs to a resource; None when it is gone. Raises ResourceUnreadable.
@@ -143,10 +148,7 @@ class KubernetesRuntime:
         if seen is None:
             LOG.warning("no event %s of %s: it has not been observed", event.reason, key)
             return
-        try:
-            await events.record(self.api, seen.owner, event, self._identity, self._clock())
-        except OperatorError as error:
-            LOG.warning("event %s of %s could not be written: %s", event.reason, key, error)
+        await self._record(seen.owner, event)
 
     async def clear(self, key: Key, uid: str) -> bool:
         """Take a step towards nothing of a resource being left; whether its pods may still run. Then ask again.
@@ -158,7 +160,28 @@ class KubernetesRuntime:
         tasks = await reads.task_objects(self.api, owner)
         for task in tasks.values():
             await self._end(owner, task)
-        return any(task.job is not None or any(pod.ended is None for pod in task.strays) for task in tasks.values())
+        left = any(task.job is not None or any(pod.ended is None for pod in task.strays) for task in tasks.values())
+        if left:
+            await self._say_what_stays(owner, tasks.values())
+        else:
+            self._told.pop(uid, None)
+        return left
+
+    async def _say_what_stays(self, owner: Owner, tasks: Iterable[TaskObjects]) -> None:
+        """Tell once of each pod that does not end, as whoever deletes the resource waits for it."""
+        told = self._told.setdefault(owner.uid, set())
+        for pod in (pod for task in tasks for pod in (*task.pods, *task.strays) if pod.deleting is not None):
+            why = why_it_waits(owner.namespace, "", pod, pod.created, self._clock())
+            if why and why not in told:
+                told.add(why)
+                LOG.warning("the deletion of %s %s/%s waits: %s", owner.kind, owner.namespace, owner.name, why)
+                await self._record(owner, Event("Warning", NOT_GONE, why))
+
+    async def _record(self, owner: Owner, event: Event) -> None:
+        try:
+            await events.record(self.api, owner, event, self._identity, self._clock())
+        except OperatorError as error:
+            LOG.warning("event %s of %s/%s could not be written: %s", event.reason, owner.namespace, owner.name, error)
 
     async def _look(self, key: Key, owner: Owner) -> _Seen:
         objects = await reads.task_objects(self.api, owner)
@@ -200,6 +223,8 @@ class KubernetesRuntime:
     ) -> None:
         """Orders where they differ; reports of instances too many go once their pods are gone."""
         await self._writer.order(seen.owner, task, wanted)
+        if any(state.running and state.report_problem for state in states.values()):
+            await self._writer.repair(seen.owner, wanted)
         gone = [each for each in task.reports if each.index >= len(wanted) and not states[each.index].running]
         if gone:
             seen.acted.add(task.task_id)

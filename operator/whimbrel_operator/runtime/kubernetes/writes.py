@@ -5,6 +5,7 @@ so that a crash between any two requests leaks nothing.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
@@ -24,6 +25,7 @@ from whimbrel_operator.specs.settings import PodSettings
 
 _REPORT_KIND: Final = "WorkerReport"
 _BINDING_KIND: Final = "RoleBinding"
+_FILE_KIND: Final = "ConfigMap"
 
 
 class Writer:
@@ -60,6 +62,16 @@ class Writer:
         await self._apply(
             reports.orders_report(owner, each) for each in wanted if held.get(each.ref.index) != each.orders
         )
+
+    async def repair(self, owner: Owner, wanted: Sequence[WantedTask]) -> None:
+        """Make anew what somebody took from a running task: without its rights it is mute, without its file it cannot
+        start. A file that is there stays: an older worker need not know a newer one's."""
+        told = bundle(owner, wanted, self._settings)
+        await self._apply_all(told, but=(_REPORT_KIND, _FILE_KIND))
+        for body in told.before:
+            if body["kind"] == _FILE_KIND:
+                with contextlib.suppress(Outdated):
+                    await self._api.create(kinds.CONFIG_MAPS, body)
 
     async def remember(self, owner: Owner, job: Job, states: Iterable[TaskState]) -> None:
         """Write the failures of a Job into the WorkerReports, before it goes."""

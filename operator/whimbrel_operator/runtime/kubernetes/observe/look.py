@@ -15,7 +15,13 @@ from whimbrel_api.tasks import ExitCode
 from whimbrel_api.worker_reports import Failures
 from whimbrel_operator.domain.observed import TaskRef, Tasks, TaskState
 from whimbrel_operator.runtime.kubernetes.observe.objects import Job, Pod, Report
-from whimbrel_operator.runtime.kubernetes.observe.words import failure_of, job_failure, no_word, why_it_waits
+from whimbrel_operator.runtime.kubernetes.observe.words import (
+    failure_of,
+    job_failure,
+    no_word,
+    why_it_is_silent,
+    why_it_waits,
+)
 from whimbrel_operator.specs.taskfile import report_interval
 
 LONG_RUN: Final = timedelta(seconds=120)
@@ -126,14 +132,16 @@ def _remembered(report: Report) -> TaskState:
 def _instance(task: TaskObjects, job: Job, index: int, now: datetime) -> TaskState:
     bare = _bare(task, job, index)
     if index >= job.count or (job.deleting and not job.failed):
-        return _told_to_stop(task, job, bare)
+        return _told_to_stop(task, job, bare, now)
     if job.complete or index in job.completed:
         return _done(task, job, bare)
     if job.failed:
         return _failed(task, job, bare)
     pod = next(reversed(task.pods_of(index)), None)
     waits = why_it_waits(task.namespace, job.name, pod, job.started_at, now)
-    return replace(bare, report_problem=bare.report_problem or waits)
+    heard = bare.report.observed_at if bare.report is not None else None
+    silent = why_it_is_silent(task.namespace, pod, heard, now)
+    return replace(bare, report_problem=bare.report_problem or waits or silent)
 
 
 def _bare(task: TaskObjects, job: Job, index: int) -> TaskState:
@@ -163,11 +171,14 @@ def _own_word(report: Report | None, pods: tuple[Pod, ...]) -> WorkerReport | No
     return word if word.observed_at >= pods[-1].created else None
 
 
-def _told_to_stop(task: TaskObjects, job: Job, bare: TaskState) -> TaskState:
+def _told_to_stop(task: TaskObjects, job: Job, bare: TaskState, now: datetime) -> TaskState:
     """An instance too many, or one whose Job is being deleted: it stops until nothing of it runs."""
     index = bare.ref.index
-    if index < job.count or any(pod.ended is None for pod in task.pods_of(index)):
-        return replace(bare, stopping=True, report=None if job.over else bare.report)
+    running = [pod for pod in task.pods_of(index) if pod.ended is None]
+    if index < job.count or running:
+        waits = why_it_waits(task.namespace, job.name, running[-1], job.started_at, now) if running else ""
+        problem = bare.report_problem or waits
+        return replace(bare, stopping=True, report=None if job.over else bare.report, report_problem=problem)
     return replace(bare, running=False, exit_code=int(ExitCode.TOLD_TO_STOP), report=None)
 
 

@@ -80,6 +80,7 @@ class Pod:
     deleting: datetime | None = None
     started: bool = False
     waits_for: str = ""
+    node: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,7 @@ def pod_of(body: JSON) -> Pod:
         deleting=moment(meta["deletionTimestamp"]) if "deletionTimestamp" in meta else None,
         started="running" in state or "terminated" in state,
         waits_for=_waits_for(conditions, state.get("waiting") or {}),
+        node=(body.get("spec") or {}).get("nodeName") or "",
     )
 
 
