@@ -74,8 +74,10 @@ class WantedTask:
         """Changes when a running instance would do something else than is wanted now, orders apart."""
         work = self.work
         models = (work.source, work.target, work.tables, work.schema, work.stream, self.freeze, self.fence)
-        told = [model.model_dump(mode="json", by_alias=True) for model in models]
-        told.append(self.check.model_dump(mode="json", by_alias=True, exclude={"rows_per_second", "report_file"}))
+        # Without defaults: a field that a later version adds must not restart what runs.
+        told = [model.model_dump(mode="json", by_alias=True, exclude_defaults=True) for model in models]
+        unlike = {"rows_per_second", "report_file"}
+        told.append(self.check.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=unlike))
         text = json.dumps([self.kind, self.schema_stage, work.migration, work.mode, *told], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -16,10 +16,11 @@ def plan_hash(spec: MigrationSpec, attempt: int) -> str:
 
     That is source, target, tables, mode, thresholds, the cutover's policy and the attempt.
 
-    Not over paused, workers, rate limits and approvals, so that these may change under an approval.
+    Not over paused, workers, rate limits and approvals, so that these may change under an approval; nor over defaults,
+    so that a field that a later version adds withdraws none.
     """
-    plan = spec.model_dump(mode="json", by_alias=True, include=_PLANNED)
-    plan["cutover"] = spec.cutover.model_dump(mode="json", by_alias=True, include=_POLICY)
+    plan = spec.model_dump(mode="json", by_alias=True, include=_PLANNED, exclude_defaults=True)
+    plan["cutover"] = spec.cutover.model_dump(mode="json", by_alias=True, include=_POLICY, exclude_defaults=True)
     plan["attempt"] = attempt
     text = json.dumps(plan, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
