@@ -148,7 +148,10 @@ def _uid(body: Mapping[str, Any]) -> str:
 async def serve(
     registry: kopf.OperatorRegistry, namespaces: tuple[str, ...], stop: asyncio.Event, on_spawned: Any
 ) -> None:
-    """Run kopf until `stop` is set. `on_spawned` is called once its tasks are there: it takes signals for itself."""
+    """Run kopf until `stop` is set. `on_spawned` is called once its tasks are there: it takes signals for itself.
+
+    Raises what has ended one of kopf's tasks, such as a watch that was refused.
+    """
     existing = asyncio.all_tasks()
     tasks = await kopf.spawn_tasks(
         registry=registry,
@@ -158,4 +161,16 @@ async def serve(
         stop_flag=stop,
     )
     on_spawned()
-    await kopf.run_tasks(tasks, ignored=existing)
+    running = asyncio.ensure_future(kopf.run_tasks(tasks, ignored=existing))
+    try:
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if stop.is_set():
+            await running
+            return
+        # kopf may never end after a failure: its other watches wait for a login by tasks that it has ended already.
+        await asyncio.wait((running,), timeout=_STOPS)
+        for each in ended:
+            if not each.cancelled():
+                each.result()
+    finally:
+        running.cancel()

@@ -27,7 +27,7 @@ from support.live_run import at_least
 from support.moves import Move
 from support.operator_forge import Forge, ForkedOperator, forge
 from whimbrel_api.migration import CutoverState, MigrationStatus, Phase
-from whimbrel_testbed.kubernetes.api_proxy import Asked, Cut, Expire, Fault, Refuse, Wait, no_fault
+from whimbrel_testbed.kubernetes.api_proxy import Asked, Cut, Expire, Fail, Fault, Refuse, Wait, no_fault
 from whimbrel_testbed.kubernetes.cluster import KubernetesCluster
 from whimbrel_testbed.mysql import MySQLServer
 
@@ -251,7 +251,7 @@ def test_events_are_lost_and_late_and_watches_break_and_expire(run: FaultyRun, s
         if not asked.resumes or rng.random() < 0.4:
             return None
         happened["expired"] += 1
-        return Expire(as_event=rng.random() < 0.8)
+        return Expire()
 
     proxy.events, proxy.rule = events, rule
     run.apply()
@@ -265,6 +265,25 @@ def test_events_are_lost_and_late_and_watches_break_and_expire(run: FaultyRun, s
         assert len(starts) == 1, f"the operator ended {len(starts) - 1} times\n{run.story()}"
     print(f"{dict(happened)}; {run.ledger.figures()}")
     run.assert_sound(CHURNED)
+
+
+@pytest.mark.parametrize("fault", [Expire(as_event=False), Refuse(400), Fail(500)], ids=["410", "400", "ERROR 500"])
+def test_a_watch_that_kopf_gives_up_ends_the_process_and_another_begins(run: FaultyRun, fault: Fault) -> None:
+    """Such an operator would lead on, hear of nothing and say that it is well."""
+    run.apply(paused=True)
+    operator, proxy = run.operator_behind()
+    run.operator = operator
+    with run.supervised(operator) as starts:
+        run.until(lambda status: any(each.type == "Paused" and each.status == "True" for each in status.conditions))
+        run.until_true(lambda: proxy.watches >= 5, "all watches stand")
+        proxy.rule = lambda asked: fault if asked.resumes and "/jobs" in asked.path else None
+        proxy.cut_watches()
+        began = time.monotonic()
+        run.until_true(lambda: len(starts) > 1, "the operator has ended and another has begun", 40)
+        print(f"another began after {time.monotonic() - began:.1f} s")
+        proxy.rule = no_fault
+        run.patch(paused=False)
+        run.until(at_least(Phase.SNAPSHOT))
 
 
 def test_what_goes_while_no_watch_stands_is_noticed(run: FaultyRun) -> None:

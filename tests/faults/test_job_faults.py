@@ -23,7 +23,7 @@ from whimbrel_api.tasks import ExitCode
 from whimbrel_testbed.kubernetes.cluster import KubernetesCluster
 from whimbrel_testbed.mysql import MySQLServer
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(500), pytest.mark.slow]
 ROWS = 600
 TABLES = dict.fromkeys(CHURNED, ROWS)
 STREAM = {"flushInterval": "50ms"}

@@ -94,7 +94,14 @@ class Expire:
     as_event: bool = True
 
 
-Fault = Refuse | Cut | Wait | Hang | Expire
+@dataclass(frozen=True)
+class Fail:
+    """The watch's stream holds nothing but an error of this code."""
+
+    code: int
+
+
+Fault = Refuse | Fail | Cut | Wait | Hang | Expire
 Rule = Callable[[Asked], Fault | None]
 EventRule = Callable[[Asked, Mapping[str, Any]], bool | float]
 """What becomes of an event: False loses it, True hands it on, a number does so after that many seconds."""
@@ -242,6 +249,9 @@ class ApiProxy:
                 return _refusal(Refuse(410))
             case Expire():
                 return web.json_response({"type": "ERROR", "object": _GONE})
+            case Fail():
+                told = {"kind": "Status", "code": fault.code, "reason": "InternalError", "message": "a proxy's rule"}
+                return web.json_response({"type": "ERROR", "object": told})
         return None
 
     async def _forward(self, request: web.Request, asked: Asked, fault: Fault | None) -> web.StreamResponse:
