@@ -216,6 +216,7 @@ class ClusterRun:
     def break_source_connections(self) -> None:
         """Kill every connection of the migration's account in the source."""
         with closing(self.mysql.connect()) as connection, connection.cursor() as cursor:
+            # Not the table of the same name in performance_schema, which is empty where that is switched off.
             told = "SELECT id FROM information_schema.processlist WHERE user = %s"
             cursor.execute(told, (self.mysql.migration.user,))
             for (number,) in cursor.fetchall():

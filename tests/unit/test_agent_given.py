@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from whimbrel_testbed.kubernetes.agent.environment import command_line, expand, resolve
+from whimbrel_testbed.kubernetes.agent.environment import command_line, expand, given_by_file, resolve
 from whimbrel_testbed.kubernetes.agent.fields import field_value
 from whimbrel_testbed.kubernetes.agent.files import write_atomically
 from whimbrel_testbed.kubernetes.agent.paths import pod_address, rewriter
@@ -166,3 +166,10 @@ def test_files_are_swapped_all_at_once(tmp_path: Path) -> None:
     for bad in ("../x", "/x"):
         with pytest.raises(ValueError, match="inside"):
             write_atomically(folder, {bad: File(b"")})
+
+
+def test_the_environment_file_of_a_node() -> None:
+    assert given_by_file("# why\nA=1\n\nB=x=y \n") == {"A": "1", "B": "x=y "}
+    for line in ("A", "1A=b", "A B=c"):
+        with pytest.raises(Unsupported, match="environment file"):
+            given_by_file(line)

@@ -259,3 +259,9 @@ def test_an_unforeseen_error_shows_places_and_no_values() -> None:
     assert "KeyError" in text
     assert "ValueError" in text
     assert f"in {test_an_unforeseen_error_shows_places_and_no_values.__name__}" in text
+
+
+def test_a_superseded_workers_last_word_is_tried_briefly(ending: Ending) -> None:
+    assert ending.deadline(100.0) == 160.0
+    ending.superseded()
+    assert ending.deadline(100.0) == 105.0
