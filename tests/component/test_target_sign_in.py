@@ -110,7 +110,7 @@ def test_a_missing_secret_key_is_named(dsql_case: TargetCase) -> None:
     (directory_of(connector) / "accessKeyId").unlink()
     error = refusal(connector, ConfigurationError)
     assert error.what == "Secret dsql has no key accessKeyId"
-    assert "create the Secret dsql" in error.todo
+    assert "kubectl describe secret dsql" in error.todo
 
 
 def test_a_rotated_secret_counts_for_the_next_connection(dsql_case: TargetCase, dsql: DSQLServer) -> None:
