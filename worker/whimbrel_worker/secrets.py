@@ -20,8 +20,8 @@ class Secrets:
             raise ConfigurationError(
                 f"Secret {name} has no key {key}",
                 why="or there is no such Secret in the resource's own namespace",
-                todo=f"make it, it is tried again within 5 minutes; its keys are shown by kubectl describe secret {name}, "
-                f"of a local run they are the files in the folder {name} of its secrets",
+                todo=f"make it, it is tried again within 5 minutes; kubectl describe secret {name} shows its keys, "
+                f"in a local run they are the files in the folder {name} of its secrets",
             )
         return Path(directory) / key
 
