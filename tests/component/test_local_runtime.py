@@ -222,10 +222,13 @@ def test_failures_are_tried_again_with_a_growing_wait_over_restarts(laptop: Lapt
     assert known is not None
     assert known.failures == 1, "a restart must not cut the wait short"
     laptop.store.patch_spec(KEY, {"snapshot": {"workers": 1}})
-    laptop.run(timeout=1.5)
-    known = laptop.store.instances(KEY)[0].known()
-    assert known is not None
-    assert known.failures == 2, "a changed spec is tried at once"
+
+    def failed_twice(_: object) -> bool:
+        again = laptop.store.instances(KEY)[0].known()
+        return again is not None and again.failures == 2
+
+    laptop.run(until=failed_twice)
+    assert failed_twice(None), "a changed spec is tried again"
 
 
 def test_a_lost_status_is_rebuilt_from_the_target(laptop: Laptop) -> None:
