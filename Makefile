@@ -17,6 +17,7 @@ help: ## explain every target
 	@echo
 	@echo "  make demo CLUSTER=1         the same by kubectl and the operator, on a Kubernetes of its own"
 	@echo "  make demo ARGS=--keep       leaves the servers running to look around, until Ctrl-C"
+	@echo "  make faults SEEDS=all       every seed of the long ones, not the first alone"
 	@echo "  make test PYTEST='-k lag'   hands options to pytest"
 	@echo "  make demo VENV=/tmp/v       another place for the virtual environment"
 
@@ -44,7 +45,7 @@ chart: $(DEV_STAMP) ## the Helm chart rendered, checked and installed; the image
 	$(BIN)/pytest tests/chart $(PYTEST)
 
 faults: $(DEV_STAMP) ## the fault matrix: kills, lost replies, zombies, purged logs, each over several seeds
-	$(BIN)/pytest tests/faults $(PYTEST)
+	$(if $(SEEDS),WHIMBREL_TEST_SEEDS=$(SEEDS)) $(BIN)/pytest tests/faults $(PYTEST)
 
 test-aws: $(DEV_STAMP) ## the same migration to a real Aurora DSQL cluster of your own: docs/testing-aws.md
 	@code=0; PYTHONPATH=tests $(BIN)/python -m support.lent_dsql $(if $(CLEAN),clean,check) || code=$$?; \

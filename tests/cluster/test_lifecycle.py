@@ -12,6 +12,7 @@ from support.churn import CHURNED, churning, make_churned
 from support.cluster_run import NAME, ClusterRun
 from support.live_run import at_least
 from support.moves import Move
+from support.seeds import over
 from whimbrel_api.migration import CutoverState, MigrationStatus, Phase
 from whimbrel_testbed.kubernetes.cluster import KubernetesCluster
 from whimbrel_testbed.mysql import MySQLServer
@@ -64,7 +65,7 @@ def readers(run: ClusterRun) -> int:
             time.sleep(0.1)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", over(1, 2))
 def test_from_apply_to_completed_with_the_operator_killed_on_the_way(run: ClusterRun, seed: int) -> None:
     rng = random.Random(seed)
     print(f"seed {seed}")

@@ -18,6 +18,7 @@ from support.churn import CHURNED, churning, make_churned
 from support.job_faults import FaultRun, FaultyNode, Json, exit_code, faulty_node, process_of, until_ended
 from support.live_run import at_least
 from support.moves import Move
+from support.seeds import over
 from whimbrel_api.migration import CutoverState, MigrationStatus, Phase
 from whimbrel_api.tasks import ExitCode
 from whimbrel_testbed.kubernetes.cluster import KubernetesCluster
@@ -27,7 +28,7 @@ pytestmark = [pytest.mark.timeout(500), pytest.mark.slow]
 ROWS = 600
 TABLES = dict.fromkeys(CHURNED, ROWS)
 STREAM = {"flushInterval": "50ms"}
-TARGETS = [(1, "postgres_move"), (2, "postgres_move"), (3, "postgres_move"), (4, "dsql_move")]
+TARGETS = over((1, "postgres_move"), (4, "dsql_move"), (2, "postgres_move"), (3, "postgres_move"), at_least=2)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +121,7 @@ def failures(run: FaultRun, task: str) -> int:
     return len([pod for pod in run.pods(task) if pod["status"]["phase"] == "Failed"])
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", over(1, 2))
 def test_row_4_zombies_are_fenced_out(run: FaultRun, given: FaultyNode, seed: int) -> None:
     """Worker and node fall asleep together, the cluster gives the pod up, a successor works, and both wake up again."""
     rng = random.Random(seed)
@@ -223,7 +224,7 @@ def hands(old: dict[str, Any]) -> dict[str, tuple[Json, ...]]:
     }
 
 
-@pytest.mark.parametrize(("seed", "target"), [(1, "postgres_move"), (2, "dsql_move"), (3, "postgres_move")])
+@pytest.mark.parametrize(("seed", "target"), over((1, "postgres_move"), (2, "dsql_move"), (3, "postgres_move")))
 def test_row_10_a_status_wiped_rewound_or_forged_in_every_phase(place: Place, seed: int, target: str) -> None:
     rng, run = random.Random(seed), place.run(target, slow(600, workers=2))
     print(f"seed {seed}, {target}")
