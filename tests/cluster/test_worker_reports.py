@@ -124,6 +124,7 @@ def test_the_work_goes_on_while_the_api_server_is_away(desk: ReportDesk, lab: La
     seen = said(desk).observed_at
     desk.way.open()
     until(lambda: said(desk).observed_at > seen, "a newer report")
+    until(lambda: BACK in desk.log(), "its return is said")
     assert desk.log().count(LOST) <= 2, "once for each cause"
     assert desk.log().count(BACK) == 1
     worker.terminate()
