@@ -2,7 +2,7 @@
 
 import asyncio
 
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, example, given, note, settings
 from hypothesis import strategies as st
 
 from support.memory_runtime import KEY, MemoryRuntime, migration
@@ -155,6 +155,7 @@ def test_what_must_always_hold(begin: int, steps: list[tuple[str, int, int]]) ->
 
 @settings(max_examples=12, deadline=None, print_blob=True)
 @given(steps=st.lists(STEP, max_size=8))
+@example(steps=[("wipe", 0, 4), ("wipe", 0, 6), ("clock jumps", 0, 0)])
 def test_whatever_has_happened_it_ends_once_all_is_well_again(steps: list[tuple[str, int, int]]) -> None:
     chaos = Chaos()
     for action, pick, seconds in steps:

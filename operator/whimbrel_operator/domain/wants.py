@@ -109,10 +109,15 @@ def stream_retiring(view: View) -> Wanted:
 
 
 def check(view: View) -> Wanted:
-    """A comparison, when one is due. The seam for a cluster: the same as an owned Validation."""
-    if not check_due(view, last_validation(view)):
+    """A comparison, when one is due. The seam for a cluster: the same as an owned Validation.
+
+    One that has finished and does not count is made again: by a clock that runs behind it ended before the copy did.
+    """
+    last = last_validation(view)
+    if not check_due(view, last):
         return ()
-    return (task(view, TaskKind.CHECK, check_id(view.status.validation)),)
+    task_id = check_id(view.status.validation)
+    return (task(view, TaskKind.CHECK, task_id, again=view.done(task_id) and last.name != task_id),)
 
 
 def inspect_plan(view: View) -> Wanted:
