@@ -49,6 +49,10 @@ _ACCOUNT = "whimbrel-operator"
 _POLL = 0.02
 
 
+Listed = Callable[..., Any]
+Note = Callable[[str, dict[str, Any]], None]
+
+
 @dataclass
 class Ledger:
     """All that the API server has told of a namespace, in its order: phases, Jobs and pods from their begin to end."""
@@ -65,7 +69,7 @@ class Ledger:
     def kept(self) -> Iterator[Ledger]:
         custom, core = kubernetes.client.CustomObjectsApi(self.api), kubernetes.client.CoreV1Api(self.api)
         batch = kubernetes.client.BatchV1Api(self.api)
-        watched: list[tuple[Callable[..., Any], tuple[str, ...], Callable[[str, dict[str, Any]], None]]] = [
+        watched: list[tuple[Listed, tuple[str, ...], Note]] = [
             (custom.list_namespaced_custom_object, (GROUP, VERSION, self.namespace, "migrations"), self._migration),
             (batch.list_namespaced_job, (self.namespace,), self._job),
             (core.list_namespaced_pod, (self.namespace,), self._pod),
@@ -80,24 +84,32 @@ class Ledger:
             for thread in threads:
                 thread.join()
 
-    def _watch(
-        self, listed: Callable[..., Any], place: tuple[str, ...], note: Callable[[str, dict[str, Any]], None]
-    ) -> None:
-        """From the very first version on, and on from the last one seen where the stream breaks: nothing is missed."""
-        watch = kubernetes.watch.Watch()
-        first = json.loads(listed(*place, _preload_content=False).data)
-        for each in first["items"]:
-            note("ADDED", each)
-        version = first["metadata"]["resourceVersion"]
+    def _watch(self, listed: Listed, place: tuple[str, ...], note: Note) -> None:
+        """Listed once, then each event; listed again where an API server has begun anew and knows no former event."""
+        version = ""
         while not self._stop.is_set():
             try:
-                for event in watch.stream(
+                version = version or self._list(listed, place, note)
+                for event in kubernetes.watch.Watch().stream(
                     listed, *place, resource_version=version, timeout_seconds=1, _request_timeout=(2, 5)
                 ):
                     note(event["type"], event["raw_object"])
                     version = event["raw_object"]["metadata"]["resourceVersion"]
-            except (kubernetes.client.ApiException, HTTPError):
+            except kubernetes.client.ApiException as error:
+                version = "" if error.status == 410 else version
                 self._stop.wait(0.1)
+            except HTTPError:
+                self._stop.wait(0.1)
+
+    def _list(self, listed: Listed, place: tuple[str, ...], note: Note) -> str:
+        found = json.loads(listed(*place, _preload_content=False, _request_timeout=(2, 5)).data)
+        there = {each["metadata"]["uid"] for each in found["items"]}
+        for what, uids in tuple(self.alive.items()):
+            if what.startswith("Job" if note == self._job else "pod") and note != self._migration:
+                uids.intersection_update(there)
+        for each in found["items"]:
+            note("ADDED", each)
+        return str(found["metadata"]["resourceVersion"])
 
     def _migration(self, kind: str, body: dict[str, Any]) -> None:
         phase = body.get("status", {}).get("phase", "Pending")
