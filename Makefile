@@ -44,7 +44,7 @@ cluster: $(DEV_STAMP) ## tests against a real Kubernetes API server (built on fi
 chart: $(DEV_STAMP) ## the Helm chart rendered, checked and installed; the image, where buildah is there
 	$(BIN)/pytest tests/chart $(PYTEST)
 
-faults: $(DEV_STAMP) ## the fault matrix: kills, lost replies, zombies, purged logs, each over several seeds
+faults: $(DEV_STAMP) ## the fault matrix: kills, lost replies, zombies, purged logs, over the first seeds of each
 	$(if $(SEEDS),WHIMBREL_TEST_SEEDS=$(SEEDS)) $(BIN)/pytest tests/faults $(PYTEST)
 
 test-aws: $(DEV_STAMP) ## the same migration to a real Aurora DSQL cluster of your own: docs/testing-aws.md

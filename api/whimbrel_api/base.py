@@ -158,3 +158,10 @@ class Condition(Model):
     message: str = Field(default="", max_length=32768)
     last_transition_time: Moment
     observed_generation: int = 0
+
+
+def require_one_origin(migration: object | None, source: object | None, target: object | None) -> None:
+    """What a resource speaks of: a Migration, or a source and a target. Raises ValueError for neither and for both."""
+    given = [end is not None for end in (source, target)]
+    if any(given) if migration is not None else not all(given):
+        raise ValueError("name either migrationRef, or source and target")

@@ -19,6 +19,7 @@ from whimbrel_api.base import (
     SecretRef,
     Tls,
     Within,
+    require_one_origin,
 )
 from whimbrel_api.migration import Tables
 
@@ -98,10 +99,7 @@ class ReverseSyncSpec(Model):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
-        both = self.source is not None and self.target is not None
-        neither = self.source is None and self.target is None
-        if not (neither if self.migration_ref else both):
-            raise ValueError("name either migrationRef, or source and target")
+        require_one_origin(self.migration_ref, self.source, self.target)
         return self
 
 

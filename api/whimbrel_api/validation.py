@@ -5,7 +5,17 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from whimbrel_api.base import API_VERSION, Condition, Duration, Model, Moment, ObjectMeta, SecretRef, Within
+from whimbrel_api.base import (
+    API_VERSION,
+    Condition,
+    Duration,
+    Model,
+    Moment,
+    ObjectMeta,
+    SecretRef,
+    Within,
+    require_one_origin,
+)
 from whimbrel_api.endpoints import Source, Target
 from whimbrel_api.migration import CheckResult, Differences, RateLimit, Tables
 
@@ -39,10 +49,7 @@ class ValidationSpec(Model):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
-        both = self.source is not None and self.target is not None
-        neither = self.source is None and self.target is None
-        if not (neither if self.migration_ref else both):
-            raise ValueError("name either migrationRef, or source and target")
+        require_one_origin(self.migration_ref, self.source, self.target)
         return self
 
 

@@ -8,9 +8,10 @@ from typing import Any
 from whimbrel_cli.figures import ago, span
 from whimbrel_cli.guidance import Caller, Resource, finished
 from whimbrel_operator.runtime.cluster_access import Cluster
-from whimbrel_operator.runtime.cluster_store import LEASE, ClusterStore, OperatorSeen
+from whimbrel_operator.runtime.cluster_store import ClusterStore, OperatorSeen
 from whimbrel_operator.runtime.port import Key
 from whimbrel_operator.runtime.resources import Resources
+from whimbrel_operator.specs.names import LEASE
 
 _MANY_JOBS = 6
 

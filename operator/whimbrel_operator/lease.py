@@ -14,10 +14,10 @@ from typing import Any, Final, Protocol
 from whimbrel_operator.errors import LeaseLost, NotFound, Outdated
 from whimbrel_operator.runtime.kubernetes.api import Api, Kind
 from whimbrel_operator.settings import LeaseTimes
+from whimbrel_operator.specs.names import LEASE
 from whimbrel_operator.troubles import told
 
 LOG: Final = logging.getLogger("whimbrel.lease")
-NAME: Final = "whimbrel-operator"
 JSON = Mapping[str, Any]
 _LEASES: Final = Kind("apis/coordination.k8s.io/v1", "leases")
 
@@ -139,10 +139,10 @@ class LeaderLease:
         found = await self._leases.read()
         holder = ((found or {}).get("spec") or {}).get("holderIdentity")
         if found is None or holder != self._identity:
-            raise LeaseLost(f"the Lease {NAME} is held by {holder or 'nobody'} now", todo="this process ends")
+            raise LeaseLost(f"the Lease {LEASE} is held by {holder or 'nobody'} now", todo="this process ends")
         again = await self._leases.replace(found, self._spec(found["spec"]))
         if again is None:
-            raise LeaseLost(f"the Lease {NAME} is written by somebody else", todo="this process ends")
+            raise LeaseLost(f"the Lease {LEASE} is written by somebody else", todo="this process ends")
         return again
 
     async def _wait_or_lose(self, deadline: float, why: str) -> None:
@@ -150,7 +150,7 @@ class LeaderLease:
         if left <= 0:
             self._held = None
             raise LeaseLost(
-                f"the Lease {NAME} could not be renewed for {self._times.renew_deadline:.0f} s",
+                f"the Lease {LEASE} could not be renewed for {self._times.renew_deadline:.0f} s",
                 why=why,
                 todo="this process ends, since another may lead soon; Kubernetes starts it again",
             )
@@ -184,7 +184,7 @@ def _now() -> str:
 class KubernetesLeases:
     """The Lease on an API server."""
 
-    def __init__(self, api: Api, namespace: str, name: str = NAME) -> None:
+    def __init__(self, api: Api, namespace: str, name: str = LEASE) -> None:
         self._api, self._namespace, self._name = api, namespace, name
 
     async def read(self) -> JSON | None:

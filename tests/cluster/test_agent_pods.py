@@ -144,10 +144,10 @@ def test_a_missing_secret_keeps_the_pod_waiting_until_it_comes(pods: Pods) -> No
 def test_init_containers_run_in_order_and_share_scratch(pods: Pods) -> None:
     pods.create("steps", """
       initContainers:
-      - {name: one, command: [sh, -c, 'echo one >> /work/steps'], volumeMounts: [{name: work, mountPath: /work}]}
-      - {name: two, command: [sh, -c, 'echo two >> /work/steps'], volumeMounts: [{name: work, mountPath: /work}]}
+      - {name: one, command: [sh, -c, 'echo one >> /scratch/steps'], volumeMounts: [{name: work, mountPath: /scratch}]}
+      - {name: two, command: [sh, -c, 'echo two >> /scratch/steps'], volumeMounts: [{name: work, mountPath: /scratch}]}
       containers:
-      - {name: main, command: [cat, /work/steps], volumeMounts: [{name: work, mountPath: /work}]}
+      - {name: main, command: [cat, /scratch/steps], volumeMounts: [{name: work, mountPath: /scratch}]}
       - {name: also, command: [sh, -c, 'echo said > /dev/termination-log; kill -9 $$$$']}
       volumes: [{name: work, emptyDir: {}}]
     """)  # fmt: skip
@@ -164,9 +164,9 @@ def test_a_container_that_fails_is_started_again_with_a_pause(pods: Pods) -> Non
     pods.create("stubborn", """
       restartPolicy: OnFailure
       containers:
-      - command: [sh, -c, 'echo x >> /work/n; n=$(wc -l < /work/n); echo run $n; [ $n -ge 3 ] || exit 7']
+      - command: [sh, -c, 'echo x >> /scratch/n; n=$(wc -l < /scratch/n); echo run $n; [ $n -ge 3 ] || exit 7']
         terminationMessagePolicy: FallbackToLogsOnError
-        volumeMounts: [{name: work, mountPath: /work}]
+        volumeMounts: [{name: work, mountPath: /scratch}]
       volumes: [{name: work, emptyDir: {}}]
     """)  # fmt: skip
     assert pods.state("stubborn", "waiting")["reason"] in {"ContainerCreating", "CrashLoopBackOff"}
@@ -219,13 +219,13 @@ def test_a_liveness_probe_restarts_the_container(pods: Pods) -> None:
       restartPolicy: Always
       terminationGracePeriodSeconds: 1
       containers:
-      - command: [sh, -c, 'echo x >> /work/n; while :; do sleep 0.1; done']
+      - command: [sh, -c, 'echo x >> /scratch/n; while :; do sleep 0.1; done']
         livenessProbe:
-          exec: {command: [sh, -c, '[ $(wc -l < /work/n) -ge 2 ]']}
+          exec: {command: [sh, -c, '[ $(wc -l < /scratch/n) -ge 2 ]']}
           periodSeconds: 1
           failureThreshold: 1
           initialDelaySeconds: 1
-        volumeMounts: [{name: work, mountPath: /work}]
+        volumeMounts: [{name: work, mountPath: /scratch}]
       volumes: [{name: work, emptyDir: {}}]
     """)  # fmt: skip
 

@@ -7,8 +7,6 @@ import os
 import re
 import signal
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -56,7 +54,7 @@ class Stage:
         return made
 
     def leads(self, operator: OperatorProcess, seconds: float = PATIENCE) -> None:
-        until(lambda: probe(operator, "/readyz") == (200, "ok: it leads\n"), operator.log, seconds)
+        until(lambda: operator.probe("/readyz") == (200, "ok: it leads\n"), operator.log, seconds)
 
     def says(self, operator: OperatorProcess, pattern: str, seconds: float = PATIENCE) -> None:
         until(lambda: re.search(pattern, operator.log()), operator.log, seconds)
@@ -136,17 +134,6 @@ def free(stage: Stage) -> None:
         stage.kubectl("patch", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
 
 
-def probe(operator: OperatorProcess, path: str) -> tuple[int, str]:
-    """Status and text of an answer; 0 where there is none."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{operator.port}{path}", timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-    except OSError:
-        return 0, ""
-
-
 def code(operator: OperatorProcess) -> int:
     assert operator.process is not None
     return operator.process.wait(PATIENCE)
@@ -169,9 +156,9 @@ def test_the_second_waits_alive_and_ready_and_takes_over_when_the_first_is_told_
     first = stage.leading()
     assert stage.lease()["leaseDurationSeconds"] == 4
     second = stage.operator()
-    until(lambda: probe(second, "/readyz") == (200, "ok: it waits for the Lease\n"), stage.log)
-    assert probe(second, "/healthz") == (200, "ok\n")
-    assert "whimbrel_leader 0.0" in probe(second, "/metrics")[1]
+    until(lambda: second.probe("/readyz") == (200, "ok: it waits for the Lease\n"), stage.log)
+    assert second.probe("/healthz") == (200, "ok\n")
+    assert "whimbrel_leader 0.0" in second.probe("/metrics")[1]
     assert first.process is not None
     first.process.send_signal(signal.SIGTERM)
     assert code(first) == 0
@@ -324,7 +311,7 @@ def test_the_figures_can_be_scraped_and_end_with_their_resource(stage: Stage) ->
 
 
 def samples(operator: OperatorProcess) -> list[tuple[str, dict[str, str], float]]:
-    families = text_string_to_metric_families(probe(operator, "/metrics")[1])
+    families = text_string_to_metric_families(operator.probe("/metrics")[1])
     return [(each.name, each.labels, each.value) for family in families for each in family.samples]
 
 
@@ -337,11 +324,11 @@ def test_liveness_fails_while_the_api_server_hangs_and_comes_back_with_it(stage:
     )
     stage.apply("Migration", "shop", **ENDS)
     stage.settled("Migration", "shop")
-    assert probe(operator, "/healthz")[0] == 200
+    assert operator.probe("/healthz")[0] == 200
     with hung(stage.cluster):
-        until(lambda: probe(operator, "/healthz")[0] == 503, operator.log)
-        assert f"{stage.namespace}/Migration/shop" in probe(operator, "/healthz")[1]
-    until(lambda: probe(operator, "/healthz")[0] == 200, operator.log)
+        until(lambda: operator.probe("/healthz")[0] == 503, operator.log)
+        assert f"{stage.namespace}/Migration/shop" in operator.probe("/healthz")[1]
+    until(lambda: operator.probe("/healthz")[0] == 200, operator.log)
     assert "Traceback" not in operator.log()
 
 
@@ -391,8 +378,8 @@ def test_what_is_missing_at_the_start_is_told_with_the_command_and_waited_for(tm
         stage.says(operator, "cannot begin yet, tries again: the API server cannot be reached")
         bare.start_api_server()
         stage.says(operator, "kubectl apply --server-side -f crds/")
-        assert probe(operator, "/healthz")[0] == 200
-        assert probe(operator, "/readyz")[0] == 503
+        assert operator.probe("/healthz")[0] == 200
+        assert operator.probe("/readyz")[0] == 503
         bare.install(CRDS)
         stage.says(operator, "lacks rights: list migrations.whimbrel.dev in all namespaces.*helm upgrade --install")
         rights = ("--clusterrole=cluster-admin", "--serviceaccount=default:operator")

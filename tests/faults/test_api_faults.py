@@ -10,8 +10,6 @@ import random
 import signal
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -50,17 +48,6 @@ def awaiting(status: MigrationStatus) -> bool:
 
 def log_of(operator: ForkedOperator) -> str:
     return operator.log_file.read_text()
-
-
-def probe(operator: ForkedOperator, path: str) -> tuple[int, str]:
-    """Status and text of an answer; 0 where there is none."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{operator.port}{path}", timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-    except OSError:
-        return 0, ""
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +155,7 @@ def test_a_leader_that_stood_still_wakes_with_a_job_under_way(run: FaultyRun, se
     behind.rule = rule
     run.apply()
     first.start()
-    run.until_true(lambda: probe(first, "/readyz")[1] == "ok: it leads\n", "the first leads")
+    run.until_true(lambda: first.probe("/readyz")[1] == "ok: it leads\n", "the first leads")
     leader = run.holder()
     with run.supervised(second), churning(run, rng, ROWS) as stop:
         assert stood.wait(PATIENCE), run.story()
@@ -295,13 +282,13 @@ def test_what_goes_while_no_watch_stands_is_noticed(run: FaultyRun) -> None:
     run.operator = operator
     operator.start()
     run.until(lambda status: any(each.type == "Paused" and each.status == "True" for each in status.conditions))
-    run.until_true(lambda: 'name="shop"' in probe(operator, "/metrics")[1], "it has figures")
+    run.until_true(lambda: 'name="shop"' in operator.probe("/metrics")[1], "it has figures")
     proxy.rule = lambda asked: Refuse(503) if asked.watch else None
     proxy.cut_watches()
     run.kubectl("delete", "migration", NAME, "--wait=false")
     run.kubectl("patch", "migration", NAME, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
     began = time.monotonic()
-    run.until_true(lambda: 'name="shop"' not in probe(operator, "/metrics")[1], "its figures end", 40)
+    run.until_true(lambda: 'name="shop"' not in operator.probe("/metrics")[1], "its figures end", 40)
     asked = sum("/migrations/shop" in each.path for each in proxy.log)
     print(f"noticed after {time.monotonic() - began:.1f} s")
     proxy.rule = no_fault

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -76,6 +78,16 @@ class OperatorProcess:
                 self.process.send_signal(number)
             self.process.wait(WAIT_SECONDS)
             self.process = None
+
+    def probe(self, path: str) -> tuple[int, str]:
+        """Status and text of an answer of its own small web server; 0 where there is none."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
 
     def log(self) -> str:
         return self.log_file.read_text()[-4000:] if self.log_file.exists() else ""

@@ -20,9 +20,8 @@ from whimbrel_operator.runtime.cluster_access import JSON, Cluster
 from whimbrel_operator.runtime.events import RecordedEvent
 from whimbrel_operator.runtime.port import Key
 from whimbrel_operator.runtime.resources import Resource
-from whimbrel_operator.specs.names import UID
+from whimbrel_operator.specs.names import LEASE, UID
 
-LEASE: Final = "whimbrel-operator"
 CONTAINER: Final = "worker"
 _MODELS: Final[Mapping[str, type[Migration] | type[Validation]]] = {"Migration": Migration, "Validation": Validation}
 _PLURALS: Final = {"Migration": "migrations", "Validation": "validations"}

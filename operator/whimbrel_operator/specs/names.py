@@ -13,6 +13,7 @@ from whimbrel_api.tasks import TaskKind
 from whimbrel_api.validation import Validation
 
 FIELD_MANAGER: Final = "whimbrel"
+LEASE: Final = "whimbrel-operator"
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 UID: Final = f"{GROUP}/uid"
 TASK: Final = f"{GROUP}/task"
