@@ -33,11 +33,11 @@ def postgres_move(
     }
     return Move(
         tmp_path,
-        mysql.migration,
         target,
-        postgres.conninfo_for(postgres_database),
         {"postgres": str(secret)},
         tables={"include": [f"{mysql_database}.*"]},
+        mysql=mysql.migration,
+        conninfo=postgres.conninfo_for(postgres_database),
     )
 
 
@@ -69,11 +69,11 @@ def dsql_move_to(stand_in: DSQLServer, mysql: MySQLServer, database: str, direct
     clear()
     yield Move(
         directory,
-        mysql.migration,
         target,
-        stand_in.backend_conninfo,
         {"dsql": str(secret)},
         tables={"include": [f"{database}.*"]},
+        mysql=mysql.migration,
+        conninfo=stand_in.backend_conninfo,
     )
     clear()
 

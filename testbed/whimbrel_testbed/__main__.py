@@ -1,4 +1,4 @@
-"""`python -m whimbrel_testbed mysql|postgres|dsql|kubernetes`: one real server on loopback until interrupted."""
+"""`python -m whimbrel_testbed KIND`: one server of that kind on loopback until interrupted."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import sys
 
 from whimbrel_testbed.cache import TestbedError
 
-KINDS = ("mysql", "postgres", "dsql", "kubernetes")
-USAGE = """usage: python -m whimbrel_testbed mysql|postgres|dsql|kubernetes
+KINDS = ("mysql", "postgres", "dsql", "kubernetes", "dynamodb", "polardb", "streams")
+USAGE = f"""usage: python -m whimbrel_testbed {"|".join(KINDS)}
 
 Starts one server on loopback, prints one line of JSON with all that a client needs, and runs until it is interrupted
 (Ctrl-C or SIGTERM). Nothing of it is left behind. Passwords and keys are made anew for each start.
 kubernetes is a control plane, built on the first use, and a node that runs pods as processes of this machine.
+dynamodb is DynamoDB Local, fetched on the first use; polardb speaks its protocol and keeps the items in PostgreSQL;
+streams is DynamoDB Local with streams that can be split, trimmed and made anew by its control address.
 """
 
 
@@ -37,9 +39,12 @@ def _serve(kind: str) -> None:
 
         serve()
         return
-    from whimbrel_testbed.serve import serve_kubernetes, serve_mysql, serve_postgres
+    from whimbrel_testbed import serve as server
 
-    {"mysql": serve_mysql, "postgres": serve_postgres, "kubernetes": serve_kubernetes}[kind]()
+    {
+        "mysql": server.serve_mysql, "postgres": server.serve_postgres, "kubernetes": server.serve_kubernetes,
+        "dynamodb": server.serve_dynamodb, "polardb": server.serve_polardb, "streams": server.serve_streams,
+    }[kind]()  # fmt: skip
 
 
 if __name__ == "__main__":

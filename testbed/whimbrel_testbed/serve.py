@@ -57,6 +57,21 @@ def serve_kubernetes() -> None:
     serve(_kubernetes_facts())
 
 
+def serve_dynamodb() -> None:
+    """Run DynamoDB Local for the command line."""
+    serve(_dynamodb_facts())
+
+
+def serve_polardb() -> None:
+    """Run the stand-in of PolarDB's DynamoDB-compatible endpoint for the command line."""
+    serve(_polardb_facts())
+
+
+def serve_streams() -> None:
+    """Run DynamoDB Local behind the stream server for the command line."""
+    serve(_streams_facts())
+
+
 @contextmanager
 def _mysql_facts() -> Iterator[Mapping[str, object]]:
     with mysql_server() as server:
@@ -85,3 +100,27 @@ def _kubernetes_facts() -> Iterator[Mapping[str, object]]:
             "kind": "kubernetes", "version": cluster.version, "server": cluster.server,
             "kubeconfig": str(cluster.kubeconfig), "pids": cluster.pids,
         }  # fmt: skip
+
+
+@contextmanager
+def _dynamodb_facts() -> Iterator[Mapping[str, object]]:
+    from whimbrel_testbed.dynamodb.local import dynamodb_server
+
+    with dynamodb_server() as server:
+        yield {"kind": "dynamodb", "version": server.version, **server.facts(), "pid": server.pid}
+
+
+@contextmanager
+def _polardb_facts() -> Iterator[Mapping[str, object]]:
+    from whimbrel_testbed.polardb.server import polardb_server
+
+    with polardb_server() as server:
+        yield {"kind": "polardb", **server.facts()}
+
+
+@contextmanager
+def _streams_facts() -> Iterator[Mapping[str, object]]:
+    from whimbrel_testbed.streams.server import stream_server
+
+    with stream_server() as server:
+        yield {"kind": "streams", **server.facts()}

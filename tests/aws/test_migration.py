@@ -85,7 +85,7 @@ def folder() -> Iterator[Path]:
 def move_to(real: Lent, mysql: MySQLServer, database: str, folder: Path, *, own_identity: bool) -> Move:
     secrets = real.cluster.give_secret(folder / "dsql", own_identity=own_identity)
     target = real.cluster.target(own_identity=own_identity)
-    return Move(folder, mysql.migration, target, "", secrets, tables={"include": [f"{database}.*"]})
+    return Move(folder, target, secrets, tables={"include": [f"{database}.*"]}, mysql=mysql.migration, conninfo="")
 
 
 def differences(real: Lent, mysql: MySQLServer, database: str) -> list[str]:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,36 +22,29 @@ ROOT = Path(__file__).parents[2]
 
 
 @dataclass
-class Move:
-    """One migration from a MySQL account to a target, with a directory of its own for secrets, files and reports."""
+class Tasks(ABC):
+    """The tasks of one migration, with a directory of its own for secrets, files and reports."""
 
     directory: Path
-    mysql: MySQLAccess
     target: dict[str, Any]
     """`spec.target` with Secret names of `secrets`."""
-    conninfo: str
     secrets: dict[str, str]
     tables: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     """Further fields of the task file."""
     migration: str = "default/move"
 
+    @abstractmethod
     def source(self) -> dict[str, Any]:
-        secret = self.directory / "mysql"
-        secret.mkdir(exist_ok=True)
-        (secret / "username").write_text(self.mysql.user)
-        (secret / "password").write_text(self.mysql.password)
-        self.secrets["mysql"] = str(secret)
-        spec: dict[str, Any] = {
-            "host": self.mysql.host,
-            "port": self.mysql.port,
-            "credentialsSecretRef": {"name": "mysql"},
-            "tls": {"mode": "Disabled"},
-        }
-        if self.mysql.ca_file:
-            (secret / "ca.crt").write_bytes(Path(self.mysql.ca_file).read_bytes())
-            spec["tls"] = {"mode": "VerifyFull", "caSecretRef": {"name": "mysql", "key": "ca.crt"}}
-        return {"mysql": spec}
+        """`spec.source`; its Secret is made."""
+
+    def secret(self, name: str, **keys: str) -> None:
+        """Make a Secret, or write it anew."""
+        folder = self.directory / name
+        folder.mkdir(exist_ok=True)
+        for key, value in keys.items():
+            (folder / key).write_text(value)
+        self.secrets[name] = str(folder)
 
     def task(self, kind: str, index: int = 0, workers: int = 1, **fields: Any) -> TaskFile:
         document = {
@@ -98,6 +92,27 @@ class Move:
         for kind in ("preflight", "schema"):
             code, report = self.run(kind)
             assert code == 0, report.last_error
+
+
+@dataclass
+class Move(Tasks):
+    """One migration from a MySQL account to a target."""
+
+    mysql: MySQLAccess = field(kw_only=True)
+    conninfo: str = field(kw_only=True)
+
+    def source(self) -> dict[str, Any]:
+        self.secret("mysql", username=self.mysql.user, password=self.mysql.password)
+        spec: dict[str, Any] = {
+            "host": self.mysql.host,
+            "port": self.mysql.port,
+            "credentialsSecretRef": {"name": "mysql"},
+            "tls": {"mode": "Disabled"},
+        }
+        if self.mysql.ca_file:
+            self.secret("mysql", **{"ca.crt": Path(self.mysql.ca_file).read_text()})
+            spec["tls"] = {"mode": "VerifyFull", "caSecretRef": {"name": "mysql", "key": "ca.crt"}}
+        return {"mysql": spec}
 
     def differences(self, tables: Sequence[str | tuple[str, str]]) -> list[str]:
         """What a comparison that shares no code with the product finds."""
