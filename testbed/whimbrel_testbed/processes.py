@@ -44,6 +44,7 @@ class Child:
     directory: Path = field(init=False)
     _process: subprocess.Popen[bytes] | None = field(init=False, default=None)
     _keeper: subprocess.Popen[str] = field(init=False)
+    _others: list[Path] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix=f"whimbrel-{self.name}-"))
@@ -51,6 +52,19 @@ class Child:
             os.chown(self.directory, self.account.uid, self.account.gid)
         command = [sys.executable, "-I", "-S", str(keeper.__file__), str(self.directory), str(int(self.end_signal))]
         self._keeper = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, cwd="/", start_new_session=True)
+
+    def directory_in(self, place: Path) -> Path:
+        """Make one more directory of the server's own in another file system, removed as and when `directory` is.
+
+        It has the name of `directory`, which is unique, so that the keeper knows of it before it is there.
+        """
+        other = place / self.directory.name
+        self._tell(f"also {other}")
+        other.mkdir(mode=0o700)
+        if self.account is not None:
+            os.chown(other, self.account.uid, self.account.gid)
+        self._others.append(other)
+        return other
 
     @property
     def log(self) -> Path:
@@ -119,7 +133,8 @@ class Child:
     def close(self) -> None:
         """End the server and remove its directory; may be called again."""
         self.stop(self.end_signal)
-        shutil.rmtree(self.directory, ignore_errors=True)
+        for directory in (self.directory, *self._others):
+            shutil.rmtree(directory, ignore_errors=True)
         if self._keeper.stdin is not None and not self._keeper.stdin.closed:
             self._tell("done")
             self._keeper.stdin.close()

@@ -23,6 +23,7 @@ from botocore.credentials import Credentials
 
 from whimbrel_testbed import pins
 from whimbrel_testbed.cache import TestbedError
+from whimbrel_testbed.dynamodb.database import index_streams, memory_directory, remove_database
 from whimbrel_testbed.dynamodb.jars import jars_directory
 from whimbrel_testbed.dynamodb.java import java_program
 from whimbrel_testbed.processes import HOST, Child, Served, free_port
@@ -74,6 +75,8 @@ class DynamoDBServer(Served):
     version: str
     _child: Child = field(repr=False)
     _command: tuple[str, ...] = field(repr=False)
+    _database: Path | None = field(repr=False)
+    _durable: bool = field(repr=False)
 
     def facts(self) -> dict[str, str]:
         """Return what a client needs, under the names of the command line's JSON."""
@@ -93,7 +96,12 @@ class DynamoDBServer(Served):
     def start(self) -> None:
         """Start again on the same port: with its items where `durable` was asked for, else empty."""
         self._child.log.unlink(missing_ok=True)
+        if self._database is not None and not self._durable:
+            remove_database(self._database)
         self._child.start(self._command, self._answers)
+        if self._database is not None:
+            # The first answered call made the tables, and nobody else knows the server yet.
+            index_streams(self._database)
 
     def _answers(self) -> bool:
         """Whether a signed ListTables is answered; TestbedError where the port is another program's."""
@@ -107,25 +115,28 @@ class DynamoDBServer(Served):
 
 
 @contextmanager
-def dynamodb_server(*, durable: bool = False) -> Iterator[DynamoDBServer]:
+def dynamodb_server(*, durable: bool = False, streams: bool = True) -> Iterator[DynamoDBServer]:
     """Run a DynamoDB Local of one's own until the context ends; then its process and directory are gone.
 
-    The items are in memory, or with `durable` in a file that outlives `stop`, `kill` and `start`. One database serves
+    The items are in a file that only with `durable` outlives `stop`, `kill` and `start`. It is in a file system in
+    memory, with indexes for its streams (see `database`); where there is none, a durable server's is on disk, and the
+    others have their items in their own memory, where streams get slower with each record. Without `streams` (they
+    work, but may be slow) the items are there too: loading many then takes half the processor time. One database serves
     all keys and regions. Raises TestbedError where it cannot be fetched or started.
     """
     jars, java = jars_directory(), java_program()
     child = Child("dynamodb")
     try:
-        yield _start(child, jars, java, durable=durable)
+        yield _start(child, jars, java, _database_directory(child, durable=durable, streams=streams), durable=durable)
     finally:
         child.close()
 
 
-def _start(child: Child, jars: Path, java: Path, *, durable: bool) -> DynamoDBServer:
+def _start(child: Child, jars: Path, java: Path, database: Path | None, *, durable: bool) -> DynamoDBServer:
     for attempt in range(_START_ATTEMPTS):
         port = free_port()
         configuration = child.directory / f"server-{port}.xml"
-        configuration.write_text(server_configuration(port, child.directory if durable else None), encoding="utf-8")
+        configuration.write_text(server_configuration(port, database), encoding="utf-8")
         # It unpacks SQLite's library into the temporary directory; so that goes with the server's own.
         command = (
             str(java), *_FLAGS, f"-Djava.io.tmpdir={child.directory}", "-cp", f"{jars}/*", _LAUNCHER,
@@ -133,7 +144,7 @@ def _start(child: Child, jars: Path, java: Path, *, durable: bool) -> DynamoDBSe
         )  # fmt: skip
         server = DynamoDBServer(
             f"http://{HOST}:{port}", REGION, _access_key(), secrets.token_urlsafe(30), pins.DYNAMODB_LOCAL, child,
-            command,
+            command, database, durable,
         )  # fmt: skip
         try:
             server.start()
@@ -145,8 +156,15 @@ def _start(child: Child, jars: Path, java: Path, *, durable: bool) -> DynamoDBSe
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
+def _database_directory(child: Child, *, durable: bool, streams: bool) -> Path | None:
+    memory = memory_directory() if durable or streams else None
+    if memory is not None:
+        return child.directory_in(memory)
+    return child.directory if durable else None
+
+
 def server_configuration(port: int, directory: Path | None) -> str:
-    """Return Jetty's XML for a server on loopback; `directory` keeps the items in files there, None in memory."""
+    """Return Jetty's XML for a server on loopback; `directory` keeps the items in a file there, None in memory."""
     place = "<Arg/>" if directory is None else f"<Arg>{escape(str(directory))}</Arg>"
     in_memory = "true" if directory is None else "false"
     return _CONFIGURATION.format(host=HOST, port=port, package=_PACKAGE, in_memory=in_memory, directory=place)
