@@ -90,6 +90,8 @@ Glob = Annotated[
 ]
 Identifier = Annotated[str, Field(min_length=1, max_length=64, description="The name of a database, user or column.")]
 
+Identifier255 = Annotated[str, Field(min_length=1, max_length=255, description="The name of a table.")]
+
 
 def _aware(moment: datetime) -> datetime:
     if moment.tzinfo is None:

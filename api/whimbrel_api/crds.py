@@ -119,7 +119,7 @@ class Definition:
 
 
 _AGE: Final = ("Age", "date", ".metadata.creationTimestamp", 0)
-_SOURCE: Final = ("Source", "string", ".spec.source.*['host','endpoint']", 1)
+_SOURCE: Final = ("Source", "string", ".spec.source.*['host','endpoint','region']", 1)
 _TARGET: Final = ("Target", "string", ".spec.target.*['host','endpoint']", 1)
 
 DEFINITIONS: Final = (

@@ -1,10 +1,24 @@
 """Where data comes from and goes to: sources and targets as a manifest describes them. No connection is made here."""
 
-from typing import Self
+from enum import StrEnum
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from whimbrel_api.base import Host, Identifier, Model, Port, Region, SecretRef, Tls
+
+Url = Annotated[
+    str,
+    Field(
+        max_length=300,
+        pattern=r"^https?://[^\s/@?#]+$",
+        description="Where the service is reached, such as https://dynamodb.us-east-1.amazonaws.com; without a path.",
+    ),
+]
+RoleArn = Annotated[
+    str,
+    Field(max_length=2048, pattern=r"^arn:[a-z-]+:iam::[0-9]{12}:role/\S+$", description="The role to assume."),
+]
 
 
 class MySQLSource(Model):
@@ -41,15 +55,66 @@ class PostgreSQLTarget(Model):
     tls: Tls = Tls()
 
 
+class DynamoDBSource(Model):
+    """Amazon DynamoDB, its tables and their streams. The Secret holds `accessKeyId`, `secretAccessKey`, `sessionToken`.
+
+    The session token may be missing. Without a Secret the process's own AWS identity is used; with `roleArn` that role
+    is assumed by whichever of the two.
+    """
+
+    region: Region
+    endpoint: Url | None = None
+    credentials_secret_ref: SecretRef | None = None
+    role_arn: RoleArn | None = None
+    tls: Tls = Tls()
+
+
+class Dialect(StrEnum):
+    """Whose DynamoDB it is; what differs stands in the worker's endpoints."""
+
+    POLARDB = "PolarDB"
+    AWS = "AWS"
+
+
+class DynamoDBTarget(Model):
+    """A DynamoDB-compatible endpoint, such as PolarDB's: there an account's name and password are the keys.
+
+    The Secret holds `accessKeyId` and `secretAccessKey`. With `fencedWrites` every write is a transaction that checks
+    the worker's own control row; slower, and only where the endpoint takes TransactWriteItems.
+    """
+
+    endpoint: Url
+    region: Region = "us-east-1"
+    dialect: Dialect = Dialect.POLARDB
+    credentials_secret_ref: SecretRef
+    fenced_writes: bool = Field(default=False, description="Whether each write checks the epoch in its transaction.")
+    tls: Tls = Tls()
+
+
+def _only(model: BaseModel, what: str) -> str:
+    """The alias of the one kind that is given. Raises ValueError for none and for more than one."""
+    kinds = {name: info.alias or name for name, info in type(model).model_fields.items()}
+    given = [alias for name, alias in kinds.items() if getattr(model, name) is not None]
+    if len(given) != 1:
+        *others, last = kinds.values()
+        raise ValueError(f"name exactly one {what}: {', '.join(others)} or {last}")
+    return given[0]
+
+
 class Source(Model):
     """Exactly one kind of source."""
 
     mysql: MySQLSource | None = None
+    dynamodb: DynamoDBSource | None = None
+
+    @property
+    def kind(self) -> str:
+        """Which kind it is, as manifests name it."""
+        return _only(self, "source")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        if self.mysql is None:
-            raise ValueError("name exactly one source: mysql")
+        _only(self, "source")
         return self
 
 
@@ -58,9 +123,14 @@ class Target(Model):
 
     aurora_dsql: AuroraDSQLTarget | None = Field(default=None, alias="auroraDSQL")
     postgresql: PostgreSQLTarget | None = None
+    dynamodb: DynamoDBTarget | None = None
+
+    @property
+    def kind(self) -> str:
+        """Which kind it is, as manifests name it."""
+        return _only(self, "target")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        if (self.aurora_dsql is None) == (self.postgresql is None):
-            raise ValueError("name exactly one target: auroraDSQL or postgresql")
+        _only(self, "target")
         return self

@@ -1,6 +1,7 @@
 """Reads manifests and refuses malformed ones, naming every field that is wrong. Nothing is stored or started here."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
@@ -33,6 +34,7 @@ _METADATA: Final = (
 )  # fmt: skip
 _SECRET_WORDS = ("password", "secret", "token", "accesskey", "username", "credential")
 _LONGEST = 80
+_USER_INFO = re.compile(r"//[^/?#]*@")
 
 
 def load_manifests(text: str, origin: str) -> list[Manifest]:
@@ -185,8 +187,9 @@ def _suggestion(given: object, known: Sequence[str]) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value as it was given, short and on one line; of lists and mappings only what they are."""
+    """A value as it was given, short, on one line, an address without its user; of lists and mappings what they are."""
     if isinstance(value, str):
+        value = _USER_INFO.sub("//…@", value)
         return repr(value if len(value) <= _LONGEST else value[:_LONGEST] + "…")
     if isinstance(value, dict | list) or value is None or isinstance(value, bool):
         return _kind_of(value)

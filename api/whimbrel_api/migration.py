@@ -5,7 +5,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from whimbrel_api.base import API_VERSION, Condition, Duration, Glob, Identifier, Model, Moment, ObjectMeta, Within
+from whimbrel_api.base import (
+    API_VERSION,
+    Condition,
+    Duration,
+    Glob,
+    Identifier,
+    Identifier255,
+    Model,
+    Moment,
+    Name,
+    ObjectMeta,
+    Within,
+)
 from whimbrel_api.endpoints import Source, Target
 
 
@@ -23,6 +35,19 @@ class ColumnOverride(Model):
     type: str = Field(min_length=1, max_length=200, description="The type on the target, such as bigint.")
 
 
+TypedValue = Annotated[
+    str, Field(min_length=2, max_length=1024, description='DynamoDB-typed JSON as text, such as {"S": "open"}.')
+]
+
+
+class ItemFilter(Model):
+    """A DynamoDB FilterExpression: items that do not fit are not copied. Values are DynamoDB-typed JSON as text."""
+
+    expression: str = Field(min_length=1, max_length=4096, description="Such as `#s = :open`.")
+    names: dict[str, Identifier255] = Field(default={}, max_length=20, description="What #names stand for.")
+    values: dict[str, TypedValue] = Field(default={}, max_length=20, description="What :values stand for.")
+
+
 class TableOverride(Model):
     """What is different for one table: its key, its name on the target, its column types."""
 
@@ -34,6 +59,7 @@ class TableOverride(Model):
         default="", max_length=128, description="The table's name on the target, such as public.events."
     )
     columns: list[ColumnOverride] = Field(default=[], max_length=255, description="Columns with another type.")
+    filter: ItemFilter | None = Field(default=None, description="Which items of a DynamoDB table move.")
 
 
 class Tables(Model):
@@ -51,12 +77,16 @@ class SchemaMode(StrEnum):
 
     CREATE_IF_MISSING = "CreateIfMissing"
     EXISTING = "Existing"
+    RECREATE = "Recreate"
 
 
 class Schema(Model):
-    """How the target's tables come to be."""
+    """How the target's tables come to be. `Recreate` drops those named in `recreate` first; the others are as usual."""
 
     mode: SchemaMode = SchemaMode.CREATE_IF_MISSING
+    recreate: list[Identifier255] = Field(
+        default=[], max_length=1000, description="The target's tables that are dropped and made anew, each by its name."
+    )
 
 
 class RateLimit(Model):
@@ -65,8 +95,15 @@ class RateLimit(Model):
     rows_per_second: Annotated[int, Field(ge=1, le=100_000_000, description="Rows per second.")]
 
 
+class CapacityLimit(Model):
+    """An upper bound in DynamoDB's capacity units over all workers of the task together."""
+
+    read_units_per_second: int | None = Field(default=None, ge=1, description="Of the source.")
+    write_units_per_second: int | None = Field(default=None, ge=1, description="Of the target.")
+
+
 class Snapshot(Model):
-    """How the copy is shared out. `rateLimit` is for all workers together."""
+    """How the copy is shared out. `rateLimit` and `capacityLimit` are for all workers together."""
 
     workers: int = Field(default=2, ge=1, le=64, description="How many processes share the copy.")
     tables_in_parallel: int = Field(default=4, ge=1, le=64, description="How many tables are copied at a time.")
@@ -74,11 +111,42 @@ class Snapshot(Model):
         default=50_000, ge=100, le=10_000_000, description="How many rows a worker takes at a time."
     )
     rate_limit: RateLimit | None = None
+    capacity_limit: CapacityLimit | None = None
+
+
+class TtlDeletes(StrEnum):
+    """What becomes of items that DynamoDB deletes by their time to live."""
+
+    CARRY = "Carry"
+    SKIP = "Skip"
+
+
+class NewTables(StrEnum):
+    """What becomes of tables that come into being during the migration."""
+
+    ADD = "Add"
+    REPORT = "Report"
+
+
+class Spool(Model):
+    """Where changes are kept during a copy that outlasts the source's own log."""
+
+    claim_name: Name = Field(
+        description="A PersistentVolumeClaim in this namespace; ReadWriteMany with more than one stream worker."
+    )
 
 
 class Stream(Model):
     """How changes are applied. `checkpointInterval` holds while the source is idle."""
 
+    workers: int = Field(
+        default=1, ge=1, le=64, description="How many processes share the shards; one where the log has none."
+    )
+    ttl_deletes: TtlDeletes = TtlDeletes.CARRY
+    new_tables: NewTables = NewTables.REPORT
+    spool: Spool | None = Field(
+        default=None, description="A volume into which changes are read during the copy, for one of more than a day."
+    )
     flush_interval: Annotated[Duration, Within("1ms", "1m")] = "200ms"
     checkpoint_interval: Annotated[Duration, Within("100ms", "1h")] = "6s"
     apply_connections: int = Field(default=4, ge=1, le=32, description="How many connections apply changes.")
@@ -95,10 +163,18 @@ class Thresholds(Model):
     samples: int = Field(default=3, ge=1, le=100, description="In how many readings in a row the lag must hold.")
 
 
-class ValidationPolicy(Model):
-    """The comparison that a cutover asks for. `maxAge` is how old its result may be."""
+CheckMode = Literal["Full", "Sample"]
+SampleRows = Annotated[int, Field(ge=1, le=10_000_000, description="How many items of each table a sample takes.")]
 
-    mode: Literal["Full", "Sample"] = Field(default="Full", description="Every row, or a sample.")
+
+class ValidationPolicy(Model):
+    """The comparison that a cutover asks for. `maxAge` is how old its result may be.
+
+    With `Sample` a cutover may begin on the word of a sample; the final check reads every item all the same.
+    """
+
+    mode: CheckMode = Field(default="Full", description="Every row, or a sample of a DynamoDB table's items.")
+    sample_rows: SampleRows = 1000
     max_age: Annotated[Duration, Within("1s", "720h")] = "1h"
 
 
@@ -202,7 +278,11 @@ class StreamStatus(Model):
     position: str = Field(default="", max_length=16384)
     lag_seconds: float | None = None
     lag_observed_at: Moment | None = None
+    quiet: bool = Field(
+        default=False, description="No shard has given a change for a while; DynamoDB Streams cannot prove more."
+    )
     changes_applied: int = 0
+    collected_bytes: int = Field(default=0, description="While the copy runs: what was read onto the spool's volume.")
     last_change_time: Moment | None = None
     retention_deadline: Moment | None = None
 
@@ -236,6 +316,8 @@ class MigrationValidationStatus(Model):
     differences: Differences = Differences()
     inconclusive: int = 0
     rows_compared: int = 0
+    sampled: bool = Field(default=False, description="Whether only a sample was compared.")
+    compared: str = Field(default="", max_length=300, description="What was compared, where it was not every row.")
     validated_through: str = Field(default="", max_length=16384)
     completed_at: Moment | None = None
 
@@ -275,7 +357,7 @@ class MigrationStatus(Model):
     observed_generation: int = 0
     phase: Phase = Phase.PENDING
     progress: str = ""
-    lag: str = Field(default="", description="stream.lagSeconds for a reader: 0.4s, 3m20s, unknown.")
+    lag: str = Field(default="", description="stream.lagSeconds for a reader: 0.4s, 3m20s, quiet, unknown.")
     remaining: str = Field(default="", description="snapshot.eta for a reader: 21m5s.")
     conditions: list[Condition] = Field(default=[], max_length=32)
     plan: Plan = Plan()

@@ -74,36 +74,69 @@ class Record(Model):
         return next((entry for entry in reversed(self.journal) if entry.step == step), None)
 
 
+class TableAssessment(Model):
+    """What a table of items is like, and how long its copy is expected to take by its own.
+
+    Figures as old as the service's own (DynamoDB counts every six hours). `key` and `indexes` in words; units are 0 on
+    demand. `stream`: the view type, or `disabled`.
+    """
+
+    name: str = Field(max_length=255)
+    items: int = 0
+    size_bytes: int = 0
+    key: list[str] = Field(default=[], max_length=2)
+    indexes: list[str] = Field(default=[], max_length=50)
+    billing_mode: str = ""
+    read_units: int = 0
+    write_units: int = 0
+    ttl_attribute: str = ""
+    stream: str = ""
+    copy_seconds: float = 0.0
+
+
 class PreflightResult(Model):
-    """What the pre-flight found; `warnings` are things that will not be carried."""
+    """What the pre-flight found; `warnings` are things that will not be carried, `assessment` the largest tables."""
 
     source_id: str
     source_version: str = ""
     target_version: str = ""
     write_path: str = ""
     warnings: list[str] = Field(default=[], max_length=200)
+    assessment: list[TableAssessment] = Field(default=[], max_length=100)
     record: Record = Record()
 
 
 class StreamResult(Model):
-    """Where the stream stands. `end_of_log_at`: when the target was last proven to hold the whole log."""
+    """Where the stream stands. `end_of_log_at`: when the target was last proven to hold the whole log.
+
+    `quiet`: a log that offers no proof of its end has given nothing for a while, in all of its shards. No lag is
+    claimed then; what the target really holds is for a comparison to say. `collected_bytes`: while the copy
+    runs, what was read onto the spool's volume.
+    """
 
     position: str = ""
+    quiet: bool = False
     lag_seconds: float | None = None
     lag_observed_at: Moment | None = None
     changes_applied: int = 0
     last_change_time: Moment | None = None
     end_of_log_at: Moment | None = None
     drained_to: str = ""
+    collected_bytes: int = 0
 
 
 class CheckReport(Model):
-    """What a comparison found."""
+    """What a comparison found. `rows_known`: how many items there were when the source last counted them.
+
+    Of those a sample takes its part; 0 for tables of rows, or where they were not counted yet.
+    """
 
     result: CheckResult | None = None
     differences: Differences = Differences()
     inconclusive: int = 0
     rows_compared: int = 0
+    sampled: bool = False
+    rows_known: int = 0
     rows_total: int = 0
     tables_compared: int = 0
     tables_total: int = 0
@@ -129,6 +162,7 @@ class Counters(Model):
     retries: int = 0
     conflicts: int = 0
     connections: int = 0
+    throttled: int = 0
 
 
 class WorkerReport(Model):

@@ -11,8 +11,8 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from whimbrel_api.durations import seconds
-from whimbrel_api.endpoints import AuroraDSQLTarget, Source, Target
-from whimbrel_api.migration import MigrationSpec, Mode
+from whimbrel_api.endpoints import AuroraDSQLTarget
+from whimbrel_api.migration import MigrationSpec, Mode, SchemaMode
 from whimbrel_api.reverse_sync import ReverseSyncSpec
 from whimbrel_api.validation import ValidationSpec
 
@@ -39,19 +39,36 @@ class Rule:
     holds: Callable[[Any], bool]
 
 
-def _kind(end: Source | Target) -> str:
-    """Which kind of end is given, as manifests name it."""
-    given = (info.alias or name for name, info in type(end).model_fields.items() if getattr(end, name) is not None)
-    return next(given)
-
-
 def _has_way_back(spec: MigrationSpec) -> bool:
-    return not spec.reverse_sync.enabled or (_kind(spec.source), _kind(spec.target)) in WAYS_BACK
+    return not spec.reverse_sync.enabled or (spec.source.kind, spec.target.kind) in WAYS_BACK
 
 
 def _way_back_cel() -> str:
     pairs = [f"(has(self.source.{source}) && has(self.target.{target}))" for source, target in sorted(WAYS_BACK)]
     return " || ".join(["!self.reverseSync.enabled", *pairs])
+
+
+def _same_kind(spec: MigrationSpec) -> bool:
+    return (spec.source.dynamodb is None) == (spec.target.dynamodb is None)
+
+
+def _compared_kind(spec: ValidationSpec) -> bool:
+    if spec.source is None or spec.target is None:
+        return True
+    return (spec.source.dynamodb is None) == (spec.target.dynamodb is None)
+
+
+def _shared_log(spec: MigrationSpec) -> bool:
+    return spec.stream.workers == 1 or spec.source.dynamodb is not None
+
+
+def _spoolable(spec: MigrationSpec) -> bool:
+    return spec.stream.spool is None or spec.source.dynamodb is not None
+
+
+def _recreate_named(spec: MigrationSpec) -> bool:
+    recreates = spec.schema_.mode is SchemaMode.RECREATE
+    return recreates == bool(spec.schema_.recreate) and (not recreates or spec.target.dynamodb is not None)
 
 
 def _reachable_lag(spec: MigrationSpec) -> bool:
@@ -68,6 +85,10 @@ def _no_idle_overrides(spec: ValidationSpec) -> bool:
     return spec.migration_ref is None or not spec.tables.overrides
 
 
+def _samples_items(spec: ValidationSpec) -> bool:
+    return spec.mode != "Sample" or spec.source is None or spec.source.dynamodb is not None
+
+
 def _named_publication(spec: ReverseSyncSpec) -> bool:
     return spec.create_publication or bool(spec.publication_name)
 
@@ -76,6 +97,24 @@ RULES: Final = (
     Rule(
         MigrationSpec, "reverseSync.enabled", _way_back_cel(),
         "there is no way back from this kind of target to this kind of source; set it to false", _has_way_back,
+    ),
+    Rule(
+        MigrationSpec, "target", "has(self.source.dynamodb) == has(self.target.dynamodb)",
+        "rows and items do not mix: a dynamodb source goes to a dynamodb target, and no other source does", _same_kind,
+    ),
+    Rule(
+        MigrationSpec, "stream.workers", "self.stream.workers == 1 || has(self.source.dynamodb)",
+        "this source's log is read by one worker; leave it at 1", _shared_log,
+    ),
+    Rule(
+        MigrationSpec, "stream.spool", "!has(self.stream.spool) || has(self.source.dynamodb)",
+        "this source keeps its own log for as long as it is set to; leave it out", _spoolable,
+    ),
+    Rule(
+        MigrationSpec, "schema.recreate",
+        "(self.schema.mode == 'Recreate') == (size(self.schema.recreate) > 0)"
+        " && (self.schema.mode != 'Recreate' || has(self.target.dynamodb))",
+        "name the tables to drop and make anew together with mode Recreate, on a dynamodb target only", _recreate_named,
     ),
     Rule(
         MigrationSpec, "thresholds.lag",
@@ -92,6 +131,16 @@ RULES: Final = (
         ValidationSpec, "tables.overrides",
         "!has(self.migrationRef) || size(self.tables.overrides) == 0",
         "not together with migrationRef, whose Migration has its own; leave them out", _no_idle_overrides,
+    ),
+    Rule(
+        ValidationSpec, "target",
+        "!has(self.source) || !has(self.target) || has(self.source.dynamodb) == has(self.target.dynamodb)",
+        "rows and items do not mix: a dynamodb source is compared with a dynamodb target", _compared_kind,
+    ),
+    Rule(
+        ValidationSpec, "mode",
+        "self.mode != 'Sample' || !has(self.source) || has(self.source.dynamodb)",
+        "a sample is taken of a dynamodb source's items only; leave it at Full", _samples_items,
     ),
     Rule(
         ReverseSyncSpec, "publicationName",

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from whimbrel_api.base import Model, Name
 from whimbrel_api.endpoints import Source, Target
-from whimbrel_api.migration import Mode, Schema, Snapshot, Stream, Tables
+from whimbrel_api.migration import CheckMode, Mode, SampleRows, Schema, Snapshot, Stream, Tables
 from whimbrel_api.validation import Recheck, Report
 
 
@@ -42,9 +42,14 @@ class CheckScope(StrEnum):
 
 
 class CheckOptions(Model):
-    """For the check task. `since` and `through` are positions; a final check looks at the keys changed between them."""
+    """For the check task. `since` and `through` are positions; a final check looks at the keys changed between them.
+
+    Where a log cannot name the keys between two positions (DynamoDB Streams) a final check is a whole one.
+    """
 
     scope: CheckScope = CheckScope.FULL
+    mode: CheckMode = "Full"
+    sample_rows: SampleRows = 1000
     since: str = ""
     through: str = ""
     recheck: Recheck = Recheck()
@@ -98,7 +103,8 @@ class TaskFile(Model):
     `epoch` is the one the operator last saw in the target; 0 where it is not known yet. Relative paths are relative to
     the task file's own folder. A worker reports to `report_resource` where that is given, else to `report_file`, and
     takes its orders from the same place. `index` is overruled by the environment's JOB_COMPLETION_INDEX, because all
-    pods of a Job read one file.
+    pods of a Job read one file. With `look_only` a pre-flight makes no control tables. `spool` is the folder where the
+    stream keeps changes of its own, empty for none; with `collect` it only reads into it and applies nothing.
     """
 
     task: TaskKind
@@ -107,6 +113,7 @@ class TaskFile(Model):
     index: int = Field(default=0, ge=0)
     workers: int = Field(default=1, ge=1)
     epoch: int = Field(default=0, ge=0)
+    look_only: bool = False
     mode: Mode = Mode.SNAPSHOT_AND_STREAM
     source: Source
     target: Target
@@ -122,6 +129,8 @@ class TaskFile(Model):
     report_file: str = ""
     orders_file: str = ""
     report_resource: ReportResource | None = None
+    spool: str = ""
+    collect: bool = False
     report_interval: float = 2.0
 
 

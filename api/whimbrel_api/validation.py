@@ -17,7 +17,7 @@ from whimbrel_api.base import (
     require_one_origin,
 )
 from whimbrel_api.endpoints import Source, Target
-from whimbrel_api.migration import CheckResult, Differences, RateLimit, Tables
+from whimbrel_api.migration import CheckMode, CheckResult, Differences, RateLimit, SampleRows, Tables
 
 
 class Recheck(Model):
@@ -41,7 +41,8 @@ class ValidationSpec(Model):
     source: Source | None = None
     target: Target | None = None
     tables: Tables = Tables()
-    mode: Literal["Full"] = Field(default="Full", description="Every row.")
+    mode: CheckMode = Field(default="Full", description="Every row, or a sample of a DynamoDB table's items.")
+    sample_rows: SampleRows = 1000
     workers: int = Field(default=1, ge=1, le=64, description="How many processes share the comparison.")
     rate_limit: RateLimit | None = None
     recheck: Recheck = Recheck()
@@ -69,6 +70,9 @@ class ValidationStatus(Model):
     result: CheckResult | None = None
     tables_compared: int = 0
     rows_compared: int = 0
+    rows_per_second: float = 0.0
+    sampled: bool = Field(default=False, description="Whether only a sample was compared.")
+    compared: str = Field(default="", max_length=300, description="What was compared, where it was not every row.")
     differences: Differences = Differences()
     inconclusive: int = 0
     validated_through: str = Field(default="", max_length=16384)

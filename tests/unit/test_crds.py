@@ -18,6 +18,7 @@ TEXTS = crds.render()
 STRUCTURAL = {
     "description", "type", "format", "enum", "pattern", "default", "nullable", "properties", "items", "required",
     "additionalProperties", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength",
+    "maxProperties",
     "minItems", "maxItems", "x-kubernetes-validations", "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
 }  # fmt: skip
 
@@ -112,7 +113,9 @@ def test_rules_hold_the_frozen_fields_unless_the_phase_is_known_to_be_pending() 
     assert "self.spec.target.auroraDSQL.region == oldSelf.spec.target.auroraDSQL.region" in rules[".spec.target"]
     assert not any(word in rule for rule in rules.values() for word in CHANGEABLE)
     rules_of_target = schema["properties"]["spec"]["properties"]["target"]["x-kubernetes-validations"]
-    assert rules_of_target[0]["rule"] == "[has(self.auroraDSQL), has(self.postgresql)].exists_one(given, given)"
+    assert rules_of_target[0]["rule"] == (
+        "[has(self.auroraDSQL), has(self.postgresql), has(self.dynamodb)].exists_one(given, given)"
+    )
 
 
 @pytest.mark.parametrize("name", sorted(TEXTS))
