@@ -9,14 +9,16 @@ import platform
 import sys
 from collections.abc import Callable, Sequence
 
-from bench import binlog_decode, goals, snapshot, stream
+from bench import binlog_decode, dynamodb_client, goals, snapshot, stream
 from whimbrel_testbed.cache import TestbedError
+from whimbrel_testbed.dynamodb.local import dynamodb_server
 from whimbrel_testbed.mysql import mysql_server
 from whimbrel_testbed.postgres import postgres_server
 
 _ROWS = 2_000_000
 _CHANGES = 100_000
 _PEER_ROWS = 20_000
+_ITEMS = 20_000
 _QUIET_LOAD = 1.0
 
 Section = tuple[str, list[goals.Goal]]
@@ -40,10 +42,17 @@ def _stream(_rows: int, changes: int) -> Section:
     return stream.table(result), goals.of_stream(result)
 
 
+def _items(rows: int, _changes: int) -> Section:
+    with dynamodb_server() as server:
+        results = dynamodb_client.measure(server, min(rows, _ITEMS))
+    return dynamodb_client.table(results), goals.of_items(results)
+
+
 _BENCHES: dict[str, tuple[str, Callable[[int, int], Section]]] = {
     "snapshot": ("Snapshot, MySQL to PostgreSQL", _snapshot),
     "decode": ("Decoding the change log", _decode),
     "stream": ("Change stream, MySQL to PostgreSQL", _stream),
+    "items": ("Calls of DynamoDB", _items),
 }
 
 

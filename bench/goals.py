@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench import binlog_decode, snapshot, stream
+from bench import binlog_decode, dynamodb_client, snapshot, stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,13 @@ def of_stream(result: stream.Result) -> list[Goal]:
         _memory("stream", [own.memory]),
         Goal("lag p95 of a trickle", result.p95, 1.0, "s"),
     ]
+
+
+def of_items(results: Sequence[dynamodb_client.Measurement]) -> list[Goal]:
+    """CPU for each item of 250 B, by our own client in either direction."""
+    limits = {dynamodb_client.WRITE: 9.0, dynamodb_client.READ: 11.0}
+    own = [one for one in results if one.client == dynamodb_client.OWN]
+    return [Goal(f"an item's {one.direction}", one.micros_an_item, limits[one.direction], "CPU µs") for one in own]
 
 
 def _memory(worker: str, peaks: Sequence[float]) -> Goal:

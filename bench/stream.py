@@ -120,7 +120,7 @@ class _Bench:
             cursor.execute("SELECT @@GLOBAL.gtid_executed")
             position = "".join(str(row[0]).replace("\n", "") for row in cursor.fetchall())
         file = TaskFile.model_validate_json(self._task("inspect").read_bytes())
-        return build_target(file).control().fix_start_position(position)
+        return build_target(file, threading.Event()).control().fix_start_position(position)
 
     @contextmanager
     def worker(self) -> Iterator[subprocess.Popen[bytes]]:

@@ -100,6 +100,8 @@ class Tally:
     retries: int = 0
     conflicts: int = 0
     connections: int = 0
+    throttled: int = 0
+    """How many of the retries a server asked for to be called less often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +220,12 @@ class TargetReader(Protocol):
     def keys_after(self, table: Table, after: Row | None, limit: int) -> Sequence[Row]:
         """The next keys in the target's own order."""
 
+    def segment_keys(self, table: Table, index: int, total: int) -> Iterator[Sequence[Row]]:
+        """All keys of segment `index` of `total` of a table of items, in batches. The segments hold each key once.
+
+        Raises ConfigurationError where the target has no segments; there keys_after serves.
+        """
+
     def count(self, table: Table) -> int:
         """How many rows there are now."""
 
@@ -234,8 +242,8 @@ class ExistingColumn:
 class TargetSchema(Protocol):
     """Reads and makes the target's tables."""
 
-    def existing(self, table: Table) -> tuple[list[ExistingColumn], tuple[str, ...]] | None:
-        """Columns and key of the target's table, or None when there is none."""
+    def mismatches(self, table: Table) -> "list[Problem] | None":
+        """What keeps the target's table from taking the rows, and warnings; None when there is no such table."""
 
     def has_rows(self, table: Table) -> bool:
         """Whether the target's table holds a row."""
@@ -277,7 +285,7 @@ class SourceReader(Protocol):
 
     def rows(
         self, table: Table, low: tuple[str, ...] | None, high: tuple[str, ...] | None, batch: int
-    ) -> Iterator[Sequence[tuple[bytes | None, ...]]]:
+    ) -> Iterator[Sequence[Row]]:
         """Rows of (low, high] ordered by key, in batches."""
 
     def by_keys(self, table: Table, keys: Sequence[Row]) -> Sequence[Row]:

@@ -14,13 +14,15 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
 
 from whimbrel_worker.values.columns import Cell, Column, Kind, Row
+from whimbrel_worker.values.items import canonical_attribute, canonical_item
 
 Identity = tuple[object, ...]
 """A key as comparable, hashable values: the same on both sides for the same key, in the target's order."""
 
 _WITH_ZONE = ("timestamptz", "with time zone")
 _NAN = "NaN"
-_TEXTUAL = frozenset({Kind.TEXT, Kind.BYTES})
+_ANYTHING = frozenset({Kind.TEXT, Kind.BYTES, Kind.ATTRIBUTE, Kind.ITEM})
+"""Kinds whose every value may be a key of a source, too."""
 _NUMBER_KEY = re.compile(rb"[-+]?[0-9.]+(e[-+]?[0-9]+)?", re.IGNORECASE)
 _MOMENT_KEY = re.compile(rb"[0-9]{4}-[0-9: .-]+")
 _PLAIN_KEY = {
@@ -87,7 +89,8 @@ def canonical(kind: Kind, cell: bytes | float) -> object:
     """A value that is not NULL in a form in which equal means the same value.
 
     Integers and decimals by value (1.50 is 1.5, −0 is 0); floats by their bits, at the column's width (−0 is not 0;
-    every NaN is one); dates and times to the last microsecond digit that is not 0; text and bytes exactly.
+    every NaN is one); dates and times to the last microsecond digit that is not 0; text and bytes exactly; DynamoDB's
+    attributes and items as values.items says.
     """
     return _CANONICAL[kind](cell)
 
@@ -117,7 +120,7 @@ def _rank(value: object) -> tuple[object, ...]:
 def source_could_hold(columns: Sequence[Column], key: Row) -> bool:
     """Whether a key found in the target is one that a source may have: no NaN, infinity, or year BC or beyond 9999."""
     return all(
-        column.kind in _TEXTUAL or (cell is not None and _PLAIN_KEY[column.kind].fullmatch(_raw(cell)) is not None)
+        column.kind in _ANYTHING or (cell is not None and _PLAIN_KEY[column.kind].fullmatch(_raw(cell)) is not None)
         for column, cell in zip(columns, key, strict=True)
     )
 
@@ -185,4 +188,6 @@ _CANONICAL: dict[Kind, Callable[[bytes | float], object]] = {
     Kind.DATETIME: _moment,
     Kind.TIMESTAMP: _moment,
     Kind.TIME: _moment,
+    Kind.ATTRIBUTE: lambda cell: canonical_attribute(_raw(cell)),
+    Kind.ITEM: lambda cell: canonical_item(_raw(cell)),
 }

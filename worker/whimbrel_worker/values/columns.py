@@ -26,6 +26,10 @@ class Kind(StrEnum):
     DATETIME = "datetime"
     TIMESTAMP = "timestamp"
     TIME = "time"
+    ATTRIBUTE = "attribute"
+    """A DynamoDB-typed attribute as JSON, such as {"S":"a"}."""
+    ITEM = "item"
+    """A whole DynamoDB item as JSON, its key attributes included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +66,13 @@ class Table:
     key: tuple[int, ...]
     indexes: tuple[Index, ...] = ()
     rows_estimate: int = 0
+    definition: str = ""
+    """What the table's own system needs to make it anew, as JSON; empty where the columns say it all."""
 
     @property
     def name(self) -> str:
-        """How people call it: the source's `database.table`."""
-        return f"{self.source_schema}.{self.source_name}"
+        """How people call it: the source's `database.table`, or `table` where the source has no databases."""
+        return f"{self.source_schema}.{self.source_name}" if self.source_schema else self.source_name
 
     @property
     def key_columns(self) -> tuple[Column, ...]:

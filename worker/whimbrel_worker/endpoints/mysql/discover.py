@@ -3,13 +3,13 @@ Pure."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 
 from whimbrel_api.migration import TableOverride, Tables
 from whimbrel_worker.endpoints.mysql.catalogue import Catalogue, SourceIndex, SourceTable
 from whimbrel_worker.endpoints.mysql.types import SourceColumn, to_column
 from whimbrel_worker.engine.ports import Problem, Profile
 from whimbrel_worker.values.columns import Column, Index, Kind, Table
+from whimbrel_worker.values.selection import is_wanted, override_of, unmatched
 
 _TARGET_NAME_BYTES = 63
 """PostgreSQL cuts longer names in silence (manual, "Identifiers and Key Words")."""
@@ -31,7 +31,7 @@ def discover(catalogue: Catalogue, wanted: Tables, profile: Profile) -> Discover
     found = Discovery()
     selected = [table for table in catalogue.tables if is_wanted(table.full_name, wanted)]
     for table in selected:
-        _judge(table, wanted.overrides, profile, found)
+        _judge(table, wanted, profile, found)
     found.problems += _selection_problems(selected, wanted)
     found.problems += _collisions(found.tables)
     found.problems += _hidden_cascades(selected, catalogue)
@@ -39,14 +39,8 @@ def discover(catalogue: Catalogue, wanted: Tables, profile: Profile) -> Discover
     return found
 
 
-def is_wanted(full_name: str, wanted: Tables) -> bool:
-    """Whether a table is selected: exclude wins, and everything is in when include is empty."""
-    included = not wanted.include or any(fnmatchcase(full_name, glob) for glob in wanted.include)
-    return included and not any(fnmatchcase(full_name, glob) for glob in wanted.exclude)
-
-
-def _judge(source: SourceTable, overrides: Sequence[TableOverride], profile: Profile, found: Discovery) -> None:
-    override = next((item for item in overrides if fnmatchcase(source.full_name, item.name)), None)
+def _judge(source: SourceTable, wanted: Tables, profile: Profile, found: Discovery) -> None:
+    override = override_of(source.full_name, wanted)
     problems = [*_column_problems(source, override, profile), *_name_problems(source, override)]
     key, key_index = _key(source, override)
     problems += _key_problems(source, key, key_index)
@@ -258,15 +252,13 @@ def _table(source: SourceTable, override: TableOverride | None, columns: list[Co
 
 
 def _selection_problems(selected: Sequence[SourceTable], wanted: Tables) -> Iterator[Problem]:
-    names = [table.full_name for table in selected]
-    for glob in wanted.include:
-        if not any(fnmatchcase(name, glob) for name in names):
-            yield Problem(
-                f"nothing matches {glob} of tables.include",
-                where=glob,
-                why="there is no such table, it is excluded, or the account may not SELECT from it",
-                todo="correct the pattern, or GRANT SELECT on the database to the account",
-            )
+    for glob in unmatched([table.full_name for table in selected], wanted):
+        yield Problem(
+            f"nothing matches {glob} of tables.include",
+            where=glob,
+            why="there is no such table, it is excluded, or the account may not SELECT from it",
+            todo="correct the pattern, or GRANT SELECT on the database to the account",
+        )
     if not selected and not wanted.include:
         yield Problem(
             "the source has no table to move",

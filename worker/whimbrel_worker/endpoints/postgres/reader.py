@@ -11,6 +11,7 @@ from whimbrel_worker.endpoints.postgres.failures import guarded
 from whimbrel_worker.endpoints.postgres.names import column_list, identifier, target_table
 from whimbrel_worker.endpoints.postgres.statements import array_parameters, element_type, unnest
 from whimbrel_worker.engine.retry import retrying
+from whimbrel_worker.errors import ConfigurationError
 from whimbrel_worker.values.canonical import from_target, target_expression
 from whimbrel_worker.values.columns import Column, Row, Table
 from whimbrel_worker.values.literals import parameter
@@ -49,6 +50,15 @@ class PostgresReader:
         """The next keys in the target's own order."""
         bounds = _bounds(table, after, None)
         return self._select(table.key_columns, _walk_statement(table, after is None), [*bounds, _number(limit)])
+
+    def segment_keys(self, table: Table, index: int, total: int) -> Iterator[Sequence[Row]]:
+        """There are no segments here: keys are in order."""
+        raise ConfigurationError(
+            "this target keeps rows, which are not divided into segments",
+            where=f"{self._where}, table {table.name}",
+            why=f"segment {index} of {total} was asked for",
+            todo="compare items with a dynamodb target",
+        )
 
     def count(self, table: Table) -> int:
         """How many rows there are now."""

@@ -11,8 +11,9 @@ from whimbrel_worker.endpoints.postgres.failures import guarded
 from whimbrel_worker.endpoints.postgres.indexes import IndexBuilder
 from whimbrel_worker.endpoints.postgres.layout import run_ddl
 from whimbrel_worker.endpoints.postgres.names import identifier, target_table
-from whimbrel_worker.engine.ports import ExistingColumn, Profile
+from whimbrel_worker.engine.ports import ExistingColumn, Problem, Profile
 from whimbrel_worker.engine.retry import retrying
+from whimbrel_worker.engine.schema_match import differences
 from whimbrel_worker.values.columns import Column, Index, Table
 
 T = TypeVar("T")
@@ -24,6 +25,11 @@ class PostgresSchema:
     def __init__(self, connector: Connector, profile: Profile) -> None:
         self._profile, self._where = profile, connector.where
         self._kept = Kept(connector, profile.connection_max_age)
+
+    def mismatches(self, table: Table) -> list[Problem] | None:
+        """What keeps the target's table from taking the rows, and warnings; None when there is no such table."""
+        found = self.existing(table)
+        return None if found is None else list(differences(table, *found))
 
     def existing(self, table: Table) -> tuple[list[ExistingColumn], tuple[str, ...]] | None:
         """Columns and key of the target's table, or None when there is none."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
+from whimbrel_worker.engine.bookmarks import bookmark_of
 from whimbrel_worker.engine.copy.pipeline import Batch, read_ahead
 from whimbrel_worker.engine.copy.plan import plan_chunks
 from whimbrel_worker.engine.ports import (
@@ -31,7 +32,6 @@ from whimbrel_worker.engine.retry import Backoff, retrying
 from whimbrel_worker.engine.throttle import Throttle
 from whimbrel_worker.errors import Incompatible, Transient
 from whimbrel_worker.values.columns import Table
-from whimbrel_worker.values.keys import key_text
 
 _log = logging.getLogger(__name__)
 
@@ -277,7 +277,7 @@ def _advanced(table: Table, progress: ChunkProgress, batch: Batch | None) -> Chu
     """The progress once this batch is committed; None is the end of the chunk."""
     if batch is None:
         return replace(progress, done=True)
-    return replace(progress, resume_after=key_text(table, table.key_of(batch[-1])), rows=progress.rows + len(batch))
+    return replace(progress, resume_after=bookmark_of(table, batch), rows=progress.rows + len(batch))
 
 
 def _growing(first: float, longest: float) -> Iterator[float]:
