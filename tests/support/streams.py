@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -161,10 +162,10 @@ class Lab:
         assert worker.ended() == 0, worker.log()
         self.epoch = 1
         if start:
-            build_target(file).control().fix_start_position(self.position())
+            build_target(file, threading.Event()).control().fix_start_position(self.position())
 
     def positions(self) -> dict[int, str]:
-        return build_target(self.file(TaskKind.INSPECT)).control().positions("stream")
+        return build_target(self.file(TaskKind.INSPECT), threading.Event()).control().positions("stream")
 
     def position(self) -> str:
         return str(self.query("SELECT @@GLOBAL.gtid_executed")[0][0]).replace("\n", "")

@@ -105,9 +105,9 @@ def _outcome(file: TaskFile, desk: _Desk) -> _Outcome:
 
 
 def _context(file: TaskFile, desk: _Desk) -> TaskContext:
-    target = build_target(file)
+    target = build_target(file, desk.ending.stop)
     desk.report.tally = target.tally
-    source = build_source(file, target.profile)
+    source = build_source(file, target, desk.ending.stop)
     return TaskContext(file, source, target, desk.report, desk.orders, desk.ending.stop)
 
 

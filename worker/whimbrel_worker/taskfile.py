@@ -44,6 +44,7 @@ def located(file: TaskFile, folder: Path, environment: Mapping[str, str]) -> Tas
         "secrets": {name: _absolute(folder, each) for name, each in file.secrets.items()},
         "report_file": _absolute(folder, file.report_file),
         "orders_file": _absolute(folder, file.orders_file),
+        "spool": _absolute(folder, file.spool),
         "check": file.check.model_copy(update={"report_file": _absolute(folder, file.check.report_file)}),
     }
     if resource is not None:

@@ -90,6 +90,7 @@ class Reporter:
             retries=tally.retries,
             conflicts=tally.conflicts,
             connections=tally.connections,
+            throttled=tally.throttled,
         )
 
 

@@ -3,6 +3,7 @@
 from whimbrel_worker.errors import ConfigurationError, FencedOut
 from whimbrel_worker.tasks.context import TaskContext
 from whimbrel_worker.tasks.inspect import read_record
+from whimbrel_worker.tasks.sharding import put_back
 
 _RAISING = {"switched", "cancelled"}
 
@@ -26,5 +27,7 @@ def run(context: TaskContext) -> None:
         control.raise_epoch(options.step, options.detail)
     else:
         control.journal(options.step, options.detail)
-    after = read_record(context.source, context.target)
+    if options.step in _RAISING:
+        put_back(context)
+    after = read_record(context)
     context.report.update(record=after, epoch=after.epoch)

@@ -1,19 +1,24 @@
 """Reads what the target's control tables say of a migration; changes nothing."""
 
 from whimbrel_api.reports import Record
-from whimbrel_worker.engine.ports import Source, Target
 from whimbrel_worker.tasks.context import TaskContext
+from whimbrel_worker.tasks.sharding import applied_through, sharded_ends
 
 
 def run(context: TaskContext) -> None:
     """Report the record."""
-    context.report.update(record=read_record(context.source, context.target))
+    context.report.update(record=read_record(context))
 
 
-def read_record(source: Source, target: Target) -> Record:
-    """The record with the least position that all of the stream's lanes have reached."""
-    control = target.control()
-    record = control.record()
-    positions = [position for position in control.positions("stream").values() if position] if record.exists else []
-    least = source.least(positions) if positions else record.start_position
-    return record.model_copy(update={"stream_position": least})
+def read_record(context: TaskContext) -> Record:
+    """The record with the least position that the stream has reached: in all of its lanes, or in all shards."""
+    record = context.target.control().record()
+    reached = _reached(context) if record.exists else ""
+    return record.model_copy(update={"stream_position": reached or record.start_position})
+
+
+def _reached(context: TaskContext) -> str:
+    if sharded_ends(context) is not None:
+        return applied_through(context)
+    positions = [position for position in context.target.control().positions("stream").values() if position]
+    return context.source.least(positions) if positions else ""

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from whimbrel_api.migration import Mode, SchemaMode, TableStatus
-from whimbrel_api.reports import PreflightResult, Record
+from whimbrel_api.reports import PreflightResult, Record, TableAssessment
 from whimbrel_worker.engine.ports import Problem
-from whimbrel_worker.engine.schema_match import differences
 from whimbrel_worker.errors import ConfigurationError, SourceLogLost, Transient, WorkerError
 from whimbrel_worker.tasks.context import TaskContext
+from whimbrel_worker.tasks.sharding import sharded_ends
 from whimbrel_worker.values.columns import Table
 
 T = TypeVar("T")
@@ -50,18 +50,31 @@ def run(context: TaskContext) -> None:
     if record is not None:
         _look_at_target(context, findings, tables, record, source_id)
     _report_tables(context, tables)
-    if findings.fatal():
-        raise _error(findings)
-    context.target.control().ensure()
     result = PreflightResult(
         source_id=source_id or "",
-        source_version=context.source.version(),
         target_version=(target_version or "")[:200],
-        write_path=context.target.probe_write_path(),
         warnings=_warnings(findings.problems),
+        assessment=findings.attempt(lambda: _assessment(context)) or [] if source_id is not None else [],
         record=record or Record(),
     )
-    context.report.update(preflight=result, record=record)
+    context.report.update(preflight=result)
+    if findings.fatal():
+        raise _error(findings)
+    context.report.update(preflight=result.model_copy(update=_tried(context)), record=record)
+
+
+def _tried(context: TaskContext) -> dict[str, str]:
+    """What is known once everything is in order: how rows are written is tried on the control tables."""
+    found = {"source_version": context.source.version()}
+    if context.file.look_only:
+        return found
+    context.target.control().ensure()
+    return {**found, "write_path": context.target.probe_write_path()}
+
+
+def _assessment(context: TaskContext) -> list[TableAssessment]:
+    ends = sharded_ends(context)
+    return ends.source.assessment() if ends is not None else []
 
 
 def _look_at_source(context: TaskContext, findings: _Findings) -> list[Table]:
@@ -99,12 +112,12 @@ def _table_problems(context: TaskContext, tables: Sequence[Table], record: Recor
     must_exist = context.file.schema_.mode is SchemaMode.EXISTING
     for table in tables:
         context.check_stop()
-        found = schema.existing(table)
+        found = schema.mismatches(table)
         if found is None:
             if must_exist:
                 yield _missing(table)
             continue
-        yield from differences(table, *found)
+        yield from found
         if table.name not in ours and schema.has_rows(table):
             yield _not_empty(table)
 

@@ -6,6 +6,7 @@ from whimbrel_api.tasks import SchemaStage
 from whimbrel_worker.engine.ports import TableRow
 from whimbrel_worker.errors import Incompatible
 from whimbrel_worker.tasks.context import TaskContext
+from whimbrel_worker.tasks.sharding import keep_start
 from whimbrel_worker.values.columns import Table
 
 
@@ -21,8 +22,9 @@ def _make_tables(context: TaskContext) -> None:
     record = prepare_control(context)
     tables, _ = context.source.discover()
     context.target.control().add_tables([TableRow(table.name, "Pending", table.rows_estimate) for table in tables])
-    if context.file.schema_.mode is SchemaMode.CREATE_IF_MISSING:
+    if context.file.schema_.mode is not SchemaMode.EXISTING:
         _create(context, tables)
+    keep_start(context, tables)
     if record.last("schema-ready") is None:
         context.target.control().journal("schema-ready")
     context.report.update(record=context.target.control().record(), epoch=record.epoch)
@@ -53,7 +55,7 @@ def _make_indexes(context: TaskContext) -> None:
     stopped = {row.name for row in control.tables() if row.state == "Stopped"}
     for done, table in enumerate(tables):
         context.check_stop()
-        if table.name not in stopped and context.file.schema_.mode is SchemaMode.CREATE_IF_MISSING:
+        if table.name not in stopped and context.file.schema_.mode is not SchemaMode.EXISTING:
             try:
                 schema.create_indexes(table)
             except Incompatible as error:

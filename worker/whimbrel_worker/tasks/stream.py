@@ -21,7 +21,9 @@ from whimbrel_worker.engine.lag import LagMeter, Reading, Sample
 from whimbrel_worker.engine.ports import ChangeLog, Profile
 from whimbrel_worker.engine.retry import Backoff, retrying
 from whimbrel_worker.errors import ConfigurationError, Transient
+from whimbrel_worker.tasks import shard_collect, shard_stream
 from whimbrel_worker.tasks.context import Stopped, TaskContext
+from whimbrel_worker.tasks.sharding import sharded_ends
 from whimbrel_worker.values.columns import Table
 
 _LOG = logging.getLogger(__name__)
@@ -41,6 +43,10 @@ _LATE = "the table was made after the migration began and was not copied: exclud
 
 def run(context: TaskContext) -> None:
     """Follow the log. Returns when retired; raises Stopped, SourceLogLost, FencedOut or what else ends the work."""
+    ends = sharded_ends(context)
+    if ends is not None:
+        (shard_collect if context.file.collect else shard_stream).run(context, ends)
+        return
     tables, stopped = _tables(context)
     options = context.file.stream
     start = context.target.control().record().start_position
