@@ -81,7 +81,7 @@ class Bench:
             self.at_target(statement.format(self.name, bin="'\\x00FF5C'", empty="'\\x'"))
 
     def source(self) -> SourcePort:
-        return build_source(self.file(CheckOptions()), self.case.profile)
+        return build_source(self.file(CheckOptions()), self.case.target(MIGRATION), self.stop)
 
     def tables(self) -> list[Table]:
         tables, problems = self.source().discover()

@@ -1,7 +1,8 @@
 """What a comparison has found: counts, a few examples and the file of differences. Nothing is read or compared here.
 
 The file is JSON Lines, one difference a line: `table`, `kind` (missing, extra, changed, inconclusive), `key` by column,
-`columns` with `source` and `target` where both sides have the row, `reason` where one is to be told.
+`columns` with `source` and `target` where both sides have the row, `reason` where one is to be told. Differences in
+tables of items have a file for each table beside it, whose lines item_findings makes.
 """
 
 import hashlib
@@ -14,6 +15,8 @@ from types import TracebackType
 from typing import Any, Literal, Self, TextIO
 
 from whimbrel_api.migration import CheckResult, Differences
+from whimbrel_worker.engine.compare.item_findings import item_difference, item_file
+from whimbrel_worker.engine.compare.items import holds_items
 from whimbrel_worker.engine.compare.merge import Key
 from whimbrel_worker.values.canonical import differing, readable
 from whimbrel_worker.values.columns import Cell, Column, Kind, Row, Table
@@ -27,7 +30,10 @@ _TEXTUAL = frozenset({Kind.TEXT, Kind.BYTES})
 
 @dataclass(slots=True)
 class Findings:
-    """Collects differences. `path` empty: no file. With `redact`, values and textual keys appear as digests only."""
+    """Collects differences. `path` empty: no file. With `redact`, values and textual keys appear as digests only.
+
+    `limit`: how many are listed, in all tables of rows together and in each table of items.
+    """
 
     path: str = ""
     limit: int = 1000
@@ -38,6 +44,7 @@ class Findings:
     by_table: dict[str, int] = field(default_factory=dict)
     _file: TextIO | None = None
     _written: int = 0
+    _items: dict[str, int] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         if self.path:
@@ -64,15 +71,38 @@ class Findings:
         """Whether more differences are known than are listed."""
         return self.differences.total > self.limit
 
+    def begin(self, table: Table) -> None:
+        """Make a table of items its file, empty: without differences it says so."""
+        if self.path and holds_items(table):
+            self._items[table.name] = 0
+            path = item_file(self.path, table.name)
+            path.unlink(missing_ok=True)
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+
     def row(
         self, table: Table, kind: Kinds, key: Key, *, source: Row | None, target: Row | None, reason: str = ""
     ) -> None:
         """Count one row and list it."""
         self._count(table.name, kind)
+        if holds_items(table):
+            self._item(table, kind, key, source=source, target=target, reason=reason)
+            return
         columns = self._columns(table, source, target)
         entry = {"table": table.name, "kind": kind, "key": self._key(table, key), "columns": columns}
         self._list(entry | ({"reason": reason} if reason else {}))
         self._example(f"{table.name} {_shown_key(entry['key'])}: {kind}", [*columns], reason)
+
+    def _item(
+        self, table: Table, kind: Kinds, key: Key, *, source: Row | None, target: Row | None, reason: str
+    ) -> None:
+        found = item_difference(table, key, source, target, redact=self.redact)
+        listed = self._items.get(table.name, self.limit)
+        if listed < self.limit:
+            entry = {"table": table.name, "kind": kind} | found.entry | ({"reason": reason} if reason else {})
+            with item_file(self.path, table.name).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            self._items[table.name] = listed + 1
+        self._example(f"{table.name}: {kind}, key {found.digest}", found.attributes, reason)
 
     def whole_table(self, name: str, reason: str) -> None:
         """Count a table that cannot be compared."""

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from whimbrel_worker.engine.ports import ControlStore, Source
 
@@ -10,6 +11,17 @@ STREAM = "stream"
 _LOOK_EVERY = 0.2
 _AGAIN = 1.0
 """Seconds to wait once a first wait has failed: a stream that stands still is not waited for again and again."""
+
+
+class Arrival(Protocol):
+    """Whether what the source has written reaches the target by a stream, and whether it is there."""
+
+    @property
+    def exists(self) -> bool:
+        """Whether a stream has ever written into the target."""
+
+    def caught_up(self) -> bool:
+        """Wait until the target holds all that the source has committed by now. False: it did not in time."""
 
 
 @dataclass(slots=True)

@@ -17,9 +17,13 @@ Batch = Sequence[Row]
 
 @dataclass(slots=True)
 class Step:
-    """A part of the comparison: source rows looked at, and the keys of rows that may differ."""
+    """A part of the comparison: source rows looked at, and the keys of rows that may differ.
+
+    `looked_up`: keys of the target that the source was asked for.
+    """
 
     rows: int = 0
+    looked_up: int = 0
     suspects: dict[Identity, Key] = field(default_factory=dict)
 
     def suspect(self, table: Table, key: Key) -> None:

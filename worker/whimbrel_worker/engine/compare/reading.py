@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
+from whimbrel_worker.engine.compare.items import Segment, holds_items, matched_items, unmatched_items
 from whimbrel_worker.engine.compare.merge import Batch, Step, matched, merge, unmatched
 from whimbrel_worker.engine.ports import SourceReader, TargetReader
 from whimbrel_worker.values.columns import Row, Table
@@ -17,6 +18,7 @@ CHUNK_ROWS = 20_000
 BATCH_ROWS = 2_000
 KEYS_AT_ONCE = 2_000
 """Keys of one lookup."""
+_FIRST_PORTION, _SMALLEST_PORTION, _PORTION_BYTES = 100, 10, 4 << 20
 _AHEAD = 2
 _PATIENCE = 0.2
 
@@ -93,18 +95,32 @@ def in_order(source: SourceReader, target: TargetReader, table: Table) -> Iterat
 
 def by_lookup(source: SourceReader, target: TargetReader, table: Table) -> Iterator[Step]:
     """Compare a table whose sides order keys differently: the source's rows by lookup, then the target's keys."""
-    with (
-        Ahead(source_batches(source, table), "source") as rows,
-        Ahead(_with_partners(target, table, rows), "target") as pairs,
-    ):
+    yield from forth(target, table, source_batches(source, table))
+    yield from back(source, table, _target_keys(target, table))
+
+
+def forth(target: TargetReader, table: Table, rows: Iterable[Batch]) -> Iterator[Step]:
+    """Look the source's rows up in the target."""
+    compare = matched_items if holds_items(table) else matched
+    with Ahead(rows, "source") as read, Ahead(_with_partners(target, table, read), "target") as pairs:
         for batch, found in pairs:
-            yield matched(table, batch, found)
-    with (
-        Ahead(_target_keys(target, table), "target") as keys,
-        Ahead(_with_owners(source, table, keys), "source") as pairs,
-    ):
+            yield compare(table, batch, found)
+
+
+def back(source: SourceReader, table: Table, keys: Iterable[Batch]) -> Iterator[Step]:
+    """Look the target's keys up in the source."""
+    compare = unmatched_items if holds_items(table) else unmatched
+    with Ahead(keys, "target") as read, Ahead(_with_owners(source, table, read), "source") as pairs:
         for batch, found in pairs:
-            yield unmatched(table, batch, found)
+            step = compare(table, batch, found)
+            step.looked_up = len(batch)
+            yield step
+
+
+def segment_batches(reader: SourceReader, table: Table, segment: Segment) -> Iterator[Batch]:
+    """The items of a segment of the source."""
+    for block in reader.rows(table, segment.low, segment.high, BATCH_ROWS):
+        yield list(block)
 
 
 def _with_partners(target: TargetReader, table: Table, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Batch]]:
@@ -113,8 +129,30 @@ def _with_partners(target: TargetReader, table: Table, batches: Iterable[Batch])
 
 
 def _with_owners(source: SourceReader, table: Table, keys: Iterable[Batch]) -> Iterator[tuple[Batch, Batch]]:
+    if holds_items(table):
+        yield from _owned_items(source, table, keys)
+        return
     for batch in keys:
         yield batch, looked_up(source.by_keys, table, batch)
+
+
+def _owned_items(source: SourceReader, table: Table, keys: Iterable[Batch]) -> Iterator[tuple[Batch, Batch]]:
+    """Of what the source gives only the keys are kept, and so much is asked for at once as is not too large."""
+    portion = _FIRST_PORTION
+    for batch in keys:
+        owned: list[Row] = []
+        start = 0
+        while start < len(batch):
+            rows = source.by_keys(table, batch[start : start + portion])
+            owned += [table.key_of(row) for row in rows]
+            start, portion = start + portion, portion_after(rows)
+        yield batch, owned
+
+
+def portion_after(rows: Sequence[Row]) -> int:
+    """How many items like these to ask for at once."""
+    size = sum(len(row[-1]) for row in rows if isinstance(row[-1], bytes))
+    return max(_SMALLEST_PORTION, min(KEYS_AT_ONCE, _PORTION_BYTES * len(rows) // size)) if size else KEYS_AT_ONCE
 
 
 def _target_keys(target: TargetReader, table: Table) -> Iterator[Batch]:

@@ -5,11 +5,12 @@ still differs for good only when the source's row was the same before the wait a
 reached the target. Otherwise it moves faster than we look, and nothing is known: inconclusive.
 """
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from whimbrel_worker.engine.compare.findings import Findings, Kinds
-from whimbrel_worker.engine.compare.flow import Flow
+from whimbrel_worker.engine.compare.flow import Arrival
 from whimbrel_worker.engine.compare.merge import Key, by_identity
 from whimbrel_worker.engine.compare.reading import looked_up
 from whimbrel_worker.engine.ports import SourceReader, TargetReader
@@ -32,27 +33,33 @@ class _Standing:
     moved_now: bool = False
     moved_ever: bool = False
 
-    def see(self, source: Sequence[Row]) -> None:
+    def see(self, table: Table, source: Sequence[Row]) -> None:
         """Compare with a newer look at the source."""
-        if list(source) != list(self.source):
+        if not _same(table, source, self.source):
             self.moved_now = self.moved_ever = True
 
 
 @dataclass(slots=True)
 class Recheck:
-    """Looks again, with readers of its own. `backoff` in seconds; `wait` may raise to end the task."""
+    """Looks again, with readers of its own, for one thread at a time. `backoff` in seconds; `wait` may raise to end the
+    task."""
 
     source: SourceReader
     target: TargetReader
-    flow: Flow
+    flow: Arrival
     findings: Findings
     attempts: int
     backoff: float
     wait: Callable[[float], None]
     _found: dict[str, set[Identity]] = field(default_factory=dict)
+    _one: threading.Lock = field(default_factory=threading.Lock)
 
     def settle(self, table: Table, suspects: Mapping[Identity, Key]) -> None:
         """Look again at these rows and count those that differ, or whose state cannot be known."""
+        with self._one:
+            self._settle(table, suspects)
+
+    def _settle(self, table: Table, suspects: Mapping[Identity, Key]) -> None:
         known = self._found.setdefault(table.name, set())
         keys = {mark: key for mark, key in suspects.items() if mark not in known}
         if not keys:
@@ -83,7 +90,7 @@ class Recheck:
         keys = [table.key_of((row.source or row.target)[0]) for row in standing.values() if row.source or row.target]
         rows = by_identity(table, looked_up(self.source.by_keys, table, keys))
         for mark, row in standing.items():
-            row.see(rows.get(mark, []))
+            row.see(table, rows.get(mark, []))
 
     def _attempts(self) -> int:
         """With more differences than are listed, one attempt must do for the rest: it proves as much for each row."""
@@ -99,7 +106,7 @@ class Recheck:
         for mark in keys:
             source, target = rows.get(mark, []), others.get(mark, [])
             if not _same(table, source, target):
-                result[mark] = _stood(source, target, before.get(mark))
+                result[mark] = _stood(table, source, target, before.get(mark))
         return result
 
     def _doubt(self, row: _Standing, streaming: bool, reached: bool) -> str:
@@ -130,8 +137,8 @@ def _same(table: Table, source: Sequence[Row], target: Sequence[Row]) -> bool:
     return all(not differing(table.columns, row, other) for row, other in zip(source, target, strict=True))
 
 
-def _stood(source: Sequence[Row], target: Sequence[Row], before: _Standing | None) -> _Standing:
+def _stood(table: Table, source: Sequence[Row], target: Sequence[Row], before: _Standing | None) -> _Standing:
     if before is None:
         return _Standing(source, target)
-    moved = list(source) != list(before.source)
+    moved = not _same(table, source, before.source)
     return _Standing(source, target, moved, moved or before.moved_ever)
