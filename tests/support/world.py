@@ -49,12 +49,14 @@ class World(BaseModel):
     position: str = "p1"
     quiet: bool = True
     lag: float | None = 0.0
+    quiet_log: bool = False
     checks: list[CheckResult] = []
     failures: dict[TaskKind, Failure] = {}
     stopped_table: str = ""
     snapshot_steps: int = 2
     snapshot_seen: dict[str, int] = {}
     check_turns: dict[str, int] = {}
+    scopes: list[CheckScope] = []
     final_result: CheckResult | None = None
     switched_on: CheckResult | None = None
 
@@ -123,7 +125,9 @@ class World(BaseModel):
         reached = bool(orders.drain_to) and number(orders.drain_to) <= number(self.position)
         drained = orders.drain_to if reached else ""
         self.record = self.record.model_copy(update={"stream_position": self.position})
-        stream = StreamResult(position=self.position, lag_seconds=self.lag, lag_observed_at=now, drained_to=drained)
+        stream = StreamResult(
+            position=self.position, lag_seconds=self.lag, quiet=self.quiet_log, lag_observed_at=now, drained_to=drained
+        )
         if orders.retire and drained:
             return self._done(task, now, stream=stream)
         return self._report(task, now, WorkerState.RUNNING, stream=stream), None
@@ -133,6 +137,7 @@ class World(BaseModel):
         if turns < CHECK_TURNS:
             self.check_turns[task.task_id] = turns + 1
             return self._report(task, now, WorkerState.RUNNING, check=CheckReport(rows_total=ROWS)), None
+        self.scopes.append(task.check.scope)
         result = self.checks.pop(0) if self.checks else CheckResult.EQUAL
         if task.check.scope is CheckScope.FINAL:
             self.final_result = result

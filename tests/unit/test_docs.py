@@ -54,7 +54,8 @@ def _help_commands() -> Iterator[str]:
 def test_every_command_line_parses(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "secrets").mkdir()
-    (tmp_path / "mysql.json").touch()
+    for kind in ("mysql", "dynamodb"):
+        (tmp_path / f"{kind}.json").touch()
     first = re.split(r"  +| \| | > | & ", line)[0].rstrip(" &").replace("mysql|postgres|dsql", "mysql")
     _, name, *arguments = shlex.split(first, comments=True)
     command = whimbrel.commands[name]

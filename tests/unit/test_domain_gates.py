@@ -224,7 +224,7 @@ def test_shares_of_a_comparison_are_summed_and_the_worst_result_wins() -> None:
     one = CheckReport(result=CheckResult.EQUAL, rows_compared=5, rows_total=9, validated_through="p1")
     two = CheckReport(result=CheckResult.DIFFERENT, differences=Differences(extra=2), rows_compared=4, rows_total=9)
     both = merged([one, two])
-    assert (both.result, both.rows_compared, both.rows_total) == (CheckResult.DIFFERENT, 9, 9)
+    assert (both.result, both.rows_compared, both.rows_total) == (CheckResult.DIFFERENT, 9, 18)
     assert (both.differences.extra, both.validated_through) == (2, "")
     assert merged([one, one]).validated_through == "p1"
     assert merged([one, CheckReport()]).result is None

@@ -154,6 +154,22 @@ def test_a_comparison_shows_its_result_by_kind() -> None:
     assert "whimbrel run" in told
 
 
+def test_a_comparison_shows_how_fast_it_is_and_what_is_left() -> None:
+    spec = {"migrationRef": {"name": "shop"}}
+    status = {
+        "phase": "Running", "progress": "40%", "rowsCompared": 400, "rowsPerSecond": 51.6, "eta": 12.0, "sampled": True,
+        "compared": "a sample: 400 of about 5,000 items (8 %)",
+    }  # fmt: skip
+    seen = Observed(Validation.model_validate({"metadata": {"name": "v"}, "spec": spec, "status": status}), NOW)
+    lines = " ".join(line.strip() for line in drawn(seen))
+    assert "40% · 400 rows compared" in lines
+    assert "52 rows/s · ETA 12 s" in lines
+    assert "a sample: 400 of about 5,000 items" in lines
+    assert "40% 400 rows, 0 differences, a sample: 400 of about 5,000 items (8 %), 52 rows/s, ETA 12 s" in "\n".join(
+        PlainView().lines(seen, 0.0)
+    )
+
+
 def test_lines_come_at_once_for_what_is_of_note_and_seldom_for_figures() -> None:
     plain = PlainView()
     first = [line.split("  ", 1)[1] for line in plain.lines(observed("snapshot"), 0.0)]

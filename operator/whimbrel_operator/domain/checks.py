@@ -47,14 +47,17 @@ def _finished_check(view: View) -> Iterable[MigrationValidationStatus]:
 
 
 def _children(view: View) -> Iterable[MigrationValidationStatus]:
-    return (from_validation(each) for each in view.observed.validations if _counts(each))
+    sampled = view.spec.validation.mode == "Sample"
+    return (from_validation(each) for each in view.observed.validations if _counts(each, sampled=sampled))
 
 
-def _counts(validation: Validation) -> bool:
+def _counts(validation: Validation, *, sampled: bool) -> bool:
+    """Whether it speaks of the whole. `sampled`: whether a sample does; one that found something always tells."""
     chosen = validation.spec.tables
     whole = not chosen.include and not chosen.exclude
     # Shares that began at different positions prove a difference, but not from where on nothing has been compared.
-    tells = bool(validation.status.validated_through) or validation.status.result is not CheckResult.EQUAL
+    proven = bool(validation.status.validated_through) and (sampled or not validation.status.sampled)
+    tells = proven or validation.status.result is not CheckResult.EQUAL
     return whole and tells and validation.status.phase is ValidationPhase.COMPLETED
 
 
@@ -66,6 +69,8 @@ def from_check(check: CheckReport, at: Moment, name: str) -> MigrationValidation
         differences=check.differences,
         inconclusive=check.inconclusive,
         rows_compared=check.rows_compared,
+        sampled=check.sampled,
+        compared=share_text(check),
         validated_through=check.validated_through,
         completed_at=at,
     )
@@ -80,14 +85,28 @@ def from_validation(validation: Validation) -> MigrationValidationStatus:
         differences=status.differences,
         inconclusive=status.inconclusive,
         rows_compared=status.rows_compared,
+        sampled=status.sampled,
+        compared=status.compared,
         validated_through=status.validated_through,
         completed_at=status.completed_at,
     )
 
 
+def share_text(check: CheckReport) -> str:
+    """What share of the rows a sample compared, for a reader; empty for a whole comparison."""
+    if not check.sampled:
+        return ""
+    if check.rows_known < max(check.rows_compared, 1):
+        return f"a sample: {check.rows_compared:,} items, of how many is not known"
+    share = 100 * check.rows_compared / check.rows_known
+    return f"a sample: {check.rows_compared:,} of about {check.rows_known:,} items ({share:.3g} %)"
+
+
 def check_due(view: View, last: MigrationValidationStatus) -> bool:
     """Whether a comparison shall run: none yet, half its allowed age gone, or the last not equal and 30 s ago."""
     if last.completed_at is None or last.result is None or not last.validated_through:
+        return True
+    if last.sampled and view.spec.validation.mode != "Sample":
         return True
     age = view.now - last.completed_at
     half = timedelta(seconds=seconds(view.spec.validation.max_age) / 2)
@@ -96,7 +115,7 @@ def check_due(view: View, last: MigrationValidationStatus) -> bool:
 
 
 def merged(checks: Iterable[CheckReport]) -> CheckReport:
-    """The shares of several workers as one: sums, largest totals, worst result.
+    """The shares of several workers as one: sums and the worst result.
 
     The position is known only where all name the same one: positions are opaque, so nobody here can tell the earliest.
     """
@@ -109,9 +128,11 @@ def merged(checks: Iterable[CheckReport]) -> CheckReport:
         differences=_sum(part.differences for part in parts),
         inconclusive=sum(part.inconclusive for part in parts),
         rows_compared=sum(part.rows_compared for part in parts),
-        rows_total=max((part.rows_total for part in parts), default=0),
+        sampled=any(part.sampled for part in parts),
+        rows_known=sum(part.rows_known for part in parts),
+        rows_total=sum(part.rows_total for part in parts),
         tables_compared=sum(part.tables_compared for part in parts),
-        tables_total=max((part.tables_total for part in parts), default=0),
+        tables_total=sum(part.tables_total for part in parts),
         validated_through=through.pop() if len(through) == 1 else "",
         report_file=", ".join(part.report_file for part in parts if part.report_file),
     )

@@ -92,7 +92,7 @@ def written_after_freeze(view: View) -> bool:
 
 def retired(view: View) -> bool:
     """The stream has ended at the freeze position."""
-    return view.done(ids.STREAM) and drained(view)
+    return view.stream_done and drained(view)
 
 
 def fenced(view: View) -> bool:
@@ -105,7 +105,7 @@ def _freezing(view: View) -> str:
     seen = word.freeze if word is not None else None
     if seen is None:
         return "stop the writes to the source now; reading its position"
-    quiet = f"{seen.quiet_seconds:.1f} s of {wants.QUIET_SECONDS:g} s"
+    quiet = f"{seen.quiet_seconds:.1f} s of {wants.quiet_seconds(view):g} s"
     return f"stop the writes to the source now; it has been quiet for {quiet}"
 
 
@@ -116,6 +116,11 @@ def _checked(view: View) -> str:
         if found
         else ""
     )
+
+
+def _final_check(view: View) -> str:
+    compared = "every item is" if view.sharded else "the keys changed since the last comparison are"
+    return f"{compared} compared once more"
 
 
 STEPS: tuple[Step, ...] = (
@@ -132,7 +137,7 @@ STEPS: tuple[Step, ...] = (
         CutoverState.FINAL_CHECK,
         (wants.stream_draining, wants.final_check),
         final_passed,
-        lambda _: "the keys changed since the last comparison are compared once more",
+        _final_check,
     ),
     Step(
         "Retire",

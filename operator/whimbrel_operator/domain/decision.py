@@ -43,7 +43,8 @@ class Work:
 
     def secret_names(self) -> tuple[str, ...]:
         """The Secrets that a worker needs, sorted."""
-        ends = (self.source.mysql, self.target.aurora_dsql, self.target.postgresql)
+        source, target = self.source, self.target
+        ends = (source.mysql, source.dynamodb, target.aurora_dsql, target.postgresql, target.dynamodb)
         refs = [ref for end in ends if end for ref in (end.credentials_secret_ref, end.tls.ca_secret_ref) if ref]
         return tuple(sorted({ref.name for ref in refs}))
 
@@ -63,6 +64,8 @@ class WantedTask:
     generation: int = 0
     start: bool = True
     again: bool = False
+    look_only: bool = False
+    collect: bool = False
     schema_stage: SchemaStage = SchemaStage.TABLES
     check: CheckOptions = field(default_factory=CheckOptions)
     freeze: FreezeOptions = field(default_factory=FreezeOptions)
@@ -70,14 +73,23 @@ class WantedTask:
     orders: Orders = field(default_factory=Orders)
 
     @property
+    def spool_claim(self) -> str:
+        """The volume that this task needs for changes of its own; empty for none."""
+        spool = self.work.stream.spool
+        return spool.claim_name if spool is not None and self.kind is TaskKind.STREAM else ""
+
+    @property
     def fingerprint(self) -> str:
         """Changes when a running instance would do something else than is wanted now, orders apart."""
         work = self.work
-        models = (work.source, work.target, work.tables, work.schema, work.stream, self.freeze, self.fence)
+        stream = work.stream.model_copy(update={"workers": 1})  # told by an order, as that of the copy
+        models = (work.source, work.target, work.tables, work.schema, stream, self.freeze, self.fence)
         # Without defaults: a field that a later version adds must not restart what runs.
         told = [model.model_dump(mode="json", by_alias=True, exclude_defaults=True) for model in models]
         unlike = {"rows_per_second", "report_file"}
         told.append(self.check.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=unlike))
+        if self.collect:
+            told.append({"collect": True})
         text = json.dumps([self.kind, self.schema_stage, work.migration, work.mode, *told], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

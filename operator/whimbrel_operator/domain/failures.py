@@ -87,10 +87,12 @@ def _code_of(category: ErrorCategory) -> ExitCode:
 
 
 def _unproven(state: TaskState) -> bool:
+    """Whether it runs and has not shown yet that it gets on. What is done runs until its process has ended."""
     if not state.running:
         return False
-    moving = state.word is not None and state.word.state is WorkerState.RUNNING
-    return not (moving and state.kind in _SHOWS_PROGRESS)
+    said = state.word.state if state.word is not None else None
+    moving = said is WorkerState.RUNNING and state.kind in _SHOWS_PROGRESS
+    return not (moving or said is WorkerState.DONE)
 
 
 def _when(state: TaskState) -> str:

@@ -44,7 +44,7 @@ def stream_status(view: View) -> StreamStatus:
     """The stream in figures; the lag only from a fresh report, and only while the reading itself is fresh."""
     word, before = view.word(STREAM), view.status.stream
     if word is None or word.stream is None:
-        return before.model_copy(update={"lag_seconds": None, "lag_observed_at": None})
+        return before.model_copy(update={"lag_seconds": None, "lag_observed_at": None, "quiet": False})
     seen, fresh, state = word.stream, view.fresh_stream, view.stream_state
     if fresh is not None and state is not None and not is_fresh(fresh.lag_observed_at, view.now, state.report_interval):
         fresh = None
@@ -52,7 +52,9 @@ def stream_status(view: View) -> StreamStatus:
         position=seen.position or before.position,
         lag_seconds=fresh.lag_seconds if fresh is not None else None,
         lag_observed_at=fresh.lag_observed_at if fresh is not None else None,
+        quiet=fresh is not None and fresh.quiet,
         changes_applied=seen.changes_applied,
+        collected_bytes=seen.collected_bytes,
         last_change_time=seen.last_change_time or before.last_change_time,
         retention_deadline=before.retention_deadline,
     )
@@ -121,9 +123,14 @@ def progress_text(phase: Phase, copied: SnapshotStatus) -> str:
 
 
 def lag_text(phase: Phase, streamed: StreamStatus) -> str:
-    """The printed column: `unknown` where a lag is due and none is known, empty where none is due."""
+    """The printed column: `unknown` where a lag is due and none is known, empty where none is due.
+
+    `quiet` where nothing has come for a while from a log that cannot prove its end.
+    """
     if streamed.lag_seconds is not None:
         return text(streamed.lag_seconds)
+    if streamed.quiet:
+        return "quiet"
     return "unknown" if phase in _STREAMING else ""
 
 

@@ -20,6 +20,7 @@ from whimbrel_operator.domain.view import STREAM, View
 
 STOPPED = "Stopped"
 _KEPT_SAMPLES = 100
+_QUIET = "Quiet"
 _CLOCK_SKEW = timedelta(seconds=60)
 
 
@@ -49,18 +50,27 @@ def judge_lag(samples: Sequence[LagSample], thresholds: Thresholds, now: datetim
     """The lag gate over the readings in the order in which they came. `interval` in seconds between two of them."""
     limit, needed = seconds(thresholds.lag), thresholds.samples
     newest = samples[-1] if samples else None
-    if newest is None or newest.lag is None or not is_fresh(newest.at, now, interval):
+    if newest is None or newest.applied_to is None or not is_fresh(newest.at, now, interval):
         return _lag(
             "Unknown", "LagUnknown", "no fresh reading of the lag: the stream is not running or has not reported"
         )
-    if newest.lag > limit:
-        return _lag("False", "LagTooHigh", f"lag {newest.lag:.1f} s is above {limit:g} s")
+    shown = _shown(newest)
+    if not newest.within(limit):
+        return _lag("False", "LagTooHigh", f"{shown} is above {limit:g} s")
     good = _good_in_a_row(samples, limit)
     if good < needed:
-        return _lag(
-            "False", "TooFewSamples", f"lag {newest.lag:.1f} s, {good} of {needed} readings in a row within {limit:g} s"
-        )
-    return _lag("True", "WithinThreshold", f"lag {newest.lag:.1f} s, the last {needed} readings within {limit:g} s")
+        return _lag("False", "TooFewSamples", f"{shown}, {good} of {needed} readings in a row within {limit:g} s")
+    return _lag("True", _QUIET if newest.quiet else "WithinThreshold", f"{shown}, {_proof(newest, needed, limit)}")
+
+
+def _shown(sample: LagSample) -> str:
+    return "every shard is quiet" if sample.lag is None else f"lag {sample.lag:.1f} s"
+
+
+def _proof(sample: LagSample, needed: int, limit: float) -> str:
+    if sample.lag is None:
+        return "which DynamoDB Streams cannot prove; the comparisons before and during the cutover read every item"
+    return f"the last {needed} readings within {limit:g} s"
 
 
 def _lag(status: ConditionStatus, reason: str, message: str) -> Gate:
@@ -70,7 +80,7 @@ def _lag(status: ConditionStatus, reason: str, message: str) -> Gate:
 def _good_in_a_row(samples: Sequence[LagSample], limit: float) -> int:
     count = 0
     for sample in reversed(samples):
-        if sample.lag is None or sample.lag > limit:
+        if not sample.within(limit):
             break
         count += 1
     return count
@@ -85,7 +95,7 @@ def remember_lag(memory: Memory, state: TaskState | None, now: datetime) -> Memo
     if kept and not is_fresh(kept[-1].at, now, state.report_interval):
         kept = ()
     if at is not None and is_fresh(at, now, state.report_interval) and (not kept or at > kept[-1].at):
-        kept = (*kept, LagSample(at, word.stream.lag_seconds))[-_KEPT_SAMPLES:]
+        kept = (*kept, LagSample(at, word.stream.lag_seconds, word.stream.quiet))[-_KEPT_SAMPLES:]
     return replace(memory, lag=kept)
 
 
@@ -95,9 +105,10 @@ def caught_up(view: View, since: datetime | None) -> bool:
     Chunks were read at different moments, so the copy is consistent only from a position after the last read.
     """
     newest = view.memory.lag[-1] if view.memory.lag else None
-    if since is None or newest is None or newest.lag is None or not lag_gate(view).open:
+    applied_to = newest.applied_to if newest is not None else None
+    if since is None or applied_to is None or not lag_gate(view).open:
         return False
-    return newest.at - timedelta(seconds=newest.lag) >= since
+    return applied_to >= since
 
 
 def validation_gate(
@@ -108,11 +119,9 @@ def validation_gate(
     if completed is None or result is None:
         return _validation("Unknown", "NotValidated", "no comparison has been completed yet")
     rows = f"{validation.inconclusive} inconclusive in {validation.rows_compared} rows"
-    found = f"{_differences(validation.differences)}, {rows}"
-    if result is CheckResult.INCONCLUSIVE or validation.inconclusive:
-        return _validation("False", "Inconclusive", f"{found}: rows changed faster than they could be compared")
-    if result is CheckResult.DIFFERENT and not 0 < validation.differences.total <= allowed:
-        return _validation("False", "Different", f"{found}, allowed {allowed}; a Validation by whimbrel run lists them")
+    found = f"{_differences(validation.differences)}, {rows}{f' ({validation.compared})' if validation.sampled else ''}"
+    if (shut := _shut_by_result(validation, policy, allowed, found)) is not None:
+        return shut
     age, limit = now - completed, timedelta(seconds=seconds(policy.max_age))
     if not -_CLOCK_SKEW <= age <= limit:
         return _validation(
@@ -121,6 +130,18 @@ def validation_gate(
     if not validation.validated_through:
         return _validation("Unknown", "PositionUnknown", f"{found}, but the position it holds for is not known")
     return _validation("True", "WithinThreshold", f"{found}, allowed {allowed}, completed at {_clock(completed)}")
+
+
+def _shut_by_result(
+    validation: MigrationValidationStatus, policy: ValidationPolicy, allowed: int, found: str
+) -> Gate | None:
+    if validation.sampled and policy.mode != "Sample":
+        return _validation("False", "Sampled", f"{found}, but spec.validation.mode asks for every row")
+    if validation.result is CheckResult.INCONCLUSIVE or validation.inconclusive:
+        return _validation("False", "Inconclusive", f"{found}: rows changed faster than they could be compared")
+    if validation.result is CheckResult.DIFFERENT and not 0 < validation.differences.total <= allowed:
+        return _validation("False", "Different", f"{found}, allowed {allowed}; a Validation by whimbrel run lists them")
+    return None
 
 
 def _validation(status: ConditionStatus, reason: str, message: str) -> Gate:

@@ -88,10 +88,25 @@ def is_fresh(moment: datetime | None, now: datetime, interval: float) -> bool:
 
 @dataclass(frozen=True)
 class LagSample:
-    """One reading of the lag, in seconds; None where the worker could not tell."""
+    """One reading of the lag, in seconds; None where the worker could not tell.
+
+    `quiet`: it could not because the log has given nothing for a while and offers no proof of its end.
+    """
 
     at: datetime
     lag: float | None
+    quiet: bool = False
+
+    def within(self, limit: float) -> bool:
+        """Whether the reading is good enough: the lag is within the limit, or there is nothing to lag behind."""
+        return self.quiet if self.lag is None else self.lag <= limit
+
+    @property
+    def applied_to(self) -> datetime | None:
+        """Until when the target holds everything by this reading; None where that is not known."""
+        if self.lag is None:
+            return self.at if self.quiet else None
+        return self.at - timedelta(seconds=self.lag)
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,7 @@ PHASES: tuple[Row, ...] = (
     Row(
         Phase.SNAPSHOT,
         registered,
-        (wants.snapshot, wants.after_copy),
+        (wants.snapshot, wants.collect, wants.after_copy),
         (Exit("SnapshotComplete", copied, Phase.CATCH_UP), Exit("CopyFenced", copy_fenced, Phase.COMPLETED)),
         "copying rows",
     ),

@@ -10,7 +10,7 @@ from whimbrel_api.migration import CheckResult, Migration, Phase
 from whimbrel_api.reports import CheckReport
 from whimbrel_api.tasks import CheckOptions, ExitCode, Orders, TaskKind
 from whimbrel_api.validation import ValidationPhase, ValidationSpec, ValidationStatus
-from whimbrel_operator.domain.checks import merged
+from whimbrel_operator.domain.checks import merged, share_text
 from whimbrel_operator.domain.conditions import Said, find, merge, yes_no
 from whimbrel_operator.domain.decision import Event, ValidationDecision, WantedTask, Work
 from whimbrel_operator.domain.failures import Trouble, may_start, trouble
@@ -20,12 +20,15 @@ from whimbrel_operator.domain.progress import rate, remember_rows
 
 INSPECT = "inspect"
 _SHARED_OUT = {"workers", "tables", "source", "target"}
+_SAMPLED = {"mode", "sample_rows"}
 _COMPARABLE = (Phase.FOLLOWING, Phase.CUTTING_OVER, Phase.COMPLETED)
 
 
 def check_id(spec: ValidationSpec) -> str:
     """The id of the comparison. Shares that were cut for another spec are not its own: they would leave tables out."""
-    text = json.dumps(spec.model_dump(mode="json", by_alias=True, include=_SHARED_OUT), sort_keys=True)
+    # Told only where it is not the default: a field that a later version adds must not restart what runs.
+    asked = _SHARED_OUT | (_SAMPLED if spec.mode != "Full" else set())
+    text = json.dumps(spec.model_dump(mode="json", by_alias=True, include=asked), sort_keys=True)
     return f"check-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
@@ -113,7 +116,13 @@ def check_tasks(view: ValidationView) -> tuple[WantedTask, ...]:
     if work is None:
         return ()
     limit = spec.rate_limit.rows_per_second if spec.rate_limit is not None else None
-    options = CheckOptions(recheck=spec.recheck, report=spec.report, rows_per_second=limit)
+    options = CheckOptions(
+        mode=spec.mode,
+        sample_rows=spec.sample_rows,
+        recheck=spec.recheck,
+        report=spec.report,
+        rows_per_second=limit,
+    )
     return (*(_task(view, work, index, options) for index in range(spec.workers)), *_inspect(view, work))
 
 
@@ -208,7 +217,7 @@ def _status(view: ValidationView, phase: ValidationPhase) -> ValidationStatus:
 
 
 def _figures(view: ValidationView, report: CheckReport) -> dict[str, object]:
-    eta = rate(view.memory, report.rows_total - report.rows_compared).eta
+    speed = rate(view.memory, report.rows_total - report.rows_compared)
     return {
         "result": report.result if ended(view) else None,
         "tables_compared": report.tables_compared,
@@ -217,8 +226,11 @@ def _figures(view: ValidationView, report: CheckReport) -> dict[str, object]:
         "inconclusive": report.inconclusive,
         "validated_through": report.validated_through,
         "progress": "100%" if ended(view) else f"{_percent(report)}%",
-        "eta": eta,
-        "remaining": remaining_text(eta),
+        "rows_per_second": speed.rows_per_second,
+        "sampled": report.sampled,
+        "compared": share_text(report),
+        "eta": speed.eta,
+        "remaining": remaining_text(speed.eta),
         "report": report.report_file,
     }
 

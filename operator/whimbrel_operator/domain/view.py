@@ -50,6 +50,11 @@ class View:
         """Whether a stream follows the copy."""
         return self.spec.mode is Mode.SNAPSHOT_AND_STREAM
 
+    @property
+    def sharded(self) -> bool:
+        """Whether the source's change log is divided into shards, whose end nobody can prove."""
+        return self.spec.source.dynamodb is not None
+
     @cached_property
     def truth(self) -> Record | None:
         """What the target's control tables said last, if a finished task read them."""
@@ -95,8 +100,13 @@ class View:
         return state.word if state is not None else None
 
     @property
+    def stream_done(self) -> bool:
+        """Whether every worker of the stream has finished."""
+        return self.tasks.all_done(STREAM, self.spec.stream.workers)
+
+    @property
     def stream_state(self) -> TaskState | None:
-        """The stream's worker."""
+        """The stream's first worker, which speaks for all of them."""
         return self.tasks.find(STREAM)
 
     @property
@@ -152,7 +162,7 @@ class View:
         asked = (
             (self.spec.cutover.source_freeze is SourceFreeze.OPERATOR, "spec.cutover.sourceFreeze: Operator", "User"),
             (self.spec.reverse_sync.enabled, "spec.reverseSync.enabled: true", "false"),
-            (self.spec.validation.mode != "Full", "spec.validation.mode: Sample", "Full"),
+            (self.spec.validation.mode != "Full" and not self.sharded, "spec.validation.mode: Sample", "Full"),
         )
         found = [f"{what} is not supported yet, set it to {instead}" for wrong, what, instead in asked if wrong]
         return "; ".join(found)

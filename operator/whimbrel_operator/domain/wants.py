@@ -23,6 +23,9 @@ from whimbrel_operator.domain.view import View
 
 QUIET_SECONDS = 3.0
 CONFIRM_SECONDS = 0.5
+SHARDS_QUIET_SECONDS = 10.0
+SHARDS_CONFIRM_SECONDS = 5.0
+"""Longer: a change reaches its shard some time after it was made, and an empty page proves nothing."""
 
 Wanted = tuple[WantedTask, ...]
 
@@ -92,20 +95,36 @@ def after_copy(view: View) -> Wanted:
     return fence_switched(view) if view.indexes_ready else indexes(view)
 
 
+def _following(view: View, orders: Orders, *, again: bool, collect: bool = False) -> Wanted:
+    """The change stream's workers: one for a log, as many as asked for where it is divided into shards."""
+    workers = view.spec.stream.workers
+    told = orders.model_copy(update={"workers": workers}) if view.sharded else orders
+    return tuple(
+        task(view, TaskKind.STREAM, ids.STREAM, index=index, workers=workers, again=again, orders=told, collect=collect)
+        for index in range(workers)
+    )
+
+
+def collect(view: View) -> Wanted:
+    """The change stream beside the copy, into the volume that was given for it. What it read is applied afterwards."""
+    if not view.streaming or view.spec.stream.spool is None or view.snapshot_done:
+        return ()
+    return _following(view, Orders(), again=True, collect=True)
+
+
 def stream(view: View) -> Wanted:
     """The change stream, without an end."""
-    return (task(view, TaskKind.STREAM, ids.STREAM, again=True),)
+    return _following(view, Orders(), again=True)
 
 
 def stream_draining(view: View) -> Wanted:
     """The change stream, told to reach the freeze position."""
-    return (task(view, TaskKind.STREAM, ids.STREAM, again=True, orders=Orders(drain_to=view.freeze_position)),)
+    return _following(view, Orders(drain_to=view.freeze_position), again=True)
 
 
 def stream_retiring(view: View) -> Wanted:
     """The change stream, told to end at the freeze position."""
-    orders = Orders(drain_to=view.freeze_position, retire=True)
-    return (task(view, TaskKind.STREAM, ids.STREAM, orders=orders),)
+    return _following(view, Orders(drain_to=view.freeze_position, retire=True), again=False)
 
 
 def check(view: View) -> Wanted:
@@ -117,7 +136,10 @@ def check(view: View) -> Wanted:
     if not check_due(view, last):
         return ()
     task_id = check_id(view.status.validation)
-    return (task(view, TaskKind.CHECK, task_id, again=view.done(task_id) and last.name != task_id),)
+    policy = view.spec.validation
+    options = CheckOptions(mode=policy.mode, sample_rows=policy.sample_rows)
+    again = view.done(task_id) and last.name != task_id
+    return (task(view, TaskKind.CHECK, task_id, again=again, check=options),)
 
 
 def inspect_plan(view: View) -> Wanted:
@@ -141,7 +163,12 @@ def inspect_fence(view: View) -> Wanted:
 
 def freeze(view: View) -> Wanted:
     """Wait for the source to come to rest."""
-    return (task(view, TaskKind.FREEZE, ids.FREEZE, freeze=FreezeOptions(quiet_seconds=QUIET_SECONDS)),)
+    return (task(view, TaskKind.FREEZE, ids.FREEZE, freeze=FreezeOptions(quiet_seconds=quiet_seconds(view))),)
+
+
+def quiet_seconds(view: View) -> float:
+    """How long the source must have given no change before it counts as frozen."""
+    return SHARDS_QUIET_SECONDS if view.sharded else QUIET_SECONDS
 
 
 def final_id(view: View) -> str:
@@ -159,15 +186,20 @@ def _digest(position: str) -> str:
 
 
 def final_check(view: View) -> Wanted:
-    """Compare the keys changed since the last comparison, and counts, at the freeze position."""
+    """Compare the keys changed since the last comparison, and counts, at the freeze position.
+
+    Where the log cannot prove that all changes have been read, everything is compared: that alone proves it.
+    """
     since = view.status.validation.validated_through
-    options = CheckOptions(scope=CheckScope.FINAL, since=since, through=view.freeze_position)
+    scope = CheckScope.FULL if view.sharded else CheckScope.FINAL
+    options = CheckOptions(scope=scope, since=since, through=view.freeze_position)
     return (task(view, TaskKind.CHECK, final_id(view), check=options),)
 
 
 def confirm(view: View) -> Wanted:
     """Look at the source once more: nothing may have been written after the freeze position."""
-    return (task(view, TaskKind.FREEZE, confirm_id(view), freeze=FreezeOptions(quiet_seconds=CONFIRM_SECONDS)),)
+    quiet = SHARDS_CONFIRM_SECONDS if view.sharded else CONFIRM_SECONDS
+    return (task(view, TaskKind.FREEZE, confirm_id(view), freeze=FreezeOptions(quiet_seconds=quiet)),)
 
 
 def fence_switched(view: View) -> Wanted:

@@ -200,11 +200,17 @@ class LocalRuntime:
             orders_file=str(instance.orders_file),
             check_file=str(self._store.folder(key) / f"differences-{wanted.ref}.jsonl"),
             interval=REPORT_INTERVAL,
+            spool=self._spool(key, wanted),
         )
         write_whole(instance.task_file, told.model_dump_json(by_alias=True).encode())
         child = spawn([*self._worker, str(instance.task_file)], instance.fresh_log(), _environment())
         self._children[str(instance.folder)] = child
         instance.keep(_begun(known, wanted, child.pid, self._clock()))
+
+    def _spool(self, key: Key, wanted: WantedTask) -> str:
+        """What stands for the volume on one machine: a folder of the claim's name, made where it is needed."""
+        folder = self._store.spool_folder(key.namespace, wanted.spool_claim)
+        return str(make_folder(folder)) if wanted.spool_claim else ""
 
     def _missing(self, key: Key, work: Work | None) -> tuple[str, ...]:
         names = work.secret_names() if work is not None else ()

@@ -172,6 +172,10 @@ class LocalStore:
         self._check_names(Key(namespace, "Secret", name))
         return self.root / namespace / "Secret" / name
 
+    def spool_folder(self, namespace: str, claim: str) -> Path:
+        """What stands for a volume of that name, whether or not it is there."""
+        return self.root / namespace / "spool" / claim
+
     def lock(self, key: Key) -> HeldLock:
         """Reserve a resource for this process. Raises AlreadyRunning, NotFound."""
         self._known_manifest(key)

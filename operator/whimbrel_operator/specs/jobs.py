@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from whimbrel_api.tasks import ExitCode, TaskKind
+from whimbrel_api.tasks import ExitCode
 from whimbrel_operator.domain.decision import WantedTask
 from whimbrel_operator.specs import names
 from whimbrel_operator.specs.names import Owner
 from whimbrel_operator.specs.settings import PodSettings, Resources
-from whimbrel_operator.specs.taskfile import TASK_FILE
+from whimbrel_operator.specs.taskfile import SPOOL_FOLDER, TASK_FILE
 
 CONTAINER: Final = "worker"
 TASK_FOLDER: Final = "/etc/whimbrel/task"
@@ -108,8 +108,14 @@ def _pod(name: str, wanted: WantedTask, settings: PodSettings) -> dict[str, Any]
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         **_placement(settings),
-        "containers": [_container(wanted.kind, secrets, settings)],
-        "volumes": [_task_volume(name), _access_volume(), _scratch_volume(), *_secret_volumes(secrets)],
+        "containers": [_container(wanted, secrets, settings)],
+        "volumes": [
+            _task_volume(name),
+            _access_volume(),
+            _scratch_volume(),
+            *_secret_volumes(secrets),
+            *_spool_volumes(wanted),
+        ],
     }
 
 
@@ -125,14 +131,14 @@ def _placement(settings: PodSettings) -> dict[str, Any]:
     return {field: value for field, value in chosen.items() if value}
 
 
-def _container(kind: TaskKind, secrets: Sequence[str], settings: PodSettings) -> dict[str, Any]:
+def _container(wanted: WantedTask, secrets: Sequence[str], settings: PodSettings) -> dict[str, Any]:
     return {
         "name": CONTAINER,
         "image": settings.image,
         "imagePullPolicy": settings.pull_policy,
         "command": ["python", "-m", "whimbrel_worker", f"{TASK_FOLDER}/{TASK_FILE}"],
         "env": [{"name": name, "value": SCRATCH} for name in ("HOME", "TMPDIR")],
-        "resources": _resources(settings.resources_of(kind)),
+        "resources": _resources(settings.resources_of(wanted.kind)),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
@@ -144,6 +150,7 @@ def _container(kind: TaskKind, secrets: Sequence[str], settings: PodSettings) ->
             {"name": "access", "mountPath": ACCESS_FOLDER, "readOnly": True},
             {"name": "scratch", "mountPath": SCRATCH},
             *(_secret_mount(number, name) for number, name in enumerate(secrets)),
+            *({"name": each["name"], "mountPath": SPOOL_FOLDER} for each in _spool_volumes(wanted)),
         ],
     }
 
@@ -185,3 +192,9 @@ def _access_volume() -> dict[str, Any]:
 
 def _scratch_volume() -> dict[str, Any]:
     return {"name": "scratch", "emptyDir": {"sizeLimit": _SCRATCH_SIZE}}
+
+
+def _spool_volumes(wanted: WantedTask) -> list[dict[str, Any]]:
+    """The user's own volume for changes, where the task has one. The pod waits until it can be mounted."""
+    claim = wanted.spool_claim
+    return [{"name": "spool", "persistentVolumeClaim": {"claimName": claim}}] if claim else []

@@ -11,6 +11,7 @@ from whimbrel_operator.specs.names import Owner
 
 TASK_FILE: Final = "task.json"
 MOST_BYTES: Final = 1024 * 1024
+SPOOL_FOLDER: Final = "/var/lib/whimbrel/spool"
 STREAM_INTERVAL: Final = 2.0
 OTHER_INTERVAL: Final = 10.0
 _CHECK_FILE = "../../../tmp/differences.jsonl"
@@ -24,8 +25,12 @@ def task_file(
     orders_file: str,
     check_file: str,
     interval: float,
+    spool: str = "",
 ) -> TaskFile:
-    """All that the worker of a wanted task needs. `secrets`: Secret name → directory; `interval` in seconds."""
+    """All that the worker of a wanted task needs. `secrets`: Secret name → directory; `interval` in seconds.
+
+    `spool`: where the task's own volume for changes is, for a task that has one.
+    """
     work = wanted.work
     return TaskFile(
         task=wanted.kind,
@@ -34,6 +39,7 @@ def task_file(
         index=wanted.ref.index,
         workers=wanted.workers,
         epoch=wanted.epoch,
+        look_only=wanted.look_only,
         mode=work.mode,
         source=work.source,
         target=work.target,
@@ -49,6 +55,8 @@ def task_file(
         report_file=report_file,
         orders_file=orders_file,
         report_interval=interval,
+        spool=spool if wanted.spool_claim else "",
+        collect=wanted.collect,
     )
 
 
@@ -66,6 +74,7 @@ def cluster_task_file(owner: Owner, wanted: WantedTask) -> TaskFile:
         orders_file="",
         check_file=_CHECK_FILE,
         interval=report_interval(wanted.kind),
+        spool=SPOOL_FOLDER,
     )
     name = names.job_name(owner, wanted.ref.task_id)
     resource = ReportResource(namespace=owner.namespace, name=name, access="../access")
