@@ -16,13 +16,14 @@ help: ## explain every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make demo CLUSTER=1         the same by kubectl and the operator, on a Kubernetes of its own"
+	@echo "  make demo PAIR=dynamodb     DynamoDB to PolarDB's DynamoDB endpoint instead"
 	@echo "  make demo ARGS=--keep       leaves the servers running to look around, until Ctrl-C"
 	@echo "  make faults SEEDS=all       every seed of the long ones, not the first alone"
 	@echo "  make test PYTEST='-k lag'   hands options to pytest"
 	@echo "  make demo VENV=/tmp/v       another place for the virtual environment"
 
 demo: $(if $(CLUSTER),$(DEV_STAMP),$(RUN_STAMP)) ## move a live MySQL database to a server that behaves as Aurora DSQL does, and compare
-	@$(BIN)/whimbrel demo $(if $(CLUSTER),--on-cluster) $(ARGS)
+	@$(BIN)/whimbrel demo $(if $(PAIR),--pair $(PAIR)) $(if $(CLUSTER),--on-cluster) $(ARGS)
 
 test: lint unit component cluster chart faults ## all that CI runs: lint, types, floors, and every test
 

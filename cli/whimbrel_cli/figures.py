@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 from whimbrel_api import durations
 from whimbrel_api.endpoints import Source, Target
+from whimbrel_api.migration import StreamStatus
 
 _UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 
@@ -16,6 +17,13 @@ def count(number: float) -> str:
 def span(seconds: float | None) -> str:
     """A length of time, shortly: 0.4 s, 12 s, 3 m 20 s, 2 h 5 m, 4 d 3 h; a dash where it is not known."""
     return "–" if seconds is None else durations.text(seconds, gap=" ")
+
+
+def lag(stream: StreamStatus) -> str:
+    """How far the target is behind: 0.4 s; `quiet` where nothing comes and nothing proves it; `unknown`."""
+    if stream.lag_seconds is not None:
+        return span(stream.lag_seconds)
+    return "quiet" if stream.quiet else "unknown"
 
 
 def size(number: float) -> str:
@@ -53,12 +61,16 @@ def shortened(text: str, width: int) -> str:
 
 
 def source_name(source: Source) -> str:
-    """Where data comes from: mysql db:3306."""
+    """Where data comes from: mysql db:3306, dynamodb us-east-1."""
+    if source.dynamodb:
+        return f"dynamodb {source.dynamodb.endpoint or source.dynamodb.region}"
     return f"mysql {source.mysql.host}:{source.mysql.port}" if source.mysql else "–"
 
 
 def target_name(target: Target) -> str:
     """Where data goes to: auroraDSQL abc.dsql.us-east-1.on.aws:5432."""
+    if target.dynamodb:
+        return f"{target.dynamodb.dialect.value} {target.dynamodb.endpoint}"
     if target.aurora_dsql:
         return f"auroraDSQL {target.aurora_dsql.endpoint}:{target.aurora_dsql.port}"
     return f"postgresql {target.postgresql.host}:{target.postgresql.port}" if target.postgresql else "–"

@@ -7,7 +7,7 @@ from typing import Final
 from whimbrel_api.base import Condition
 from whimbrel_api.migration import CheckResult, CutoverMode, CutoverState, Migration, MigrationStatus, Phase
 from whimbrel_api.validation import Validation, ValidationPhase, ValidationStatus
-from whimbrel_cli.figures import ago, count, span
+from whimbrel_cli.figures import ago, count, lag, span
 
 Resource = Migration | Validation
 
@@ -75,12 +75,8 @@ def _condition_gate(migration: Migration, name: str, kind: str) -> Gate:
 
 
 def _lag_gate(migration: Migration) -> Gate:
-    lag, limit = migration.status.stream.lag_seconds, migration.spec.thresholds.lag
-    return Gate(
-        "lag",
-        _holds(migration, "LagWithinThreshold"),
-        f"{span(lag) if lag is not None else 'unknown'}, at most {limit}",
-    )
+    figures = f"{lag(migration.status.stream)}, at most {migration.spec.thresholds.lag}"
+    return Gate("lag", _holds(migration, "LagWithinThreshold"), figures)
 
 
 def _check_gate(migration: Migration, now: datetime) -> Gate:

@@ -8,7 +8,7 @@ from typing import Final
 from pydantic import BaseModel
 
 from whimbrel_api.base import SecretKeyRef, SecretRef
-from whimbrel_api.endpoints import AuroraDSQLTarget
+from whimbrel_api.endpoints import AuroraDSQLTarget, DynamoDBSource, DynamoDBTarget
 from whimbrel_api.manifests import Manifest, load_manifests
 from whimbrel_api.migration import Migration
 from whimbrel_api.secrets import SecretManifest
@@ -19,6 +19,7 @@ from whimbrel_operator.runtime.store import Key, LocalStore
 Resource = Migration | Validation
 
 _AWS_KEYS: Final = ("accessKeyId", "secretAccessKey")
+_AWS_ENDS: Final = (AuroraDSQLTarget, DynamoDBSource, DynamoDBTarget)
 _LOGIN_KEYS: Final = ("username", "password")
 
 
@@ -115,6 +116,6 @@ def _references(model: BaseModel, path: str) -> Iterator[tuple[str, str, Sequenc
         if isinstance(value, SecretKeyRef):
             yield inner, value.name, (value.key,)
         elif isinstance(value, SecretRef) and name == "credentials_secret_ref":
-            yield inner, value.name, _AWS_KEYS if isinstance(model, AuroraDSQLTarget) else _LOGIN_KEYS
+            yield inner, value.name, _AWS_KEYS if isinstance(model, _AWS_ENDS) else _LOGIN_KEYS
         elif isinstance(value, BaseModel):
             yield from _references(value, inner)

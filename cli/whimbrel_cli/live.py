@@ -11,7 +11,19 @@ from rich.text import Text
 
 from whimbrel_api.migration import Migration, Phase, TableStatus
 from whimbrel_api.validation import Validation, ValidationPhase
-from whimbrel_cli.figures import ago, clock, count, one_line, percent, shortened, size, source_name, span, target_name
+from whimbrel_cli.figures import (
+    ago,
+    clock,
+    count,
+    lag,
+    one_line,
+    percent,
+    shortened,
+    size,
+    source_name,
+    span,
+    target_name,
+)
 from whimbrel_cli.guidance import condition, gates, next_step
 from whimbrel_cli.observed import Checking, Happening, Observed
 
@@ -185,7 +197,7 @@ def _stream(migration: Migration, seen: Observed, signs: Glyphs) -> str:
     stale = age is not None and age > 10 and migration.status.phase in (Phase.CATCH_UP, Phase.FOLLOWING)
     return _joined(
         (
-            f"lag {span(stream.lag_seconds)}" if stream.lag_seconds is not None else "lag unknown",
+            f"lag {lag(stream)}",
             f"{count(stream.changes_applied)} changes applied",
             f"seen {span(age)} ago" if stale else "",
         ),
@@ -206,6 +218,7 @@ def _check(migration: Migration, seen: Observed, signs: Glyphs) -> str:
         (
             check.result.value,
             f"{count(check.rows_compared)} rows compared",
+            check.compared,
             f"{count(found.total)} differences" + (f" ({kinds})" if kinds else ""),
             f"{count(check.inconclusive)} inconclusive" if check.inconclusive else "",
             f"{span(ago(check.completed_at, seen.now))} ago" if check.completed_at else "",
@@ -259,7 +272,9 @@ def _validation(validation: Validation, signs: Glyphs, width: int) -> list[Rende
             f"{count(status.rows_compared)} rows compared",
             f"{found.missing} missing, {found.extra} extra, {found.changed} changed",
             f"{count(status.inconclusive)} inconclusive" if status.inconclusive else "",
+            f"{count(round(status.rows_per_second))} rows/s" if not done and status.rows_per_second else "",
             f"ETA {span(status.eta)}" if not done and status.eta is not None else "",
+            status.compared,
         ),
         signs,
     )

@@ -10,6 +10,7 @@ from typing import Final, NoReturn
 import click
 
 from whimbrel_api.errors import ManifestError
+from whimbrel_cli.commands.assess import assess
 from whimbrel_cli.commands.demo import demo
 from whimbrel_cli.commands.run import run
 from whimbrel_cli.commands.status import status
@@ -53,6 +54,7 @@ def whimbrel(
     \b
     Start here:
       whimbrel demo                        a MySQL server moves to Aurora DSQL, on this machine
+      whimbrel assess shop.yaml --secrets ./secrets
       whimbrel run shop.yaml --secrets ./secrets
       whimbrel status shop -w              in a second terminal
       whimbrel approve shop                when it awaits approval
@@ -69,7 +71,7 @@ def whimbrel(
     context.obj = Where(state, cluster, kube_context, kubeconfig, plugin=context.info_name == PLUGIN)
 
 
-for _command in (run, status, approve, pause, resume, cancel, traffic, testbed, demo):
+for _command in (assess, run, status, approve, pause, resume, cancel, traffic, testbed, demo):
     whimbrel.add_command(_command)
 
 

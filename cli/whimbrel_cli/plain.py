@@ -4,8 +4,8 @@ from datetime import datetime
 from typing import Final
 
 from whimbrel_api.migration import Migration, Phase
-from whimbrel_api.validation import Validation
-from whimbrel_cli.figures import clock, count, one_line, percent, span
+from whimbrel_api.validation import Validation, ValidationPhase, ValidationStatus
+from whimbrel_cli.figures import clock, count, lag, one_line, percent, span
 from whimbrel_cli.guidance import next_step
 from whimbrel_cli.observed import Happening, Observed
 
@@ -74,8 +74,18 @@ def _figures(observed: Observed) -> str:
     resource = observed.resource
     if isinstance(resource, Migration):
         return _migration_figures(resource)
-    found = resource.status.differences
-    return f"{resource.status.progress} {count(resource.status.rows_compared)} rows, {found.total} differences".strip()
+    return _validation_figures(resource.status)
+
+
+def _validation_figures(status: ValidationStatus) -> str:
+    parts = [
+        f"{status.progress} {count(status.rows_compared)} rows".strip(),
+        f"{status.differences.total} differences",
+        status.compared,
+    ]
+    if status.phase is ValidationPhase.RUNNING and status.eta is not None:
+        parts += [f"{count(round(status.rows_per_second))} rows/s", f"ETA {span(status.eta)}"]
+    return ", ".join(part for part in parts if part)
 
 
 def _migration_figures(migration: Migration) -> str:
@@ -88,8 +98,7 @@ def _migration_figures(migration: Migration) -> str:
         return f"{part}, {count(copy.rows_per_second)} rows/s, ETA {span(copy.eta)}"
     if status.phase in (Phase.PENDING, Phase.PREFLIGHT, Phase.SCHEMA, Phase.CANCELLED):
         return ""
-    lag = span(stream.lag_seconds) if stream.lag_seconds is not None else "unknown"
-    parts = [] if status.phase is Phase.COMPLETED else [f"lag {lag}"]
+    parts = [] if status.phase is Phase.COMPLETED else [f"lag {lag(stream)}"]
     parts.append(f"{count(stream.changes_applied)} changes")
     if check.result:
         parts.append(f"check {check.result.value}, {count(check.differences.total)} differences")

@@ -43,7 +43,7 @@ def _checking(reports: Iterable[WorkerReport]) -> Checking | None:
     if not found:
         return None
     rows, differences = sum(each.rows_compared for each in found), sum(each.differences.total for each in found)
-    return Checking(rows, max(each.rows_total for each in found), differences)
+    return Checking(rows, sum(each.rows_total for each in found), differences)
 
 
 def _copied(resource: Migration | Validation) -> dict[str, int]:

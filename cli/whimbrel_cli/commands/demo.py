@@ -1,4 +1,4 @@
-"""`whimbrel demo`: a MySQL server under traffic moves to a server that behaves as Aurora DSQL does, on this machine.
+"""`whimbrel demo`: a server under traffic moves to another kind of server, on this machine.
 
 The servers, the data, the traffic and the last comparison are the test bed's; the migration is the product's own.
 """
@@ -9,11 +9,15 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from whimbrel_cli.demo.options import EXAMPLE, Options
+from whimbrel_cli.demo.options import Options, Pair
 from whimbrel_cli.exits import EXIT_CODES, CliError
 
 
 @click.command(epilog=EXIT_CODES, short_help="Shows a whole migration on this machine.")
+@click.option(
+    "--pair", type=click.Choice([pair.value for pair in Pair]), default=Pair.MYSQL.value, show_default=True,
+    help="What moves: mysql to Aurora DSQL, or dynamodb to PolarDB; each target is a server that behaves like it.",
+)  # fmt: skip
 @click.option("--on-cluster", is_flag=True, help="On a Kubernetes cluster of its own, by the operator and kubectl.")
 @click.option("--keep", is_flag=True, help="Leave the servers running at the end, to look around, until Ctrl-C.")
 @click.option("--rate", type=click.FloatRange(min=1), default=200.0, show_default=True, help="Rows changed per second.")
@@ -21,17 +25,28 @@ from whimbrel_cli.exits import EXIT_CODES, CliError
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the traffic.")
 @click.option("--timeout", type=float, help="Give up after so many seconds; by default 300, on a cluster 600.")
 @click.option(
-    "--example", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=EXAMPLE, metavar="FILE",
-    help="The manifest to run; by default examples/mysql-to-aurora-dsql.yaml.",
+    "--example", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
+    help="The manifest to run; by default that of the pair, in examples/.",
 )  # fmt: skip
 def demo(
-    *, on_cluster: bool, keep: bool, rate: float, rows: int | None, seed: int, timeout: float | None, example: Path
+    *,
+    pair: str,
+    on_cluster: bool,
+    keep: bool,
+    rate: float,
+    rows: int | None,
+    seed: int,
+    timeout: float | None,
+    example: Path | None,
 ) -> int:
     """Shows a whole migration on this machine: nothing to set up, nothing left behind, no root.
 
     A MySQL server gets the flights of 2013 from New York and an application that goes on writing. The manifest
     examples/mysql-to-aurora-dsql.yaml moves it to a server that behaves as Aurora DSQL does. At the end plain SQL,
     which shares no code with Whimbrel, compares both. Exit code 0 only when it finds nothing.
+
+    With --pair dynamodb it is DynamoDB Local with the flights as items, examples/dynamodb-to-polardb.yaml, and a server
+    that behaves as PolarDB's DynamoDB endpoint does.
 
     With --on-cluster the test bed starts a Kubernetes API server, controllers, scheduler and a node that runs pods as
     processes; the operator does the work, and what is shown is what kubectl shows. Its programs are built on first use,
@@ -40,6 +55,7 @@ def demo(
     \b
     Examples:
       whimbrel demo
+      whimbrel demo --pair dynamodb
       whimbrel demo --on-cluster
       whimbrel demo --keep            look at both servers afterwards
       whimbrel demo | tee demo.log    lines instead of the live view
@@ -48,7 +64,8 @@ def demo(
     from whimbrel_testbed.cache import TestbedError
 
     patience = timeout or (600.0 if on_cluster else 300.0)
-    options = Options(example, keep=keep, rate=rate, rows=rows, seed=seed, timeout=patience)
+    chosen = Pair(pair)
+    options = Options(example or chosen.example, chosen, keep=keep, rate=rate, rows=rows, seed=seed, timeout=patience)
     try:
         with interruptible(), ExitStack() as stack:
             return _play(stack, options, on_cluster=on_cluster)

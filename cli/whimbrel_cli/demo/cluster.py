@@ -18,9 +18,7 @@ from whimbrel_cli.demo.options import Options
 from whimbrel_cli.demo.report import compare, show_around, show_failure, show_times
 from whimbrel_cli.demo.shell import Shell
 from whimbrel_cli.demo.stage import (
-    DATABASE,
     Stage,
-    secrets_of,
     set_stage,
     step,
     wait_for_interrupt,
@@ -36,7 +34,6 @@ from whimbrel_operator.runtime.port import Key
 from whimbrel_testbed.cache import TestbedError
 from whimbrel_testbed.kubernetes.build import control_plane_binary
 from whimbrel_testbed.kubernetes.cluster import kubernetes_cluster
-from whimbrel_testbed.traffic import Traffic
 
 _ROOT: Final = Path(__file__).resolve().parents[3]
 CHART: Final = _ROOT / "charts" / "whimbrel"
@@ -51,23 +48,23 @@ def play(stack: ExitStack, console: Console, options: Options) -> Exit:
     """The whole demo. What it starts is ended by `stack`. Raises TestbedError."""
     with step(console, "Making Kubernetes ready (the first time it is built, which takes minutes)"):
         control_plane_binary(lambda line: _progress(console, line))
-    stage = set_stage(stack, console, options.rows)
+    stage = set_stage(stack, console, options)
     kubeconfig = _start_cluster(stack, console, stage)
     shell = Shell(console, kubeconfig, stage.folder)
     _install(console, shell)
     _prepare(stage, console, shell, options.example)
     console.print(
-        f"\nAn application now writes to MySQL, {count(options.rate)} rows a second (seed {options.seed}).\n",
+        f"\nAn application now writes to {stage.source}, {count(options.rate)} rows a second (seed {options.seed}).\n",
         highlight=False,
     )
     store, key = ClusterStore(Cluster(kubeconfig)), Key(NAMESPACE, "Migration", "flights")
-    with Traffic(stage.mysql.admin, database=DATABASE, seed=options.seed, rate=options.rate) as traffic:
-        director = Director(traffic, console, lambda plan: _approve(shell, director, plan))
+    with stage.application(options) as application:
+        director = Director(application, console, lambda plan: _approve(shell, director, plan))
         shell.run("apply", "-f", str(stage.folder / "migration.yaml"))
         with shell.following("get", "mig", "-w"):
             resource = _Watch(store, key, director, shell).until_over(options.timeout)
         director.freeze()
-    show_times(console, director)
+    show_times(stage, console, director)
     if not isinstance(resource, Migration) or resource.status.phase is not Phase.COMPLETED:
         return _failed(store, key, console, shell, resource)
     console.print()
@@ -124,7 +121,7 @@ def rendered_chart() -> str:
 def _prepare(stage: Stage, console: Console, shell: Shell, example: Path) -> None:
     """Writes the manifest, and makes the namespace with the Secrets; their values come from files."""
     write_manifest(stage, console, example)
-    folder, secrets = stage.folder / "secrets", secrets_of(stage)
+    folder, secrets = stage.folder / "secrets", stage.secrets()
     write_secrets(folder, secrets)
     shell.run("create", "namespace", NAMESPACE)
     shell.run("config", "set-context", "--current", f"--namespace={NAMESPACE}")

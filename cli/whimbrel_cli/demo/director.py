@@ -3,16 +3,14 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from rich.console import Console
 
 from whimbrel_api.migration import CutoverState, Migration, Phase
+from whimbrel_cli.demo.stage import Application, Done
 from whimbrel_cli.figures import count
 from whimbrel_cli.guidance import Resource, finished
-
-if TYPE_CHECKING:
-    from whimbrel_testbed.traffic import Traffic, TrafficCounts
 
 _FOLLOW_FOR: Final = 2.0
 
@@ -25,12 +23,12 @@ class Director:
     `entered` holds when each phase began.
     """
 
-    traffic: "Traffic"
+    application: Application
     console: Console
     approve: Callable[[str], None]
     entered: dict[str, float] = field(default_factory=dict)
     ended: float = 0.0
-    counts: "TrafficCounts | None" = None
+    counts: Done | None = None
     _approved: str = ""
 
     def on_change(self, resource: Resource) -> None:
@@ -57,7 +55,7 @@ class Director:
         """Stops the application, once."""
         if self.counts is not None:
             return
-        self.counts = self.traffic.stop()
+        self.counts = self.application.stop()
         self.say(f"The application has stopped writing, after {count(self.counts.changes)} changed rows.")
 
     def say(self, text: str) -> None:

@@ -14,10 +14,8 @@ from whimbrel_cli.demo.director import Director
 from whimbrel_cli.demo.options import Options
 from whimbrel_cli.demo.report import compare, show_around, show_failure, show_times
 from whimbrel_cli.demo.stage import (
-    DATABASE,
     Stage,
     leave,
-    secrets_of,
     set_stage,
     wait_for_interrupt,
     write_manifest,
@@ -35,23 +33,21 @@ from whimbrel_operator.runtime.store import Key, LocalStore
 
 def play(stack: ExitStack, console: Console, options: Options) -> Exit:
     """The whole demo. What it starts is ended by `stack`. Raises TestbedError."""
-    from whimbrel_testbed.traffic import Traffic
-
-    stage = set_stage(stack, console, options.rows)
+    stage = set_stage(stack, console, options)
     store = LocalStore(stage.folder / "state")
     key = _prepared(stage, store, console, options.example)
     console.print(
-        f"\nAn application now writes to MySQL, {count(options.rate)} rows a second (seed {options.seed}).\n",
+        f"\nAn application now writes to {stage.source}, {count(options.rate)} rows a second (seed {options.seed}).\n",
         highlight=False,
     )
-    with Traffic(stage.mysql.admin, database=DATABASE, seed=options.seed, rate=options.rate) as traffic:
-        director = Director(traffic, console, lambda plan: _approve(store, key, director, plan))
+    with stage.application(options) as application:
+        director = Director(application, console, lambda plan: _approve(store, key, director, plan))
         with Screen(console, [Watcher(store, key)]):
             result = loop.run(store, [key], timeout=options.timeout, until=_over, on_change=director.on_change)
         director.freeze()
     if result.interrupted:
         leave()
-    show_times(console, director)
+    show_times(stage, console, director)
     migration = store.get(key)
     if not isinstance(migration, Migration) or migration.status.phase is not Phase.COMPLETED:
         return show_failure(store, key, console, timed_out=result.timed_out)
@@ -71,7 +67,7 @@ def _over(resources: Sequence[Resource]) -> bool:
 def _prepared(stage: Stage, store: LocalStore, console: Console, example: Path) -> Key:
     """Writes Secrets and manifest, and puts both into the store."""
     secrets = stage.folder / "secrets"
-    write_secrets(secrets, secrets_of(stage))
+    write_secrets(secrets, stage.secrets())
     manifest = write_manifest(stage, console, example)
     console.print(f"whimbrel run {manifest} --secrets {secrets}", style="bold", highlight=False, soft_wrap=True)
     console.print(f"In a second terminal: {_whimbrel(stage)} status flights -w", highlight=False, soft_wrap=True)

@@ -8,16 +8,15 @@ from rich.table import Table
 
 from whimbrel_api.migration import Phase
 from whimbrel_cli.demo.director import Director
-from whimbrel_cli.demo.stage import DATABASE, Stage, step, write_secrets
+from whimbrel_cli.demo.stage import Stage, step
 from whimbrel_cli.exits import Exit
-from whimbrel_cli.figures import count, span
+from whimbrel_cli.figures import span
 from whimbrel_cli.guidance import condition
-from whimbrel_cli.tools import psql_arguments, write_script
 from whimbrel_operator.runtime.port import Key
 from whimbrel_operator.runtime.resources import Resources
 
 
-def show_times(console: Console, director: Director) -> None:
+def show_times(stage: Stage, console: Console, director: Director) -> None:
     """How long each phase took."""
     moments = sorted(director.entered.items(), key=lambda item: item[1])
     table = Table(box=None, pad_edge=False, header_style="bold", title="Times", title_justify="left")
@@ -32,21 +31,14 @@ def show_times(console: Console, director: Director) -> None:
     console.print()
     console.print(table)
     if done := director.counts:
-        console.print(
-            f"Meanwhile the application made {count(done.inserts)} inserts, {count(done.updates)} updates, "
-            f"{count(done.deletes)} deletes and {count(done.key_changes)} key changes "
-            f"in {count(done.transactions)} transactions; {count(done.rolled_back)} more were rolled back.",
-            highlight=False,
-        )
+        console.print(f"Meanwhile the application made {stage.told(done)}", highlight=False)
 
 
 def compare(stage: Stage, console: Console) -> Exit:
-    """The comparison that shares no code with the product: plain SQL on both servers."""
-    from whimbrel_testbed.compare import independent_compare
-
+    """The comparison that shares no code with the product."""
     console.print()
-    with step(console, "Comparing every row of both servers by plain SQL, without Whimbrel's code"):
-        found = independent_compare(stage.mysql.admin, stage.dsql.backend_conninfo, stage.tables)
+    with step(console, "Comparing all of both servers by other means than Whimbrel's"):
+        found = stage.compare()
     if found:
         for line in found:
             console.print(f"  {line}", style="red", markup=False, highlight=False, soft_wrap=True)
@@ -71,33 +63,8 @@ def show_failure(store: Resources, key: Key, console: Console, *, timed_out: boo
 
 def show_around(stage: Stage, console: Console, more: Sequence[tuple[str, str]]) -> None:
     """How to look at both servers and the control tables, and `more` pairs of what and command."""
-    _write_tools(stage)
-    folder = stage.folder
-    lines = (
-        ("the source", f"{folder}/mysql -e 'SELECT count(*) FROM flights'"),
-        ("the target", f"{folder}/psql -c 'SELECT count(*) FROM flights.flights'"),
-        ("the control tables", f"{folder}/psql -c '\\dt whimbrel.*'"),
-        *more,
-    )
+    lines = (*stage.places(), *more)
     console.print("\nAll servers go on running. Look around from a second terminal:", style="bold", highlight=False)
     for what, command in lines:
         console.print(f"  # {what}\n  {command}", markup=False, highlight=False, soft_wrap=True)
     console.print("Ctrl-C ends them and removes everything.", highlight=False)
-
-
-def _write_tools(stage: Stage) -> None:
-    """`mysql` and `psql` in the demo's folder, each connected to its server."""
-    from psycopg.conninfo import conninfo_to_dict
-
-    from whimbrel_testbed.provision import mysql_client_command, postgres_bin
-
-    mysql, secrets = stage.mysql, stage.folder / "own"
-    write_secrets(secrets, {"mysql-admin": {"password": mysql.password}})
-    options = ["-h", mysql.host, "-P", str(mysql.port), "-u", mysql.user, DATABASE]
-    write_script(
-        stage.folder / "mysql", [*mysql_client_command(), *options], {"MYSQL_PWD": secrets / "mysql-admin" / "password"}
-    )
-    parameters = conninfo_to_dict(stage.dsql.backend_conninfo)
-    write_secrets(secrets, {"dsql-admin": {"password": str(parameters.get("password", ""))}})
-    command = psql_arguments(postgres_bin() / "psql", parameters)
-    write_script(stage.folder / "psql", command, {"PGPASSWORD": secrets / "dsql-admin" / "password"})

@@ -1,28 +1,87 @@
-"""What a demo plays on: the servers, the data, the Secrets and the manifest. What happens there stands elsewhere."""
+"""What a demo plays on: two servers, the data, the Secrets and the manifest. Which servers: in the pairs' modules."""
 
 import signal
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import Any, Final, NoReturn, Protocol
 
 from rich.console import Console
 from rich.syntax import Syntax
 
-from whimbrel_cli.figures import count, span
-from whimbrel_cli.overlay import addresses, applied
+from whimbrel_cli.demo.options import Options, Pair
+from whimbrel_cli.figures import span
+from whimbrel_cli.overlay import applied
 
-if TYPE_CHECKING:
-    from whimbrel_testbed.dsql import DSQLServer
-    from whimbrel_testbed.mysql import MySQLServer
-
-DATABASE: Final = "flights"
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Done(Protocol):
+    """What an application has done."""
+
+    @property
+    def changes(self) -> int:
+        """Changed rows."""
+
+
+class Application(Protocol):
+    """An application that goes on writing."""
+
+    def stop(self) -> Done:
+        """End it; tells what it did. May be called again."""
+
+
+@dataclass(frozen=True)
+class Stage(ABC):
+    """What the demo plays on: both servers, and a private folder for Secrets, manifest and state."""
+
+    folder: Path
+    tables: tuple[str, ...]
+
+    @property
+    @abstractmethod
+    def source(self) -> str:
+        """What the source is called."""
+
+    @abstractmethod
+    def application(self, options: Options) -> AbstractContextManager[Application]:
+        """An application that writes to the source."""
+
+    @abstractmethod
+    def told(self, done: Done) -> str:
+        """What the application did, for a reader."""
+
+    @abstractmethod
+    def secrets(self) -> dict[str, dict[str, str]]:
+        """The Secrets that the example names, by name and key."""
+
+    @abstractmethod
+    def patch(self) -> dict[str, Any]:
+        """What is changed in the example: where the servers are."""
+
+    @abstractmethod
+    def compare(self) -> list[str]:
+        """The differences, in words, by a comparison that shares no code with the product."""
+
+    @abstractmethod
+    def places(self) -> Sequence[tuple[str, str]]:
+        """How to look at both servers: pairs of what and command. Writes the scripts that they need."""
+
+
+def set_stage(stack: ExitStack, console: Console, options: Options) -> Stage:
+    """Starts both servers and fills the source. Raises TestbedError."""
+    # Each brings servers that the other does not need.
+    if options.pair is Pair.DYNAMODB:
+        from whimbrel_cli.demo.dynamodb_stage import set_dynamodb_stage
+
+        return set_dynamodb_stage(stack, console, options)
+    from whimbrel_cli.demo.mysql_stage import set_mysql_stage
+
+    return set_mysql_stage(stack, console, options)
 
 
 @contextmanager
@@ -43,35 +102,6 @@ def leave(_number: int = 0, _frame: FrameType | None = None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-@dataclass(frozen=True)
-class Stage:
-    """What the demo plays on: both servers, and a private folder for Secrets, manifest and state."""
-
-    folder: Path
-    mysql: "MySQLServer"
-    dsql: "DSQLServer"
-    tables: tuple[str, ...]
-
-
-def set_stage(stack: ExitStack, console: Console, rows: int | None) -> Stage:
-    """Starts both servers and fills the source, with the first `rows` rows of each table. Raises TestbedError."""
-    from whimbrel_testbed.dsql import dsql_server
-    from whimbrel_testbed.flights import load_flights
-    from whimbrel_testbed.mysql import mysql_server
-
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="whimbrel-demo-")))
-    with step(console, "Starting MySQL (the first time its programs are fetched)"):
-        mysql = stack.enter_context(mysql_server())
-    with ThreadPoolExecutor(1) as beside:
-        loading = beside.submit(load_flights, mysql, DATABASE, rows=rows)
-        with step(console, "Starting a server that behaves as Aurora DSQL does"):
-            dsql = stack.enter_context(dsql_server())
-        with step(console, "Loading the flights of 2013 from New York into MySQL"):
-            loaded = loading.result()
-    console.print(f"  {count(sum(loaded.values()))} rows in {len(loaded)} tables", highlight=False)
-    return Stage(folder, mysql, dsql, tuple(f"{DATABASE}.{table}" for table in loaded))
-
-
 @contextmanager
 def step(console: Console, what: str) -> Iterator[None]:
     """Says what is done now, and how long it took."""
@@ -79,18 +109,6 @@ def step(console: Console, what: str) -> Iterator[None]:
     console.print(f"{what} …", highlight=False, soft_wrap=True)
     yield
     console.print(f"  done in {span(time.monotonic() - started)}", style="dim", highlight=False)
-
-
-def secrets_of(stage: Stage) -> dict[str, dict[str, str]]:
-    """The Secrets that the example names, by name and key."""
-    mysql, dsql = stage.mysql.migration, stage.dsql
-    authority = Path(mysql.ca_file).read_text(encoding="utf-8") if mysql.ca_file else ""
-    return {
-        "mysql-source": {"username": mysql.user, "password": mysql.password},
-        "mysql-ca": {"ca.crt": authority},
-        "dsql-target": {"accessKeyId": dsql.access_key_id, "secretAccessKey": dsql.secret_access_key},
-        "dsql-ca": {"ca.crt": Path(dsql.ca_file).read_text(encoding="utf-8")},
-    }
 
 
 def write_secrets(folder: Path, secrets: Mapping[str, Mapping[str, str]]) -> None:
@@ -105,9 +123,7 @@ def write_secrets(folder: Path, secrets: Mapping[str, Mapping[str, str]]) -> Non
 
 def write_manifest(stage: Stage, console: Console, example: Path) -> Path:
     """Puts the servers' addresses into the example, shows it, and writes it into the stage's folder."""
-    mysql, dsql = stage.mysql.migration, stage.dsql
-    patch = addresses(mysql.host, mysql.port, dsql.endpoint, dsql.port, dsql.region)
-    text = applied(example.read_text(encoding="utf-8"), patch)
+    text = applied(example.read_text(encoding="utf-8"), stage.patch())
     manifest = stage.folder / "migration.yaml"
     manifest.write_text(text, encoding="utf-8")
     console.print(f"\n{example.name}, with the addresses of these two servers:\n", highlight=False)

@@ -1,0 +1,98 @@
+"""The demo's DynamoDB, and a server that behaves as PolarDB's DynamoDB endpoint does. What is played: elsewhere."""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from whimbrel_cli.demo.options import Options
+from whimbrel_cli.demo.stage import Done, Stage, step, write_secrets
+from whimbrel_cli.figures import count
+from whimbrel_cli.tools import psql_arguments, write_script
+from whimbrel_testbed.dynamodb.compare import independent_compare
+from whimbrel_testbed.dynamodb.flights import load_flights
+from whimbrel_testbed.dynamodb.traffic import Traffic, TrafficCounts
+from whimbrel_testbed.polardb.server import PolarDBServer, polardb_server
+from whimbrel_testbed.provision import postgres_bin
+from whimbrel_testbed.streams.server import StreamServer, stream_server
+
+
+def set_dynamodb_stage(stack: ExitStack, console: Console, options: Options) -> "DynamoDBStage":
+    """Starts both servers and fills the source, with the first `rows` rows of each table. Raises TestbedError."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="whimbrel-demo-")))
+    with step(console, "Starting DynamoDB Local (the first time its programs are fetched)"):
+        dynamodb = stack.enter_context(stream_server())
+    with step(console, "Starting a server that behaves as PolarDB's DynamoDB endpoint does"):
+        polardb = stack.enter_context(polardb_server())
+    with step(console, "Loading the flights of 2013 from New York into DynamoDB"):
+        loaded = load_flights(dynamodb.facts(), rows=options.rows)
+    console.print(f"  {count(sum(loaded.values()))} items in {len(loaded)} tables", highlight=False)
+    return DynamoDBStage(folder, tuple(loaded), dynamodb, polardb)
+
+
+@dataclass(frozen=True)
+class DynamoDBStage(Stage):
+    """DynamoDB Local behind the stream server, which shows streams as AWS does, and the PolarDB stand-in."""
+
+    dynamodb: StreamServer
+    polardb: PolarDBServer
+
+    @property
+    def source(self) -> str:
+        """What the source is called."""
+        return "DynamoDB"
+
+    def application(self, options: Options) -> Traffic:
+        """Puts, updates, removed attributes and deletes."""
+        return Traffic(self.dynamodb.facts(), seed=options.seed, rate=options.rate)
+
+    def told(self, done: Done) -> str:
+        """What the application did, for a reader."""
+        if not isinstance(done, TrafficCounts):
+            raise TypeError(f"{type(done).__name__} is not what this application tells")
+        return (
+            f"{count(done.puts)} puts, {count(done.updates)} updates, {count(done.removes)} removals of attributes "
+            f"and {count(done.deletes)} deletes."
+        )
+
+    def secrets(self) -> dict[str, dict[str, str]]:
+        """The Secrets that the example names, by name and key."""
+        return {"dynamodb-source": _keys(self.dynamodb), "polardb-target": _keys(self.polardb)}
+
+    def patch(self) -> dict[str, Any]:
+        """Where the servers are."""
+        source = {"endpoint": self.dynamodb.endpoint, "region": self.dynamodb.region}
+        target = {"endpoint": self.polardb.endpoint, "region": self.polardb.region}
+        return {"spec": {"source": {"dynamodb": source}, "target": {"dynamodb": target}}}
+
+    def compare(self) -> list[str]:
+        """The differences by botocore's own client on both servers."""
+        return independent_compare(self.dynamodb, self.polardb, self.tables)
+
+    def places(self) -> Sequence[tuple[str, str]]:
+        """`psql` in the demo's folder for the server behind the target, and where both endpoints are."""
+        self._write_tools()
+        return (
+            ("the target's items", f"{self.folder}/psql -c '\\dt'"),
+            ("both endpoints and their keys", f"cat {self.folder}/endpoints.json"),
+        )
+
+    def _write_tools(self) -> None:
+        facts = {"source": dict(self.dynamodb.facts()), "target": dict(self.polardb.facts())}
+        file = self.folder / "endpoints.json"
+        file.touch(mode=0o600)
+        file.write_text(json.dumps(facts, indent=2), encoding="utf-8")
+        server = self.polardb.postgres
+        write_secrets(self.folder / "own", {"postgres": {"password": server.password}})
+        parameters = {"host": server.host, "port": server.port, "dbname": server.database, "user": server.user}
+        command = psql_arguments(postgres_bin() / "psql", parameters)
+        write_script(self.folder / "psql", command, {"PGPASSWORD": self.folder / "own" / "postgres" / "password"})
+
+
+def _keys(server: StreamServer | PolarDBServer) -> dict[str, str]:
+    return {"accessKeyId": server.access_key_id, "secretAccessKey": server.secret_access_key}
