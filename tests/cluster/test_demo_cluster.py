@@ -11,8 +11,9 @@ from whimbrel_cli.demo.cluster import rendered_chart
 pytestmark = [pytest.mark.timeout(400), pytest.mark.slow]
 
 
-def test_the_demo_moves_everything_and_leaves_nothing(scratch: Path) -> None:
-    process = demo(scratch, "--on-cluster")
+@pytest.mark.parametrize("pair", ["mysql", "dynamodb"])
+def test_the_demo_moves_everything_and_leaves_nothing(scratch: Path, pair: str) -> None:
+    process = demo(scratch, "--on-cluster", "--pair", pair)
     output, _ = process.communicate()
     assert process.returncode == 0, output
     assert "migration.whimbrel.dev/flights created" in output

@@ -15,12 +15,12 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import kubernetes
 import pymysql
 
-from support.moves import Move
+from support.moves import Move, Tasks
 from whimbrel_api.base import GROUP, VERSION
 from whimbrel_api.migration import MigrationStatus
 from whimbrel_testbed.kubernetes.cluster import KubernetesCluster
@@ -93,13 +93,11 @@ class OperatorProcess:
         return self.log_file.read_text()[-4000:] if self.log_file.exists() else ""
 
 
-class ClusterRun:
-    """One Migration `shop` in a namespace of its own, from a fresh MySQL database."""
+class MigrationRun:
+    """One Migration `shop` in a namespace of its own, whatever its ends are."""
 
-    def __init__(
-        self, cluster: KubernetesCluster, namespace: str, move: Move, mysql: MySQLServer, database: str, **spec: Any
-    ) -> None:
-        self.cluster, self.namespace, self.move, self.mysql, self.database = cluster, namespace, move, mysql, database
+    def __init__(self, cluster: KubernetesCluster, namespace: str, move: Tasks, **spec: Any) -> None:
+        self.cluster, self.namespace, self.tasks = cluster, namespace, move
         document = {"source": move.source(), "target": move.target, "tables": move.tables, **spec}
         named = {"apiVersion": "whimbrel.dev/v1alpha1", "kind": "Migration", "metadata": {"name": NAME}}
         self.manifest: dict[str, Any] = {**named, "spec": document}
@@ -108,13 +106,8 @@ class ClusterRun:
     def kubectl(self, *arguments: str, input: str | None = None) -> str:
         return self.cluster.kubectl("-n", self.namespace, *arguments, input=input)
 
-    def execute(self, *statements: str) -> None:
-        with closing(self.mysql.connect(self.database)) as connection, connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
-
     def give_secrets(self) -> None:
-        for name, folder in self.move.secrets.items():
+        for name, folder in self.tasks.secrets.items():
             self.give_secret(name, Path(folder))
 
     def give_secret(self, name: str, folder: Path) -> None:
@@ -130,7 +123,7 @@ class ClusterRun:
         self.kubectl("apply", "-f", "-", input=json.dumps(self.manifest))
 
     @contextmanager
-    def begun(self) -> Iterator[ClusterRun]:
+    def begun(self) -> Iterator[Self]:
         """Secrets, Migration and operator; the operator ends with the block, the namespace with the test."""
         self.give_secrets()
         self.apply()
@@ -200,10 +193,6 @@ class ClusterRun:
     def until_no_job_runs(self, seconds: float = WAIT_SECONDS) -> None:
         self.until_true(lambda: not self.items("jobs,pods"), "jobs and pods are gone", seconds)
 
-    def until_target(self, statement: str, rows: list[tuple[Any, ...]], seconds: float = WAIT_SECONDS) -> None:
-        """Wait until the target answers with these rows."""
-        self.until_true(lambda: self.move.look(statement) == rows, f"{statement} gives {rows}", seconds)
-
     def until_true(self, holds: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS) -> None:
         deadline = time.monotonic() + seconds
         while not holds():
@@ -225,6 +214,30 @@ class ClusterRun:
 
         self.until_true(seen, f"a pod sees the new {key}")
 
+    def story(self) -> str:
+        """What a person would look at when it does not go on."""
+        pods = self.kubectl("get", "jobs,pods", "-o", "wide")
+        return "\n".join([pods, *map(str, self.events()[-12:]), self.operator.log()])
+
+
+class ClusterRun(MigrationRun):
+    """One Migration from a fresh MySQL database."""
+
+    def __init__(
+        self, cluster: KubernetesCluster, namespace: str, move: Move, mysql: MySQLServer, database: str, **spec: Any
+    ) -> None:
+        super().__init__(cluster, namespace, move, **spec)
+        self.move, self.mysql, self.database = move, mysql, database
+
+    def execute(self, *statements: str) -> None:
+        with closing(self.mysql.connect(self.database)) as connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+    def until_target(self, statement: str, rows: list[tuple[Any, ...]], seconds: float = WAIT_SECONDS) -> None:
+        """Wait until the target answers with these rows."""
+        self.until_true(lambda: self.move.look(statement) == rows, f"{statement} gives {rows}", seconds)
+
     def break_source_connections(self) -> None:
         """Kill every connection of the migration's account in the source."""
         with closing(self.mysql.connect()) as connection, connection.cursor() as cursor:
@@ -234,11 +247,6 @@ class ClusterRun:
             for (number,) in cursor.fetchall():
                 with suppress(pymysql.err.OperationalError):
                     cursor.execute(f"KILL {int(number)}")
-
-    def story(self) -> str:
-        """What a person would look at when it does not go on."""
-        pods = self.kubectl("get", "jobs,pods", "-o", "wide")
-        return "\n".join([pods, *map(str, self.events()[-12:]), self.operator.log()])
 
     def differences(self, tables: list[str]) -> list[str]:
         """What a comparison that shares no code with the product finds."""
