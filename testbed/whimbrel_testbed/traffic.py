@@ -7,16 +7,15 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field, replace
-from types import TracebackType
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pymysql
 from pymysql.connections import Connection
 from pymysql.constants import CLIENT, CR, ER
 from pymysql.cursors import Cursor
 
-from whimbrel_testbed.cache import TestbedError
+from whimbrel_testbed.background import Background
 from whimbrel_testbed.mysql import MySQLAccess
 from whimbrel_testbed.traffic_plan import TrafficPlan, Transaction
 
@@ -134,57 +133,20 @@ def _column(cursor: Cursor, statement: str) -> list[Any]:
 
 
 @dataclass
-class Traffic:
-    """Traffic in a thread of its own: a context, or `start` and `stop`."""
+class Traffic(Background[TrafficCounts]):
+    """Inserts, updates, deletes and key changes on the flights tables of a MySQL server."""
 
+    unit = "rows"
+    fails_by = (pymysql.err.MySQLError, ValueError)
     access: MySQLAccess
     database: str = "flights"
     seed: int = 1
     rate: float = 200
-    _stop: threading.Event = field(default_factory=threading.Event, repr=False)
-    _thread: threading.Thread | None = field(default=None, repr=False)
-    _counts: TrafficCounts = field(default_factory=TrafficCounts, repr=False)
-    _error: Exception | None = field(default=None, repr=False)
 
-    def start(self) -> Self:
-        """Start changing rows; the seed is printed, so that a failure can be repeated."""
-        print(f"traffic: seed {self.seed}, {self.rate} rows/s", flush=True)
-        self._thread = threading.Thread(target=self._work, name="traffic", daemon=True)
-        self._thread.start()
-        return self
+    def none(self) -> TrafficCounts:
+        """Nothing done yet."""
+        return TrafficCounts()
 
-    @property
-    def counts(self) -> TrafficCounts:
-        """What was done up to about a second ago."""
-        return self._counts
-
-    def stop(self) -> TrafficCounts:
-        """End it after the running transaction; raise TestbedError where it had failed. May be called again."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-        if self._error is not None:
-            raise TestbedError(f"the traffic ended early: {self._error}") from self._error
-        return self._counts
-
-    def _work(self) -> None:
-        try:
-            run_traffic(
-                self.access, database=self.database, rate=self.rate, seed=self.seed, stop=self._stop, report=self._note
-            )
-        except (pymysql.err.MySQLError, ValueError) as error:
-            self._error = error
-
-    def _note(self, counts: TrafficCounts) -> None:
-        self._counts = counts
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if error is None:
-            self.stop()
-        else:
-            self._stop.set()
+    def work(self, stop: threading.Event, note: Callable[[TrafficCounts], None]) -> None:
+        """Go on until stopped."""
+        run_traffic(self.access, database=self.database, rate=self.rate, seed=self.seed, stop=stop, report=note)

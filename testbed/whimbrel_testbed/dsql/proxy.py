@@ -6,10 +6,7 @@ It prints `{"port": …}` when it listens and ends when standard input does, so 
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
-import sys
-import threading
 from typing import Any
 
 from whimbrel_testbed.dsql.backend import Address
@@ -18,6 +15,7 @@ from whimbrel_testbed.dsql.dials import Dials
 from whimbrel_testbed.dsql.hub import Hub
 from whimbrel_testbed.dsql.listener import Listener
 from whimbrel_testbed.dsql.signin import Gate
+from whimbrel_testbed.standins import input_ends, serve_standin, tell_port
 
 
 async def run(settings: dict[str, Any]) -> None:
@@ -26,9 +24,8 @@ async def run(settings: dict[str, Any]) -> None:
     await hub.jobs.prepare(hub.limits)
     listener = Listener(hub, Gate(**settings["gate"]), settings["certificate"], settings["key"])
     control = await serve_control(hub, settings["control"])
-    sys.stdout.write(json.dumps({"port": listener.port}) + "\n")
-    sys.stdout.flush()
-    work = (listener.serve(), hub.watch(), hub.jobs.work(), _input_ends())
+    tell_port(listener.port)
+    work = (listener.serve(), hub.watch(), hub.jobs.work(), input_ends())
     tasks = [asyncio.ensure_future(job) for job in work]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -44,22 +41,9 @@ async def run(settings: dict[str, Any]) -> None:
         task.result()
 
 
-async def _input_ends() -> None:
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-
-    def read() -> None:
-        while sys.stdin.buffer.read(1):
-            pass
-        loop.call_soon_threadsafe(ended.set)
-
-    threading.Thread(target=read, daemon=True).start()
-    await ended.wait()
-
-
 def main() -> None:
     """Read the settings and serve."""
-    asyncio.run(run(json.loads(sys.stdin.buffer.readline())))
+    serve_standin(run)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import functools
-import json
 import secrets
 import shutil
 import string
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,18 +15,17 @@ from typing import Any, Literal
 
 import botocore.session
 
-from whimbrel_testbed.cache import TestbedError
 from whimbrel_testbed.certificates import make_authority
 from whimbrel_testbed.dsql.control import Control
 from whimbrel_testbed.dsql.dials import Dials
 from whimbrel_testbed.dsql.signin import ADMIN
 from whimbrel_testbed.postgres import postgres_server
 from whimbrel_testbed.serve import serve as serve_command
+from whimbrel_testbed.standins import standin_process
 
 ENDPOINT = "localhost"
 DATABASE = "postgres"
 _MAJOR = 16  # the version Aurora DSQL is compatible with
-_STOP_SECONDS = 10.0
 _BACKEND_SETTINGS = {"max_connections": "300", "max_locks_per_transaction": "256"}
 
 
@@ -103,7 +99,7 @@ def dsql_server(*, dials: Dials | None = None, region: str = "us-east-1") -> Ite
                 "certificate": str(certificate), "key": str(key), "control": str(directory / "control"),
                 "directory": str(directory),
             }  # fmt: skip
-            with _proxy(settings) as port:
+            with standin_process("whimbrel_testbed.dsql.proxy", "the DSQL stand-in", settings) as port:
                 yield DSQLServer(
                     ENDPOINT, port, region, DATABASE, ADMIN, gate["access_key_id"], str(authority.ca_file),
                     Control(directory / "control"), gate["secret_access_key"], postgres.conninfo,
@@ -114,41 +110,6 @@ def dsql_server(*, dials: Dials | None = None, region: str = "us-east-1") -> Ite
 
 def _access_key_id() -> str:
     return "AKIA" + "".join(secrets.choice(string.ascii_uppercase + "234567") for _ in range(16))
-
-
-@contextmanager
-def _proxy(settings: dict[str, Any]) -> Iterator[int]:
-    """Run the proxy's process; yields its port. The settings go through standard input, as they hold secrets."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "whimbrel_testbed.dsql.proxy"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        start_new_session=True,
-    )  # fmt: skip
-    try:
-        yield _port(process, settings)
-    finally:
-        _stop(process)
-
-
-def _port(process: subprocess.Popen[bytes], settings: dict[str, Any]) -> int:
-    if process.stdin is None or process.stdout is None:
-        raise TestbedError("the DSQL stand-in's process has no pipes")
-    process.stdin.write(json.dumps(settings).encode() + b"\n")
-    process.stdin.flush()
-    line = process.stdout.readline()
-    if not line:
-        raise TestbedError(f"The DSQL stand-in ended at once (exit code {process.wait()}); its reason stands above.")
-    return int(json.loads(line)["port"])
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    for pipe in (process.stdin, process.stdout):
-        if pipe:
-            pipe.close()
-    try:
-        process.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def serve(*, dials: Dials | None = None, region: str = "us-east-1") -> None:

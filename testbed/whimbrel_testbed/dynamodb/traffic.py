@@ -11,12 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 
-from whimbrel_testbed.cache import TestbedError
+from whimbrel_testbed.background import Background
 from whimbrel_testbed.dynamodb.client import create_table, delete_table, dynamodb_client, table_names
 from whimbrel_testbed.dynamodb.flights import TABLES, Table
 from whimbrel_testbed.dynamodb.traffic_plan import Change, HeavyPlan, Key
@@ -210,60 +209,25 @@ def _passes(error: ClientError) -> bool:
 
 
 @dataclass
-class Traffic:
-    """Traffic in a thread of its own: a context, or `start` and `stop`. `heavy` is the mix, else the article's."""
+class Traffic(Background[TrafficCounts]):
+    """Changes of items on the flights tables; `heavy` is the mix, else the article's."""
 
+    unit = "items"
+    fails_by = (ClientError, *_AWAY)
     facts: Mapping[str, str] = field(repr=False)
     heavy: bool = True
     prefix: str = ""
     seed: int = 1
     rate: float = 200
-    _stop: threading.Event = field(default_factory=threading.Event, repr=False)
-    _thread: threading.Thread | None = field(default=None, repr=False)
-    _counts: TrafficCounts = field(default_factory=TrafficCounts, repr=False)
-    _error: Exception | None = field(default=None, repr=False)
 
-    def start(self) -> Self:
-        """Start changing items; the seed is printed, so that a failure can be repeated."""
-        print(f"traffic: seed {self.seed}, {self.rate} items/s", flush=True)
-        self._thread = threading.Thread(target=self._work, name="traffic", daemon=True)
-        self._thread.start()
-        return self
+    def none(self) -> TrafficCounts:
+        """Nothing done yet."""
+        return TrafficCounts()
 
-    @property
-    def counts(self) -> TrafficCounts:
-        """What was done up to about a second ago."""
-        return self._counts
-
-    def stop(self) -> TrafficCounts:
-        """End it after the running call; raise TestbedError where it had failed. May be called again."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-        if self._error is not None:
-            raise TestbedError(f"the traffic ended early: {self._error}") from self._error
-        return self._counts
-
-    def _work(self) -> None:
-        options: dict[str, Any] = {"rate": self.rate, "seed": self.seed, "stop": self._stop, "report": self._note}
-        try:
-            if self.heavy:
-                run_heavy(self.facts, prefix=self.prefix, **options)
-            else:
-                run_article(self.facts, table=self.prefix + ARTICLE_TABLE, **options)
-        except (ClientError, *_AWAY) as error:
-            self._error = error
-
-    def _note(self, counts: TrafficCounts) -> None:
-        self._counts = counts
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if error is None:
-            self.stop()
+    def work(self, stop: threading.Event, note: Callable[[TrafficCounts], None]) -> None:
+        """Go on until stopped."""
+        options: dict[str, Any] = {"rate": self.rate, "seed": self.seed, "stop": stop, "report": note}
+        if self.heavy:
+            run_heavy(self.facts, prefix=self.prefix, **options)
         else:
-            self._stop.set()
+            run_article(self.facts, table=self.prefix + ARTICLE_TABLE, **options)

@@ -6,10 +6,7 @@ It prints `{"port": …}` when it listens and ends when standard input does, so 
 from __future__ import annotations
 
 import asyncio
-import json
 import random
-import sys
-import threading
 import traceback
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +20,7 @@ from whimbrel_testbed.polardb.engine import Engine
 from whimbrel_testbed.polardb.refusals import RefusedError
 from whimbrel_testbed.polardb.signature import Request, account_of
 from whimbrel_testbed.processes import HOST
+from whimbrel_testbed.standins import input_ends, serve_standin, tell_port
 
 _TARGET = "DynamoDB_20120810"
 _THREADS = 16
@@ -136,28 +134,14 @@ async def run(settings: dict[str, Any]) -> None:
     site = web.TCPSite(runner, HOST, 0, shutdown_timeout=0.1)
     await site.start()
     port = runner.addresses[0][1]
-    sys.stdout.write(json.dumps({"port": port}) + "\n")
-    sys.stdout.flush()
-    await _input_ends()
+    tell_port(port)
+    await input_ends()
     await runner.cleanup()
-
-
-async def _input_ends() -> None:
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-
-    def read() -> None:
-        while sys.stdin.buffer.read(1):
-            pass
-        loop.call_soon_threadsafe(ended.set)
-
-    threading.Thread(target=read, daemon=True).start()
-    await ended.wait()
 
 
 def main() -> None:
     """Read the settings and serve."""
-    asyncio.run(run(json.loads(sys.stdin.buffer.readline())))
+    serve_standin(run)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -15,17 +13,16 @@ from typing import Any
 
 from psycopg import sql
 
-from whimbrel_testbed.cache import TestbedError
 from whimbrel_testbed.polardb.dials import CONTROL_PATH, Dials
 from whimbrel_testbed.polardb.layout import DATABASE
 from whimbrel_testbed.postgres import PostgresServer, postgres_server
 from whimbrel_testbed.processes import HOST
+from whimbrel_testbed.standins import standin_process
 
 ACCOUNT = "whimbrel"
 POWERLESS = "whimbrel_powerless"
 REGION = "us-east-1"
 _MAJOR = 16
-_STOP_SECONDS = 10.0
 # A logical slot sees what is flushed only, and a change has to be there as soon as its write is answered.
 _SETTINGS = {"synchronous_commit": "on"}
 
@@ -121,44 +118,9 @@ def polardb_server(
             "powerless": [POWERLESS],
         }  # fmt: skip
         postgres = Postgres(backend.host, backend.port, DATABASE, backend.user, backend.password)
-        with _process(orders) as port:
+        with standin_process("whimbrel_testbed.polardb.process", "the PolarDB stand-in", orders) as port:
             endpoint = f"http://{HOST}:{port}"
             yield PolarDBServer(
                 endpoint, region, ACCOUNT, passwords[ACCOUNT], postgres, Control(endpoint + CONTROL_PATH),
                 POWERLESS, passwords[POWERLESS], backend,
             )  # fmt: skip
-
-
-@contextmanager
-def _process(orders: dict[str, Any]) -> Iterator[int]:
-    """Run the stand-in's process; yields its port. The orders go through standard input, as they hold secrets."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "whimbrel_testbed.polardb.process"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        start_new_session=True,
-    )  # fmt: skip
-    try:
-        yield _port(process, orders)
-    finally:
-        _stop(process)
-
-
-def _port(process: subprocess.Popen[bytes], orders: dict[str, Any]) -> int:
-    if process.stdin is None or process.stdout is None:
-        raise TestbedError("the PolarDB stand-in's process has no pipes")
-    process.stdin.write(json.dumps(orders).encode() + b"\n")
-    process.stdin.flush()
-    line = process.stdout.readline()
-    if not line:
-        raise TestbedError(f"The PolarDB stand-in ended at once (exit code {process.wait()}); its reason stands above.")
-    return int(json.loads(line)["port"])
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    for pipe in (process.stdin, process.stdout):
-        if pipe:
-            pipe.close()
-    try:
-        process.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

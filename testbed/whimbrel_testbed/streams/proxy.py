@@ -6,11 +6,8 @@ DynamoDB's calls go on to the endpoint behind; those of DynamoDB Streams and of 
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
-import sys
-import threading
 import uuid
 import zlib
 from collections.abc import Collection, Mapping
@@ -20,6 +17,7 @@ import aiohttp
 from aiohttp import web
 
 from whimbrel_testbed.processes import HOST
+from whimbrel_testbed.standins import input_ends, serve_standin, tell_port
 from whimbrel_testbed.streams.control import CONTROL_PATH
 from whimbrel_testbed.streams.desk import Desk, orders
 from whimbrel_testbed.streams.hub import Hub
@@ -153,30 +151,16 @@ async def run(settings: dict[str, Any]) -> None:
         await runner.setup()
         try:
             await web.TCPSite(runner, HOST, 0).start()
-            sys.stdout.write(json.dumps({"port": runner.addresses[0][1]}) + "\n")
-            sys.stdout.flush()
-            await _input_ends()
+            tell_port(runner.addresses[0][1])
+            await input_ends()
         finally:
             hub.close()
             await runner.cleanup()
 
 
-async def _input_ends() -> None:
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-
-    def read() -> None:
-        while sys.stdin.buffer.read(1):
-            pass
-        loop.call_soon_threadsafe(ended.set)
-
-    threading.Thread(target=read, daemon=True).start()
-    await ended.wait()
-
-
 def main() -> None:
     """Read the settings and serve."""
-    asyncio.run(run(json.loads(sys.stdin.buffer.readline())))
+    serve_standin(run)
 
 
 if __name__ == "__main__":

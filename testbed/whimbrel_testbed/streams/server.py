@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import random
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from whimbrel_testbed.cache import TestbedError
 from whimbrel_testbed.dynamodb.local import dynamodb_server
 from whimbrel_testbed.processes import HOST
+from whimbrel_testbed.standins import standin_process
 from whimbrel_testbed.streams.control import CONTROL_PATH, Control
-
-_STOP_SECONDS = 10.0
 
 
 class Upstream(Protocol):
@@ -72,41 +67,8 @@ def stream_server(upstream: Upstream | None = None, *, seed: int | None = None) 
     chosen = random.randrange(2**31) if seed is None else seed  # noqa: S311
     keys = {"access_key_id": upstream.access_key_id, "secret_access_key": upstream.secret_access_key}
     behind = {"endpoint": upstream.endpoint, "region": upstream.region, **keys}
-    with _process({"upstream": behind, "seed": chosen}) as port:
+    with standin_process(
+        "whimbrel_testbed.streams.proxy", "the stream server", {"upstream": behind, "seed": chosen}
+    ) as port:
         endpoint = f"http://{HOST}:{port}"
         yield StreamServer(endpoint, upstream.region, control=Control(endpoint + CONTROL_PATH), seed=chosen, **keys)
-
-
-@contextmanager
-def _process(settings: Mapping[str, Any]) -> Iterator[int]:
-    """Run the server's process; yields its port. The settings go through standard input, as they hold secrets."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "whimbrel_testbed.streams.proxy"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        start_new_session=True,
-    )  # fmt: skip
-    try:
-        yield _port(process, settings)
-    finally:
-        _stop(process)
-
-
-def _port(process: subprocess.Popen[bytes], settings: Mapping[str, Any]) -> int:
-    if process.stdin is None or process.stdout is None:
-        raise TestbedError("the stream server's process has no pipes")
-    process.stdin.write(json.dumps(settings).encode() + b"\n")
-    process.stdin.flush()
-    line = process.stdout.readline()
-    if not line:
-        raise TestbedError(f"The stream server ended at once (exit code {process.wait()}); its reason stands above.")
-    return int(json.loads(line)["port"])
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    for pipe in (process.stdin, process.stdout):
-        if pipe:
-            pipe.close()
-    try:
-        process.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
