@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from support.moves import Move
+from support.moves import Move, Tasks
 from whimbrel_api.migration import MigrationStatus, Phase
 from whimbrel_operator.runtime.processes import is_alive
 from whimbrel_operator.runtime.store import Key, LocalStore, RecordedEvent
@@ -32,13 +32,10 @@ def at_least(phase: Phase) -> Callable[[MigrationStatus], bool]:
     return lambda status: ORDER.index(status.phase) >= ORDER.index(phase)
 
 
-class LiveRun:
-    """One migration `shop` from a fresh MySQL database, its state directory, and the process that works on it."""
+class Run:
+    """One migration `shop`, its state directory, and the process that works on it."""
 
-    def __init__(
-        self, move: Move, mysql: MySQLServer, database: str, *, namespace: str = "default", **spec: Any
-    ) -> None:
-        self.move, self.mysql, self.database = move, mysql, database
+    def __init__(self, move: Tasks, *, namespace: str = "default", **spec: Any) -> None:
         self.folder = move.directory / "live"
         self.key = Key(namespace, "Migration", "shop")
         self.processes: list[subprocess.Popen[str]] = []
@@ -53,11 +50,6 @@ class LiveRun:
         }
         self.file.write_text(yaml.safe_dump({**named, "spec": document}))
         self.store = LocalStore(self.folder / "state")
-
-    def execute(self, *statements: str) -> None:
-        with closing(self.mysql.connect(self.database)) as connection, connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
 
     def command(self, *arguments: str | Path) -> subprocess.Popen[str]:
         """The command line over this state directory."""
@@ -149,6 +141,21 @@ class LiveRun:
         """The last lines of the run and of its workers."""
         lines = {name: list(tail) for name, tail in self.store.log_tail(self.key, 8).items()}
         return (self.folder / "run.log").read_text()[-3000:] + json.dumps(lines, indent=1)
+
+
+class LiveRun(Run):
+    """A run from a fresh MySQL database."""
+
+    def __init__(
+        self, move: Move, mysql: MySQLServer, database: str, *, namespace: str = "default", **spec: Any
+    ) -> None:
+        self.move, self.mysql, self.database = move, mysql, database
+        super().__init__(move, namespace=namespace, **spec)
+
+    def execute(self, *statements: str) -> None:
+        with closing(self.mysql.connect(self.database)) as connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
 
     def differences(self, tables: list[str]) -> list[str]:
         """What a comparison that shares no code with the product finds."""
