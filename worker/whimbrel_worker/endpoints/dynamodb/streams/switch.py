@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from whimbrel_worker.endpoints.dynamodb.catalogue import NOT_FOUND, describe, each
-from whimbrel_worker.endpoints.dynamodb.client import Client
-from whimbrel_worker.endpoints.dynamodb.definition import Described
-from whimbrel_worker.endpoints.dynamodb.discover import IMAGES
-from whimbrel_worker.endpoints.dynamodb.failures import Refused
-from whimbrel_worker.endpoints.dynamodb.gaps import other_stream
-from whimbrel_worker.endpoints.dynamodb.shards import ShardLog, as_shard
+from whimbrel_worker.endpoints.dynamodb.calls.client import Client
+from whimbrel_worker.endpoints.dynamodb.calls.failures import Refused
+from whimbrel_worker.endpoints.dynamodb.streams.gaps import other_stream
+from whimbrel_worker.endpoints.dynamodb.streams.shards import ShardLog, as_shard
+from whimbrel_worker.endpoints.dynamodb.tables.catalogue import NOT_FOUND, describe, each
+from whimbrel_worker.endpoints.dynamodb.tables.definition import Described
+from whimbrel_worker.endpoints.dynamodb.tables.discover import IMAGES
 from whimbrel_worker.engine.retry import Backoff, retrying
 from whimbrel_worker.engine.shard_ports import FROM_HERE, Shard, ShardRef, ShardRow, ShardState
 from whimbrel_worker.errors import ConfigurationError, Transient

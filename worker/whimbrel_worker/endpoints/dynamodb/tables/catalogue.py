@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from whimbrel_worker.endpoints.dynamodb.client import Client
-from whimbrel_worker.endpoints.dynamodb.definition import Described
-from whimbrel_worker.endpoints.dynamodb.failures import Refused, RightMissing
+from whimbrel_worker.endpoints.dynamodb.calls.client import Client
+from whimbrel_worker.endpoints.dynamodb.calls.failures import Refused, RightMissing
+from whimbrel_worker.endpoints.dynamodb.tables.definition import Described
 
 S = TypeVar("S")
 T = TypeVar("T")

@@ -13,8 +13,8 @@ from functools import partial
 from itertools import islice
 from typing import Final, TypeVar
 
-from whimbrel_worker.endpoints.dynamodb.control_rows import ControlTable, Entry, Value
-from whimbrel_worker.endpoints.dynamodb.worker_rows import fence_lost, hold_epoch, worker_entry
+from whimbrel_worker.endpoints.dynamodb.control.control_rows import ControlTable, Entry, Value
+from whimbrel_worker.endpoints.dynamodb.control.worker_rows import fence_lost, hold_epoch, worker_entry
 from whimbrel_worker.engine.retry import Backoff, retrying
 from whimbrel_worker.engine.shard_ports import Holder, ShardRef, ShardRow, ShardState
 from whimbrel_worker.errors import FencedOut, Transient

@@ -10,12 +10,12 @@ from functools import partial
 from typing import Final, TypeVar
 
 from whimbrel_api.reports import Record
-from whimbrel_worker.endpoints.dynamodb import chunks as chunk_rows
-from whimbrel_worker.endpoints.dynamodb import epochs, journal, worker_rows
-from whimbrel_worker.endpoints.dynamodb.chunks import ChunkBook, Tallied
-from whimbrel_worker.endpoints.dynamodb.control_rows import NO_TABLE, ControlTable, Entry, Value
-from whimbrel_worker.endpoints.dynamodb.failures import Refused
-from whimbrel_worker.endpoints.dynamodb.worker_rows import MIGRATION, WORKERS
+from whimbrel_worker.endpoints.dynamodb.calls.failures import Refused
+from whimbrel_worker.endpoints.dynamodb.control import chunks as chunk_rows
+from whimbrel_worker.endpoints.dynamodb.control import epochs, journal, worker_rows
+from whimbrel_worker.endpoints.dynamodb.control.chunks import ChunkBook, Tallied
+from whimbrel_worker.endpoints.dynamodb.control.control_rows import NO_TABLE, ControlTable, Entry, Value
+from whimbrel_worker.endpoints.dynamodb.control.worker_rows import MIGRATION, WORKERS
 from whimbrel_worker.engine.ports import Chunk, TableRow
 from whimbrel_worker.engine.retry import Backoff, retrying
 from whimbrel_worker.errors import ConfigurationError, Conflict

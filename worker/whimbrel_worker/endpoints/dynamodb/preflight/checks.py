@@ -10,14 +10,14 @@ from typing import Any, Final
 
 from whimbrel_api.migration import Mode
 from whimbrel_api.tasks import TaskFile
-from whimbrel_worker.endpoints.dynamodb.catalogue import NOT_FOUND, Refusals, each
-from whimbrel_worker.endpoints.dynamodb.client import Client
-from whimbrel_worker.endpoints.dynamodb.definition import Described
-from whimbrel_worker.endpoints.dynamodb.discover import IMAGES, some
-from whimbrel_worker.endpoints.dynamodb.failures import Refused, RightMissing
-from whimbrel_worker.endpoints.dynamodb.scan import filter_members
-from whimbrel_worker.endpoints.dynamodb.shards import TRIMMED
-from whimbrel_worker.endpoints.dynamodb.streams import VIEW, wrong_view
+from whimbrel_worker.endpoints.dynamodb.calls.client import Client
+from whimbrel_worker.endpoints.dynamodb.calls.failures import Refused, RightMissing
+from whimbrel_worker.endpoints.dynamodb.items.scan import filter_members
+from whimbrel_worker.endpoints.dynamodb.streams.shards import TRIMMED
+from whimbrel_worker.endpoints.dynamodb.streams.switch import VIEW, wrong_view
+from whimbrel_worker.endpoints.dynamodb.tables.catalogue import NOT_FOUND, Refusals, each
+from whimbrel_worker.endpoints.dynamodb.tables.definition import Described
+from whimbrel_worker.endpoints.dynamodb.tables.discover import IMAGES, some
 from whimbrel_worker.engine.ports import Problem
 from whimbrel_worker.values.behaviour import Behaviour
 from whimbrel_worker.values.selection import override_of

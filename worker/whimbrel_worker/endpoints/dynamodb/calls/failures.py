@@ -13,8 +13,8 @@ from typing import Any
 
 import orjson
 
-from whimbrel_worker.endpoints.dynamodb.retries import Contended, Rule, Throttled, Unanswered, Unreachable, rule
-from whimbrel_worker.endpoints.dynamodb.wire import NotConnected, NotHTTP, Untrusted, WireError
+from whimbrel_worker.endpoints.dynamodb.calls.retries import Contended, Rule, Throttled, Unanswered, Unreachable, rule
+from whimbrel_worker.endpoints.dynamodb.calls.wire import NotConnected, NotHTTP, Untrusted, WireError
 from whimbrel_worker.errors import ConfigurationError, Transient, WorkerError
 
 _EXPIRED = frozenset({"ExpiredTokenException", "ExpiredToken", "TokenRefreshRequired"})

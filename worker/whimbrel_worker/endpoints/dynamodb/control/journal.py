@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from whimbrel_api.reports import JournalEntry
-from whimbrel_worker.endpoints.dynamodb.control_rows import ControlTable, Entry
+from whimbrel_worker.endpoints.dynamodb.control.control_rows import ControlTable, Entry
 from whimbrel_worker.errors import Conflict
 
 _PREFIX: Final = "journal#"

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from whimbrel_worker.endpoints.dynamodb.client import Client
+from whimbrel_worker.endpoints.dynamodb.calls.client import Client
 from whimbrel_worker.engine.retry import Backoff
 from whimbrel_worker.errors import ConfigurationError, Transient
 from whimbrel_worker.values.behaviour import Behaviour

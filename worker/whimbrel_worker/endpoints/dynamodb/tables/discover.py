@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from whimbrel_api.migration import Mode, TableOverride, Tables
-from whimbrel_worker.endpoints.dynamodb.definition import Described, definition_of
+from whimbrel_worker.endpoints.dynamodb.tables.definition import Described, definition_of
 from whimbrel_worker.engine.ports import Problem
 from whimbrel_worker.values.columns import Column, Kind, Table
 from whimbrel_worker.values.selection import is_wanted, override_of, unmatched

@@ -11,12 +11,18 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from whimbrel_worker.endpoints.dynamodb.access import Access, Keys, SignIn
-from whimbrel_worker.endpoints.dynamodb.clock import Clock
-from whimbrel_worker.endpoints.dynamodb.failures import Reply, SignInRefused, no_such_service, of_connection, of_reply
-from whimbrel_worker.endpoints.dynamodb.retries import Contended, Patience, Throttled, may_repeat, retrying
-from whimbrel_worker.endpoints.dynamodb.signing import Signer
-from whimbrel_worker.endpoints.dynamodb.wire import Wire, WireError
+from whimbrel_worker.endpoints.dynamodb.calls.access import Access, Keys, SignIn
+from whimbrel_worker.endpoints.dynamodb.calls.clock import Clock
+from whimbrel_worker.endpoints.dynamodb.calls.failures import (
+    Reply,
+    SignInRefused,
+    no_such_service,
+    of_connection,
+    of_reply,
+)
+from whimbrel_worker.endpoints.dynamodb.calls.retries import Contended, Patience, Throttled, may_repeat, retrying
+from whimbrel_worker.endpoints.dynamodb.calls.signing import Signer
+from whimbrel_worker.endpoints.dynamodb.calls.wire import Wire, WireError
 from whimbrel_worker.engine.ports import Tally
 from whimbrel_worker.errors import Transient
 

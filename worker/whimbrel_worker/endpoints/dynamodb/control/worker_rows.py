@@ -8,7 +8,13 @@ dropped one stays as a mark that fences its last holder out.
 from dataclasses import dataclass, replace
 from typing import Final
 
-from whimbrel_worker.endpoints.dynamodb.control_rows import CONTROL_TABLE, ControlTable, Entry, Value, expressions
+from whimbrel_worker.endpoints.dynamodb.control.control_rows import (
+    CONTROL_TABLE,
+    ControlTable,
+    Entry,
+    Value,
+    expressions,
+)
 from whimbrel_worker.engine.ports import Identity
 from whimbrel_worker.errors import FencedOut
 

@@ -4,8 +4,8 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
-from whimbrel_worker.endpoints.dynamodb.control_rows import ControlTable
-from whimbrel_worker.endpoints.dynamodb.worker_rows import WorkerRow, held_check
+from whimbrel_worker.endpoints.dynamodb.control.control_rows import ControlTable
+from whimbrel_worker.endpoints.dynamodb.control.worker_rows import WorkerRow, held_check
 from whimbrel_worker.engine.ports import Identity
 from whimbrel_worker.errors import FencedOut
 

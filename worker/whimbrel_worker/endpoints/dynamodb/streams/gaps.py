@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from whimbrel_worker.endpoints.dynamodb.moments import moment_text
+from whimbrel_worker.endpoints.dynamodb.streams.moments import moment_text
 from whimbrel_worker.engine.shard_ports import BEGINNING, FROM_HERE, ShardRow
 from whimbrel_worker.errors import Incompatible, SourceLogLost
 

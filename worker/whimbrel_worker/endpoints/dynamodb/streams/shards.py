@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import orjson
 
-from whimbrel_worker.endpoints.dynamodb.catalogue import NOT_FOUND, describe
-from whimbrel_worker.endpoints.dynamodb.client import Client
-from whimbrel_worker.endpoints.dynamodb.failures import Refused
-from whimbrel_worker.endpoints.dynamodb.gaps import gap, no_shard, no_table, other_stream
-from whimbrel_worker.endpoints.dynamodb.records import item_changes
+from whimbrel_worker.endpoints.dynamodb.calls.client import Client
+from whimbrel_worker.endpoints.dynamodb.calls.failures import Refused
+from whimbrel_worker.endpoints.dynamodb.streams.gaps import gap, no_shard, no_table, other_stream
+from whimbrel_worker.endpoints.dynamodb.streams.records import item_changes
+from whimbrel_worker.endpoints.dynamodb.tables.catalogue import NOT_FOUND, describe
 from whimbrel_worker.engine.shard_ports import BEGINNING, FROM_HERE, ItemChange, Page, Shard, ShardRef, ShardRow
 from whimbrel_worker.errors import Transient
 from whimbrel_worker.values.columns import Table

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from whimbrel_worker.endpoints.dynamodb.definition import ON_DEMAND, PROVISIONED, Described
+from whimbrel_worker.endpoints.dynamodb.tables.definition import ON_DEMAND, PROVISIONED, Described
 from whimbrel_worker.engine.ports import Problem
 from whimbrel_worker.values.columns import Table
 

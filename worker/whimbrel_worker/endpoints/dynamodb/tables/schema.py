@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Final
 
-from whimbrel_worker.endpoints.dynamodb import creation, journal
-from whimbrel_worker.endpoints.dynamodb.catalogue import describe
-from whimbrel_worker.endpoints.dynamodb.client import Client
-from whimbrel_worker.endpoints.dynamodb.control_rows import NO_TABLE, TABLE_EXISTS, ControlTable
-from whimbrel_worker.endpoints.dynamodb.definition import Described
-from whimbrel_worker.endpoints.dynamodb.failures import Refused
+from whimbrel_worker.endpoints.dynamodb.calls.client import Client
+from whimbrel_worker.endpoints.dynamodb.calls.failures import Refused
+from whimbrel_worker.endpoints.dynamodb.control import journal
+from whimbrel_worker.endpoints.dynamodb.control.control_rows import NO_TABLE, TABLE_EXISTS, ControlTable
+from whimbrel_worker.endpoints.dynamodb.tables import creation
+from whimbrel_worker.endpoints.dynamodb.tables.catalogue import describe
+from whimbrel_worker.endpoints.dynamodb.tables.definition import Described
 from whimbrel_worker.engine.ports import Problem
 from whimbrel_worker.engine.retry import retrying
 from whimbrel_worker.errors import ConfigurationError, Transient

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from whimbrel_worker.endpoints.dynamodb.pace import write_units
+from whimbrel_worker.endpoints.dynamodb.calls.pace import write_units
 from whimbrel_worker.engine.ports import Delete, Write
 from whimbrel_worker.values.columns import Table
 from whimbrel_worker.values.items import ItemBlock, batch_write_body, key_bytes

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from whimbrel_worker.endpoints.dynamodb.control_rows import ControlTable, Entry
+from whimbrel_worker.endpoints.dynamodb.control.control_rows import ControlTable, Entry
 from whimbrel_worker.engine.ports import Chunk, ChunkProgress, Identity
 from whimbrel_worker.errors import FencedOut
 

@@ -14,12 +14,12 @@ from typing import Final
 
 import orjson
 
-from whimbrel_worker.endpoints.dynamodb.batches import Batch, Limits, batches_of, consumed
-from whimbrel_worker.endpoints.dynamodb.client import Client
-from whimbrel_worker.endpoints.dynamodb.failures import Refused
-from whimbrel_worker.endpoints.dynamodb.fence import Fence
-from whimbrel_worker.endpoints.dynamodb.pace import Pace, Units
-from whimbrel_worker.endpoints.dynamodb.retries import Throttled
+from whimbrel_worker.endpoints.dynamodb.calls.client import Client
+from whimbrel_worker.endpoints.dynamodb.calls.failures import Refused
+from whimbrel_worker.endpoints.dynamodb.calls.pace import Pace, Units
+from whimbrel_worker.endpoints.dynamodb.calls.retries import Throttled
+from whimbrel_worker.endpoints.dynamodb.control.fence import Fence
+from whimbrel_worker.endpoints.dynamodb.items.batches import Batch, Limits, batches_of, consumed
 from whimbrel_worker.engine.ports import Tally, Write
 from whimbrel_worker.engine.retry import Backoff, retrying
 from whimbrel_worker.errors import FencedOut, Incompatible, Transient, WorkerError

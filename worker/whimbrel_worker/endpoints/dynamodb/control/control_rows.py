@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from whimbrel_worker.endpoints.dynamodb.client import Client
-from whimbrel_worker.endpoints.dynamodb.failures import Refused
-from whimbrel_worker.endpoints.dynamodb.retries import Unanswered
+from whimbrel_worker.endpoints.dynamodb.calls.client import Client
+from whimbrel_worker.endpoints.dynamodb.calls.failures import Refused
+from whimbrel_worker.endpoints.dynamodb.calls.retries import Unanswered
 from whimbrel_worker.engine.retry import Backoff
 from whimbrel_worker.errors import Transient
 from whimbrel_worker.values.behaviour import Behaviour

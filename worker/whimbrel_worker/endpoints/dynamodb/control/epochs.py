@@ -8,10 +8,10 @@ first update on no worker of the old epoch can take a row; those that hold one l
 import json
 from typing import Final
 
-from whimbrel_worker.endpoints.dynamodb import journal
-from whimbrel_worker.endpoints.dynamodb.control_rows import ControlTable, Entry
-from whimbrel_worker.endpoints.dynamodb.shard_store import raise_shards
-from whimbrel_worker.endpoints.dynamodb.worker_rows import MIGRATION, raise_row
+from whimbrel_worker.endpoints.dynamodb.control import journal
+from whimbrel_worker.endpoints.dynamodb.control.control_rows import ControlTable, Entry
+from whimbrel_worker.endpoints.dynamodb.control.shard_store import raise_shards
+from whimbrel_worker.endpoints.dynamodb.control.worker_rows import MIGRATION, raise_row
 from whimbrel_worker.errors import ConfigurationError, Conflict
 from whimbrel_worker.failpoints import reach
 

@@ -9,12 +9,12 @@ from typing import Any, Final
 import orjson
 
 from whimbrel_api.migration import TableOverride, Tables
-from whimbrel_worker.endpoints.dynamodb.catalogue import NOT_FOUND, each
-from whimbrel_worker.endpoints.dynamodb.client import Client
-from whimbrel_worker.endpoints.dynamodb.failures import Refused
-from whimbrel_worker.endpoints.dynamodb.gaps import no_table
-from whimbrel_worker.endpoints.dynamodb.pace import Units
-from whimbrel_worker.endpoints.dynamodb.segments import Bound, following, place_of, segments_for
+from whimbrel_worker.endpoints.dynamodb.calls.client import Client
+from whimbrel_worker.endpoints.dynamodb.calls.failures import Refused
+from whimbrel_worker.endpoints.dynamodb.calls.pace import Units
+from whimbrel_worker.endpoints.dynamodb.items.segments import Bound, following, place_of, segments_for
+from whimbrel_worker.endpoints.dynamodb.streams.gaps import no_table
+from whimbrel_worker.endpoints.dynamodb.tables.catalogue import NOT_FOUND, each
 from whimbrel_worker.engine.retry import Backoff, retrying
 from whimbrel_worker.errors import Incompatible, Transient
 from whimbrel_worker.values.behaviour import Behaviour

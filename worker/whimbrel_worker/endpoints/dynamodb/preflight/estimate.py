@@ -13,7 +13,7 @@ from typing import Any, Final
 from whimbrel_api.migration import Mode, Spool
 from whimbrel_api.reports import TableAssessment
 from whimbrel_api.tasks import TaskFile
-from whimbrel_worker.endpoints.dynamodb.definition import ON_DEMAND, Described
+from whimbrel_worker.endpoints.dynamodb.tables.definition import ON_DEMAND, Described
 from whimbrel_worker.engine.ports import Problem
 
 STREAM_KEPT_SECONDS: Final = 24 * 3600.0
