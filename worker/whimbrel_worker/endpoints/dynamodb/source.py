@@ -120,7 +120,7 @@ class DynamoDBSource:
 
     def _wants_details(self) -> bool:
         """Whether this task makes tables, or tells of them: only it needs time to live and tags."""
-        makes = (TaskKind.PREFLIGHT, TaskKind.SCHEMA)
+        makes = (TaskKind.PREFLIGHT, TaskKind.SCHEMA, TaskKind.FENCE)
         adds = self._file.task is TaskKind.STREAM and self._file.stream.new_tables is NewTables.ADD
         return self._file.task in makes or adds
 

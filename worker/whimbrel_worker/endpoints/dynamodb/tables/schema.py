@@ -55,7 +55,6 @@ class DynamoDBSchema:
         elif describe(self._client, table.target_name) is None:
             self._make(table)
         self._wait_for_table(table)
-        self._set_time_to_live(table)
 
     def create_indexes(self, table: Table) -> None:
         """Add the global secondary indexes that the table has not got, one after the other, and wait for them."""
@@ -63,6 +62,18 @@ class DynamoDBSchema:
             request = creation.add_index_request(table, index, billing=self._behaviour.billing)
             retrying(partial(self._add_index, request))
             self._wait_for_index(table, str(index["IndexName"]))
+
+    def enable_time_to_live(self, table: Table) -> None:
+        """Switch it on as on the source. Not before the switch: both sides delete at times of their own choice."""
+        attribute = creation.definition_of(table).get("TimeToLive")
+        if not attribute:
+            return
+        name = {"TableName": table.target_name}
+        there = self._client.ask("DescribeTimeToLive", name).get("TimeToLiveDescription") or {}
+        if there.get("TimeToLiveStatus") in ("ENABLED", "ENABLING"):
+            return
+        specification = {"AttributeName": attribute, "Enabled": True}
+        self._client.ask("UpdateTimeToLive", {**name, "TimeToLiveSpecification": specification})
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -117,17 +128,6 @@ class DynamoDBSchema:
             self._client.ask("UpdateTable", request)
         except Refused as refusal:
             raise _busy(refusal, str(request["TableName"])) or refusal from None
-
-    def _set_time_to_live(self, table: Table) -> None:
-        attribute = creation.definition_of(table).get("TimeToLive")
-        if not attribute:
-            return
-        name = {"TableName": table.target_name}
-        there = self._client.ask("DescribeTimeToLive", name).get("TimeToLiveDescription") or {}
-        if there.get("TimeToLiveStatus") in ("ENABLED", "ENABLING"):
-            return
-        specification = {"AttributeName": attribute, "Enabled": True}
-        self._client.ask("UpdateTimeToLive", {**name, "TimeToLiveSpecification": specification})
 
     # --- what was dropped ---
 
