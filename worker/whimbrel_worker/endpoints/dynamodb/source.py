@@ -17,7 +17,6 @@ from whimbrel_worker.endpoints.dynamodb.calls.pace import Units
 from whimbrel_worker.endpoints.dynamodb.items.scan import ScanReader
 from whimbrel_worker.endpoints.dynamodb.preflight.checks import Trials, check, refused
 from whimbrel_worker.endpoints.dynamodb.preflight.estimate import STREAM_KEPT_SECONDS, assess, limits_of, too_long
-from whimbrel_worker.endpoints.dynamodb.streams import moments
 from whimbrel_worker.endpoints.dynamodb.streams.gaps import other_stream
 from whimbrel_worker.endpoints.dynamodb.streams.shards import ShardLog
 from whimbrel_worker.endpoints.dynamodb.streams.switch import StreamSwitch, capture
@@ -34,6 +33,7 @@ from whimbrel_worker.endpoints.dynamodb.tables.discover import discover, selecte
 from whimbrel_worker.engine.ports import ChangeLog, Problem
 from whimbrel_worker.engine.shard_ports import BEGINNING, Page, Shard, ShardRow, ShardState, ShardStore
 from whimbrel_worker.errors import ConfigurationError, SourceLogLost, WorkerError
+from whimbrel_worker.values import moments
 from whimbrel_worker.values.behaviour import Behaviour
 from whimbrel_worker.values.columns import Table
 
