@@ -127,8 +127,8 @@ class Assembler:
         relation = self._relation(message.relation)
         old = None if isinstance(message, Insert) else message.old
         new = None if isinstance(message, Delete) else message.new
-        for values in filter(None, (new, old.values if old else None)):
-            if len(values) != len(relation.columns):
+        for values in (new, old.values if old else None):
+            if values is not None and len(values) != len(relation.columns):
                 refuse(f"a row of {len(values)} values in {relation.name}, which has {len(relation.columns)} columns")
         return RowChange(relation, old, new, at)
 
