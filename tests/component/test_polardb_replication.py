@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from support.polardb_log import PolarDBLog, commits, eventually, polardb_log, read_to_marker, read_until
-from whimbrel_api.reverse_sync import Layout
+from whimbrel_api.reverse_sync import KeyColumn, Layout
 from whimbrel_testbed.postgres import PostgresServer, postgres_server
 from whimbrel_worker.endpoints.polardb import publication, replication, slots
 from whimbrel_worker.endpoints.polardb.changes import Committed, Event, Marker, RowChange, Truncated
@@ -333,3 +333,51 @@ def test_a_publication_of_some_tables_leaves_the_others_out(log: PolarDBLog) -> 
     with ReplicationStream(log.connector, log.wanted()) as stream:
         events = read_to_marker(stream)
     assert [event.relation.name for event in events if isinstance(event, RowChange)] == ["mine"]
+
+
+def test_another_public_layout_is_followed_by_configuration_alone(log: PolarDBLog) -> None:
+    columns = [("pk", "String"), ("sk_s", "String"), ("sk_n", "Number"), ("sk_b", "Binary")]
+    spec = Layout.model_validate(
+        {
+            "documentColumn": "item_data",
+            "keyColumns": [KeyColumn.model_validate({"name": name, "type": kind}) for name, kind in columns],
+            "tableRule": "app.ddb_{table}",
+        }
+    )
+    sorts = {"plain": None, "by_text": "S", "by_number": "N", "by_bytes": "B"}
+    keys = {
+        name: [KeyAttribute("p", "S"), *([KeyAttribute("q", kind)] if kind else [])] for name, kind in sorts.items()
+    }
+    log.prepare()
+    log.sql("CREATE SCHEMA app")
+    for name in sorts:
+        log.sql(
+            f"CREATE TABLE app.ddb_{name} (pk TEXT NOT NULL, sk_s TEXT, sk_n NUMERIC, sk_b BYTEA, "
+            "item_data JSONB NOT NULL, UNIQUE NULLS NOT DISTINCT (pk, sk_s, sk_n, sk_b))"
+        )
+        log.sql(f"ALTER TABLE app.ddb_{name} REPLICA IDENTITY FULL")
+    log.sql("""INSERT INTO app.ddb_plain VALUES ('a', NULL, NULL, NULL, '{"p": {"S": "a"}}')""")
+    log.sql("""INSERT INTO app.ddb_by_text VALUES ('a', 'ü', NULL, NULL, '{"p": {"S": "a"}, "q": {"S": "ü"}}')""")
+    log.sql("""INSERT INTO app.ddb_by_number VALUES ('a', NULL, 1.50, NULL, '{"p": {"S": "a"}, "q": {"N": "1.5"}}')""")
+    log.sql(
+        r"""INSERT INTO app.ddb_by_bytes VALUES ('a', NULL, NULL, '\x00ff', '{"p": {"S": "a"}, "q": {"B": "AP8="}}')"""
+    )
+    for name in sorts:
+        log.sql(f'UPDATE app.ddb_{name} SET item_data = item_data || \'{{"v": {{"N": "1"}}}}\'')
+        log.sql(f"DELETE FROM app.ddb_{name}")
+    log.beat()
+    layout = ItemLayout(spec, keys)
+    with log.stream() as stream:
+        events = read_to_marker(stream)
+    made = [write for event in events if isinstance(event, RowChange) for write in layout.writes(event)]
+    assert len(made) == 12
+    for name, attribute in (
+        ("plain", None),
+        ("by_text", {"S": "ü"}),
+        ("by_number", {"N": "1.5"}),
+        ("by_bytes", {"B": "AP8="}),
+    ):
+        key = (b'{"S":"a"}', *([orjson.dumps(attribute)] if attribute else []))
+        mine = [write for write in made if write.table == name]
+        assert [write.key for write in mine] == [key] * 3
+        assert [write.item is None for write in mine] == [False, False, True]

@@ -160,6 +160,10 @@ class ReplicationStream:
         if time.monotonic() - self._status_at >= self._status_seconds:
             self._tell(asks=True)
 
+    def ask(self) -> None:
+        """Ask the server how far it has sent; the answer is in `sent_to` after a `poll`. Raises Transient."""
+        self._tell(asks=True)
+
     def close(self) -> None:
         """End the stream and the connection; nothing is acknowledged by it. Safe to repeat."""
         connection = self._connection
