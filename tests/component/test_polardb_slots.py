@@ -12,7 +12,7 @@ import pytest
 
 from support.polardb_log import PolarDBLog, commits, eventually, polardb_log, read_to_marker, read_until
 from whimbrel_testbed.postgres import PostgresServer, postgres_server
-from whimbrel_worker.endpoints.polardb import publication, slots
+from whimbrel_worker.endpoints.polardb import checks, publication, slots
 from whimbrel_worker.endpoints.polardb.publication import Mark, Qualified
 from whimbrel_worker.endpoints.polardb.replication import ReplicationStream, Wanted
 from whimbrel_worker.errors import ConfigurationError, SourceLogLost, Transient
@@ -216,6 +216,27 @@ def test_a_wrong_password_is_no_missing_right(log: PolarDBLog, tmp_path: Path) -
         with pytest.raises(ConfigurationError, match="refused the sign-in") as raised:
             connect()
         assert "wrong-secret" not in str(raised.value)
+
+
+def test_the_pre_flight_tells_an_account_from_an_administrator(log: PolarDBLog, weak: PolarDBLog) -> None:
+    log.sql("CREATE TABLE bare (id integer)")
+    bare = [Qualified("public", "bare")]
+
+    def found(which: PolarDBLog, only: list[Qualified] | None) -> str:
+        with which.connector.connect() as connection:
+            facts = checks.read_facts(connection, where(log))
+            problems = [
+                *checks.check_server(facts, where(log)),
+                *checks.check_creation(facts, connection, only, where(log)),
+            ]
+        return "; ".join(f"{problem.what} {problem.where}" for problem in problems if problem.fatal)
+
+    assert found(log, []) == ""
+    assert found(log, None) == "a table without a replica identity cannot be published public.bare"
+    assert found(log, bare) == found(log, None)
+    assert "may not read the source's change log" in found(weak, [])
+    assert "may not publish all tables" in found(weak, None)
+    assert "may not make a publication" in found(weak, [])
 
 
 # --- publications ---
