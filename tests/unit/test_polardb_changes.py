@@ -66,7 +66,7 @@ def test_a_marker_may_stand_outside_a_transaction() -> None:
 
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=12), st.data())
 def test_a_stream_that_begins_again_gives_each_commit_once(gaps: list[int], data: st.DataObject) -> None:
-    begins = [sum(gaps[:count]) * 10 for count in range(1, len(gaps) + 1)]
+    begins = [sum(gaps[:count]) * 5 for count in range(1, len(gaps) + 1)]
     log = [transaction(begin, ITEMS, Insert(7, ROW), Emitted(True, begin, "p", b"")) for begin in begins]
     applied = data.draw(st.integers(0, len(log)))
     position = begins[applied - 1] + 5 if applied else 0
