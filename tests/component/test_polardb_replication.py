@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -249,6 +250,26 @@ def test_the_end_of_the_log_is_proven_without_traffic(log: PolarDBLog) -> None:
             assert time.monotonic() < deadline
             stream.poll(0.2)
         assert stream.acknowledged == log.position
+
+
+def test_a_server_that_stands_still_is_left(log: PolarDBLog) -> None:
+    """Its kernel still answers for it, so no time-out of TCP comes."""
+    log.prepare()
+    with ReplicationStream(log.connector, log.wanted(), silent_seconds=0.6) as stream:
+        pid = log.health().active_pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(Transient, match="fallen silent"):
+                read_until(stream, lambda _: False)
+            begun = time.monotonic()
+            stream.close()
+            assert time.monotonic() - begun < 1.0
+            with pytest.raises(Transient, match=f"pid {pid}"):
+                ReplicationStream(log.connector, log.wanted())
+        finally:
+            os.kill(pid, signal.SIGCONT)
+    eventually(lambda: log.stream().close())
 
 
 def test_the_server_says_who_it_is(log: PolarDBLog) -> None:

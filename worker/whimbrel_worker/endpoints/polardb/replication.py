@@ -32,8 +32,8 @@ from whimbrel_worker.errors import Transient, WorkerError
 
 _STATUS_SECONDS: Final = 10.0
 _STATUS_SHARE: Final = 3
-"""A status update goes out this many times within the server's wal_sender_timeout at least."""
-_SILENT_SECONDS: Final = 120.0
+"""How many status updates go out at least within the server's wal_sender_timeout, and before it counts as silent."""
+SILENT_SECONDS: Final = 120.0
 """A server that decodes a long transaction says nothing meanwhile; a dead host is noticed by TCP much earlier."""
 _CLOSE_SECONDS: Final = 5.0
 _POLL_BYTES: Final = 1 << 20
@@ -67,8 +67,8 @@ class ReplicationStream:
     SourceLogLost, ConfigurationError, Incompatible or Transient; Transient for a slot that is in use.
     """
 
-    def __init__(self, connector: PolarDBConnector, wanted: Wanted) -> None:
-        """Check slot and publications, then start."""
+    def __init__(self, connector: PolarDBConnector, wanted: Wanted, *, silent_seconds: float = SILENT_SECONDS) -> None:
+        """Check slot and publications, then start. `silent_seconds`: how long a server may say nothing at all."""
         self.where = f"{connector.where}, slot {checked_name(wanted.slot)}"
         self._wanted, self._assembler = wanted, Assembler(wanted.position)
         self._acknowledged = wanted.position
@@ -76,7 +76,7 @@ class ReplicationStream:
         self._ends: deque[int] = deque()
         self._failure: WorkerError | None = None
         self._pings: deque[float] = deque(maxlen=_PINGS)
-        self._waited = 0.0
+        self._silent_seconds, self._waited = silent_seconds, 0.0
         self._status_at = time.monotonic()
         _check(connector, wanted, self.where)
         self._connection = connector.connect_replication()
@@ -181,7 +181,8 @@ class ReplicationStream:
 
     def _start(self) -> None:
         pgconn = self._connection.pgconn
-        self._status_seconds = min(_STATUS_SECONDS, _sender_timeout(self._connection) / _STATUS_SHARE)
+        patience = min(_sender_timeout(self._connection), self._silent_seconds)
+        self._status_seconds = min(_STATUS_SECONDS, patience / _STATUS_SHARE)
         wanted = self._wanted
         result = pgconn.exec_(start_command(wanted.slot, wanted.publications, wanted.position))
         if result.status != pq.ExecStatus.COPY_BOTH:
@@ -251,7 +252,7 @@ class ReplicationStream:
         if poller.poll(max(1, round(seconds * 1000))):
             return
         self._waited += time.monotonic() - begun
-        if self._waited > _SILENT_SECONDS:
+        if self._waited > self._silent_seconds:
             raise Transient(
                 "the source has fallen silent",
                 where=self.where,
