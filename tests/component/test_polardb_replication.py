@@ -18,8 +18,9 @@ from whimbrel_api.reverse_sync import KeyColumn, Layout
 from whimbrel_testbed.postgres import PostgresServer, postgres_server
 from whimbrel_worker.endpoints.polardb import publication, replication, slots
 from whimbrel_worker.endpoints.polardb.changes import Committed, Event, Marker, RowChange, Truncated
-from whimbrel_worker.endpoints.polardb.layout import ItemLayout, ItemWrite, KeyAttribute
-from whimbrel_worker.endpoints.polardb.pgoutput import UNCHANGED
+from whimbrel_worker.endpoints.polardb.items import ItemWrite, KeyAttribute
+from whimbrel_worker.endpoints.polardb.layout import ItemLayout
+from whimbrel_worker.endpoints.polardb.messages import UNCHANGED
 from whimbrel_worker.endpoints.polardb.replication import ReplicationStream
 from whimbrel_worker.errors import Transient
 

@@ -249,7 +249,8 @@ def test_a_publication_is_made_once_with_its_mark(log: PolarDBLog) -> None:
         assert publication.create(connection, 'p"100%', mark, None, where(log))
         assert not publication.create(connection, 'p"100%', mark, None, where(log))
         made = publication.look(connection, 'p"100%', where(log))
-        assert made == publication.Publication('p"100%', True, True, True, mark)
+        assert made is not None
+        assert made == publication.Publication('p"100%', made.oid, True, True, True, mark)
         assert publication.tables(connection, 'p"100%', where(log)) == [Qualified("public", "items")]
         with pytest.raises(ConfigurationError, match='made by shop/"back"'):
             publication.create(connection, 'p"100%', Mark("other", log.slot), None, where(log))

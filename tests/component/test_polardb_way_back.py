@@ -19,7 +19,8 @@ from whimbrel_api.reverse_sync import Layout
 from whimbrel_testbed.dynamodb.client import create_table, delete_tables, dynamodb_client
 from whimbrel_worker.endpoints.polardb import publication, slots
 from whimbrel_worker.endpoints.polardb.changes import Committed, Event, RowChange
-from whimbrel_worker.endpoints.polardb.layout import ItemLayout, ItemWrite, KeyAttribute
+from whimbrel_worker.endpoints.polardb.items import ItemWrite, KeyAttribute
+from whimbrel_worker.endpoints.polardb.layout import ItemLayout
 from whimbrel_worker.endpoints.polardb.replication import ReplicationStream
 from whimbrel_worker.values.items import canonical_item
 

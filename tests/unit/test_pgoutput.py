@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.pgoutput_encoder import encode
-from whimbrel_worker.endpoints.polardb.pgoutput import (
+from whimbrel_worker.endpoints.polardb.messages import (
     UNCHANGED,
     Begin,
     Commit,
@@ -23,8 +23,8 @@ from whimbrel_worker.endpoints.polardb.pgoutput import (
     Truncate,
     Type,
     Update,
-    decode,
 )
+from whimbrel_worker.endpoints.polardb.pgoutput import decode
 from whimbrel_worker.errors import Incompatible
 
 LSNS = st.integers(0, 2**64 - 1)

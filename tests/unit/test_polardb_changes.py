@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whimbrel_worker.endpoints.polardb.changes import Assembler, Committed, Event, Marker, RowChange, Truncated
-from whimbrel_worker.endpoints.polardb.pgoutput import (
+from whimbrel_worker.endpoints.polardb.messages import (
     Begin,
     Commit,
     Delete,

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from whimbrel_api.reverse_sync import KeyColumn, Layout
 from whimbrel_worker.endpoints.polardb.changes import RowChange
-from whimbrel_worker.endpoints.polardb.layout import ItemLayout, ItemWrite, KeyAttribute
-from whimbrel_worker.endpoints.polardb.naming import parse_rule
-from whimbrel_worker.endpoints.polardb.pgoutput import (
+from whimbrel_worker.endpoints.polardb.items import ItemWrite, KeyAttribute
+from whimbrel_worker.endpoints.polardb.layout import ItemLayout
+from whimbrel_worker.endpoints.polardb.messages import (
     UNCHANGED,
     OldRow,
     Relation,
@@ -22,6 +22,7 @@ from whimbrel_worker.endpoints.polardb.pgoutput import (
     ReplicaIdentity,
     Values,
 )
+from whimbrel_worker.endpoints.polardb.naming import parse_rule
 from whimbrel_worker.errors import ConfigurationError, Incompatible
 from whimbrel_worker.values.items import canonical_item
 
@@ -237,12 +238,21 @@ def test_a_rule_that_says_nothing_is_refused(rule: str) -> None:
 
 def test_a_table_without_counterpart_stops() -> None:
     assert "not one of the tables" in refusal(PLAIN, change(relation(name="new"), None))
-    assert "fits no such name" in refusal(PLAIN, change(relation(schema="audit"), None))
+
+
+def test_what_is_passed_over_is_counted() -> None:
+    layout = ItemLayout(Layout(), {"items": [S, N]}, ignored=lambda table: table.startswith("whimbrel-"))
+    for other in (relation(schema="audit"), relation(name="whimbrel-control"), relation(name="whimbrel-control")):
+        assert layout.writes(change(other, None)) == []
+    assert layout.writes(change(ITEMS, None, keyed(b"a", b"10"))) != []
+    assert layout.passed_over == {"audit.items": 1, "public.whimbrel-control": 2}
 
 
 def test_a_shortened_name_is_given_by_hand() -> None:
     layout = ItemLayout(Layout(), {"a" * 80: [S, N]}, {("public", "items"): "a" * 80})
     assert layout.writes(change(ITEMS, None, keyed(b"a", b"10"))) == [ItemWrite("a" * 80, KEY, None)]
+    assert layout.place("a" * 80) == ("public", "items")
+    assert layout.place("b") == ("public", "b")
 
 
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))

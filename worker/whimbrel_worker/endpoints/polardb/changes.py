@@ -8,7 +8,7 @@ starts before the position (the end of the last commit that is applied) is part 
 from dataclasses import dataclass
 
 from whimbrel_worker.endpoints.polardb.lsn import format_lsn
-from whimbrel_worker.endpoints.polardb.pgoutput import (
+from whimbrel_worker.endpoints.polardb.messages import (
     Begin,
     Commit,
     Delete,
@@ -20,8 +20,8 @@ from whimbrel_worker.endpoints.polardb.pgoutput import (
     Truncate,
     Update,
     Values,
-    refuse,
 )
+from whimbrel_worker.endpoints.polardb.pgoutput import refuse
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Truncated:
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """What pg_logical_emit_message wrote, such as a heartbeat. `at` is 0 outside a transaction."""
+    """What pg_logical_emit_message wrote: a heartbeat, or anything of anybody's. `at` is 0 outside a transaction."""
 
     prefix: str
     content: bytes

@@ -19,7 +19,7 @@ from whimbrel_worker.errors import ConfigurationError
 
 _MARK: Final = "whimbrel "
 _LOOK: Final = """
-SELECT puballtables, pubinsert AND pubupdate AND pubdelete, pubtruncate, obj_description(p.oid, 'pg_publication')
+SELECT p.oid::bigint, puballtables, pubinsert AND pubupdate AND pubdelete, pubtruncate, obj_description(p.oid, 'pg_publication')
 FROM pg_publication p WHERE pubname = %s
 """
 _TABLES: Final = "SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname = %s ORDER BY 1, 2"
@@ -63,9 +63,14 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A publication as it stands. `changes`: inserts, updates and deletes are all in it. `mark` is None if not ours."""
+    """A publication as it stands. `changes`: inserts, updates and deletes are all in it. `mark` is None if not ours.
+
+    One of another `oid` is another publication: from version 18 on a server passes over, with a warning in its own log
+    alone, what was changed while none was there.
+    """
 
     name: str
+    oid: int
     all_tables: bool
     changes: bool
     truncates: bool
@@ -76,7 +81,7 @@ def look(connection: Connection, name: str, where: str) -> Publication | None:
     """The publication; None where there is none."""
     with guarded(where):
         row = connection.execute(_LOOK, (name,)).fetchone()
-    return None if row is None else Publication(name, row[0], row[1], row[2], read_mark(row[3]))
+    return None if row is None else Publication(name, *row[:4], read_mark(row[4]))
 
 
 def read_mark(comment: str | None) -> Mark | None:
