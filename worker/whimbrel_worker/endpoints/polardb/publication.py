@@ -19,7 +19,8 @@ from whimbrel_worker.errors import ConfigurationError
 
 _MARK: Final = "whimbrel "
 _LOOK: Final = """
-SELECT p.oid::bigint, puballtables, pubinsert AND pubupdate AND pubdelete, pubtruncate, obj_description(p.oid, 'pg_publication')
+SELECT p.oid::bigint, puballtables, pubinsert AND pubupdate AND pubdelete, pubtruncate,
+       obj_description(p.oid, 'pg_publication')
 FROM pg_publication p WHERE pubname = %s
 """
 _TABLES: Final = "SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname = %s ORDER BY 1, 2"
@@ -81,7 +82,7 @@ def look(connection: Connection, name: str, where: str) -> Publication | None:
     """The publication; None where there is none."""
     with guarded(where):
         row = connection.execute(_LOOK, (name,)).fetchone()
-    return None if row is None else Publication(name, *row[:4], read_mark(row[4]))
+    return None if row is None else Publication(name, row[0], row[1], row[2], row[3], read_mark(row[4]))
 
 
 def read_mark(comment: str | None) -> Mark | None:
