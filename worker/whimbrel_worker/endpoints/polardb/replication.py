@@ -37,7 +37,7 @@ SILENT_SECONDS: Final = 120.0
 """A server that decodes a long transaction says nothing meanwhile; a dead host is noticed by TCP much earlier."""
 _CLOSE_SECONDS: Final = 5.0
 _POLL_BYTES: Final = 1 << 20
-_PINGS, _PINGS_WITHIN_SECONDS = 5, 1.0
+_PINGS, _PINGS_WITHIN_SECONDS = 5, 10.0
 _PUBLISHED: Final = "SELECT pubname FROM pg_publication WHERE pubname = ANY(%s)"
 
 
