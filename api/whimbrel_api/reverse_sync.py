@@ -68,9 +68,16 @@ class Layout(Model):
 
     document_column: Identifier | None = None
     key_columns: list[KeyColumn] = Field(
-        default=[], max_length=2, description="The partition key's column, then the sort key's."
+        default=[],
+        max_length=4,
+        description="The partition key's column, then the sort key's, one for each type; by the attributes' names when "
+        "empty.",
     )
-    table_rule: str = Field(default="", max_length=200, description="How a table's name follows from the server's.")
+    table_rule: str = Field(
+        default="",
+        max_length=200,
+        description="How the server calls a table: schema.prefix{table}suffix; public.{table} when empty.",
+    )
 
 
 class Cleanup(Model):
