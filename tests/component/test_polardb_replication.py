@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from support.polardb_log import PolarDBLog, commits, eventually, polardb_log, read_to_marker, read_until
-from whimbrel_api.reverse_sync import KeyColumn, Layout
+from whimbrel_api.layout import KeyColumn, Layout
 from whimbrel_testbed.postgres import PostgresServer, postgres_server
 from whimbrel_worker.endpoints.polardb import publication, replication, slots
 from whimbrel_worker.endpoints.polardb.changes import Committed, Event, Marker, RowChange, Truncated

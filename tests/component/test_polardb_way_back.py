@@ -15,7 +15,7 @@ import pytest
 
 from support.polardb_log import PolarDBLog, connector, read_to_marker
 from support.seeds import over
-from whimbrel_api.reverse_sync import Layout
+from whimbrel_api.layout import Layout
 from whimbrel_testbed.dynamodb.client import create_table, delete_tables, dynamodb_client
 from whimbrel_worker.endpoints.polardb import publication, slots
 from whimbrel_worker.endpoints.polardb.changes import Committed, Event, RowChange

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from whimbrel_api.base import SecretRef, Tls, TlsMode
-from whimbrel_api.reverse_sync import PolarDBSource
+from whimbrel_api.endpoints import PolarDBSource
 from whimbrel_testbed.postgres import PostgresServer
 from whimbrel_worker.endpoints.polardb import publication, slots
 from whimbrel_worker.endpoints.polardb.changes import Committed, Event, Marker

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whimbrel_api.reverse_sync import KeyColumn, Layout
+from whimbrel_api.layout import KeyColumn, Layout
 from whimbrel_worker.endpoints.polardb.changes import RowChange
 from whimbrel_worker.endpoints.polardb.items import ItemWrite, KeyAttribute
 from whimbrel_worker.endpoints.polardb.layout import ItemLayout

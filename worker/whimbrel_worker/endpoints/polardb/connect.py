@@ -6,7 +6,7 @@ from typing import Any, Final
 import psycopg
 
 from whimbrel_api.base import TlsMode
-from whimbrel_api.reverse_sync import PolarDBSource
+from whimbrel_api.endpoints import PolarDBSource
 from whimbrel_worker.endpoints.polardb.failures import guarded, no_replication_right, translate_sign_in
 from whimbrel_worker.secrets import Secrets
 from whimbrel_worker.trust import system_authorities

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from whimbrel_api.reverse_sync import KeyColumn, Layout
+from whimbrel_api.layout import KeyColumn, Layout
 from whimbrel_worker.endpoints.polardb.changes import RowChange
 from whimbrel_worker.endpoints.polardb.items import ItemWrite, KeyAttribute, TableLayout
 from whimbrel_worker.endpoints.polardb.messages import Relation
