@@ -146,6 +146,7 @@ class ObjectMeta(BaseModel):
     namespace: Name = "default"
     generation: int = 1
     uid: str = ""
+    deletion_timestamp: Moment | None = None
 
 
 ConditionStatus = Literal["True", "False", "Unknown"]

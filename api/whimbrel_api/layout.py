@@ -1,5 +1,6 @@
 """How DynamoDB's items stand in PolarDB's own tables, and what guards its log. What reads them stands elsewhere."""
 
+import hashlib
 from enum import StrEnum
 from typing import Literal
 
@@ -52,3 +53,8 @@ class SlotGuard(Model):
     warn_bytes: int = Field(default=1 << 30, ge=1 << 20, description="From here on a condition and an event warn.")
     limit_bytes: int = Field(default=10 << 30, ge=1 << 20, description="From here on `onLimit` is done.")
     on_limit: OnLimit = OnLimit.DROP_SLOT
+
+
+def own_name(owner: str) -> str:
+    """The name of a slot or publication that can only be this owner's; `owner` such as namespace/name/uid."""
+    return f"whimbrel_{hashlib.sha256(owner.encode()).hexdigest()[:16]}"

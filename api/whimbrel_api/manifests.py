@@ -14,16 +14,19 @@ from whimbrel_api.base import API_VERSION
 from whimbrel_api.documents import Document, DocumentError, Location, read
 from whimbrel_api.errors import ManifestError, Problem
 from whimbrel_api.migration import Migration
+from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_api.rules import breaches
 from whimbrel_api.secrets import SecretManifest
 from whimbrel_api.structural import Node, structural
 from whimbrel_api.validation import Validation
 
-Manifest = Migration | Validation | SecretManifest
+Manifest = Migration | Validation | ReverseSync | SecretManifest
+_Kind = type[Migration] | type[Validation] | type[ReverseSync] | type[SecretManifest]
 
-KINDS: Final[Mapping[str, tuple[str, type[Migration] | type[Validation] | type[SecretManifest]]]] = {
+KINDS: Final[Mapping[str, tuple[str, _Kind]]] = {
     "Migration": (API_VERSION, Migration),
     "Validation": (API_VERSION, Validation),
+    "ReverseSync": (API_VERSION, ReverseSync),
     "Secret": ("v1", SecretManifest),
 }
 

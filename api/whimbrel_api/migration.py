@@ -204,7 +204,7 @@ class FreezePolicy(Model):
     """How the operator stops the writes to the source, where `sourceFreeze` is Operator."""
 
     method: FreezeMethod = FreezeMethod.SUPER_READ_ONLY
-    accounts: list[Annotated[str, Field(min_length=1, max_length=300)]] = Field(
+    accounts: list[Annotated[str, Field(min_length=1, max_length=300, description="Such as app@%.")]] = Field(
         default=[], max_length=20, description="The accounts to lock, such as app@%, and to unlock again."
     )
 
@@ -215,6 +215,7 @@ class Window(Model):
     schedule: str = Field(
         min_length=9,
         max_length=100,
+        pattern=r"^\S+( +\S+){4}$",
         description="When the window opens, as cron writes it: minute hour day month weekday.",
     )
     duration: Annotated[Duration, Within("1m", "24h")] = "1h"
@@ -327,7 +328,10 @@ class StreamStatus(Model):
     changes_applied: int = 0
     collected_bytes: int = Field(default=0, description="While the copy runs: what was read onto the spool's volume.")
     last_change_time: Moment | None = None
-    retention_deadline: Moment | None = None
+    retention_deadline: Moment | None = Field(
+        default=None, description="Until when the source's log certainly keeps what comes next."
+    )
+    retention_seconds: float | None = Field(default=None, description="How long the source's log keeps a change.")
 
 
 class Differences(Model):
@@ -359,6 +363,9 @@ class MigrationValidationStatus(Model):
     differences: Differences = Differences()
     inconclusive: int = 0
     rows_compared: int = 0
+    tables_compared: int = Field(default=0, description="0 where they were not counted.")
+    tables_total: int = 0
+    took_seconds: float | None = Field(default=None, description="From the start of its worker to the result.")
     sampled: bool = Field(default=False, description="Whether only a sample was compared.")
     compared: str = Field(default="", max_length=300, description="What was compared, where it was not every row.")
     validated_through: str = Field(default="", max_length=16384)
@@ -378,6 +385,9 @@ class CutoverStatus(Model):
 
     state: CutoverState = CutoverState.NOT_READY
     freeze_position: str = Field(default="", max_length=16384)
+    source_frozen: bool = Field(
+        default=False, description="Whether Whimbrel has stopped the writes to the source, or is about to."
+    )
     started_at: Moment | None = None
     completed_at: Moment | None = None
     message: str = Field(default="", max_length=4096)

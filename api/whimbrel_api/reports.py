@@ -1,6 +1,7 @@
 """Worker reports: how a worker answers the operator. Bounded, without secrets, mirrored into status by the operator."""
 
 from enum import StrEnum
+from typing import Final
 
 from pydantic import Field
 
@@ -45,9 +46,17 @@ class ReportedError(Model):
         return "; ".join(part for part in parts if part)
 
 
+FREEZING: Final = "freezing"
+UNFREEZING: Final = "unfreezing"
+UNFROZEN: Final = "unfrozen"
+FREEZE_STEPS: Final = (FREEZING, UNFREEZING, UNFROZEN)
+REPEATED_STEPS: Final = ("timed-out", *FREEZE_STEPS)
+"""Steps of which a journal may hold many: when not all of it is read, they must not crowd a milestone out."""
+
+
 class JournalEntry(Model):
     """A step that the target's journal holds: `started`, `schema-ready`, `snapshot-complete`, `indexes-ready`,
-    `switched`, `timed-out`, `cancelled`."""
+    `freezing`, `unfreezing`, `unfrozen`, `switched`, `timed-out`, `cancelled`."""
 
     step: str
     detail: str = ""
@@ -72,6 +81,15 @@ class Record(Model):
     def last(self, step: str) -> JournalEntry | None:
         """The newest journal entry of that step."""
         return next((entry for entry in reversed(self.journal) if entry.step == step), None)
+
+    @property
+    def standing_freeze(self) -> JournalEntry | None:
+        """What Whimbrel did, or was about to do, to stop the writes to the source, until it is undone.
+
+        Its step is `freezing`, or `unfreezing` while it is being undone; its detail tells how.
+        """
+        steps = [entry for entry in self.journal if entry.step in FREEZE_STEPS]
+        return steps[-1] if steps and steps[-1].step != UNFROZEN else None
 
 
 class TableAssessment(Model):
@@ -111,7 +129,8 @@ class StreamResult(Model):
 
     `quiet`: a log that offers no proof of its end has given nothing for a while, in all of its shards. No lag is
     claimed then; what the target really holds is for a comparison to say. `collected_bytes`: while the copy
-    runs, what was read onto the spool's volume. `retention_deadline`: when the source's log forgets what comes next.
+    runs, what was read onto the spool's volume. `retention_deadline`: until when the source's log certainly keeps what
+    comes next; `retention_seconds`: how long it keeps a change. Both None where it forgets nothing by time.
     """
 
     position: str = ""
@@ -124,6 +143,7 @@ class StreamResult(Model):
     drained_to: str = ""
     collected_bytes: int = 0
     retention_deadline: Moment | None = None
+    retention_seconds: float | None = None
 
 
 class SlotReport(Model):
@@ -176,11 +196,15 @@ class CheckReport(Model):
 
 
 class FreezeResult(Model):
-    """The position at which the source came to rest; empty while it has not."""
+    """The position at which the source came to rest; empty while it has not.
+
+    `tables`: in which tables how many rows were written after the position that the task was given, if it was.
+    """
 
     position: str = ""
     quiet_seconds: float = 0.0
     last_position: str = ""
+    tables: dict[str, int] = Field(default={}, max_length=100)
 
 
 class Counters(Model):

@@ -95,6 +95,17 @@ class SlotStatus(Model):
     retained_bytes: int | None = None
 
 
+class Resolved(Model):
+    """What the Migration named says of the way back, kept so that its own end does not end the way back."""
+
+    source: ReverseSource
+    target: ReverseTarget
+    tables: Tables = Tables()
+    layout: Layout = Layout()
+    guard: SlotGuard = SlotGuard()
+    on_truncate: OnTruncate = OnTruncate.STOP
+
+
 class ReverseSyncStatus(Model):
     """Where the stream back stands. `lagSeconds` is null when it is not known."""
 
@@ -107,6 +118,7 @@ class ReverseSyncStatus(Model):
     position: str = Field(default="", max_length=16384)
     changes_applied: int = 0
     last_change_time: Moment | None = None
+    resolved: Resolved | None = None
     tables: list[TableStatus] = Field(default=[], max_length=100)
     conditions: list[Condition] = Field(default=[], max_length=32)
 

@@ -58,9 +58,12 @@ def _compared_kind(spec: ValidationSpec) -> bool:
     return (spec.source.dynamodb is None) == (spec.target.dynamodb is None)
 
 
-def _reachable_items(target: DynamoDBTarget) -> bool:
-    theirs = target.dialect is Dialect.POLARDB
-    return not theirs or (target.endpoint is not None and target.credentials_secret_ref is not None)
+def _has_endpoint(target: DynamoDBTarget) -> bool:
+    return target.dialect is not Dialect.POLARDB or target.endpoint is not None
+
+
+def _has_account(target: DynamoDBTarget) -> bool:
+    return target.dialect is not Dialect.POLARDB or target.credentials_secret_ref is not None
 
 
 def _forward_source(spec: MigrationSpec) -> bool:
@@ -120,9 +123,12 @@ RULES: Final = (
         "name PolarDB's DynamoDB endpoint as the dynamodb target instead", _compared_source,
     ),
     Rule(
-        DynamoDBTarget, "endpoint",
-        "self.dialect != 'PolarDB' || (has(self.endpoint) && has(self.credentialsSecretRef))",
-        "PolarDB's endpoint and its Secret must be named", _reachable_items,
+        DynamoDBTarget, "endpoint", "self.dialect != 'PolarDB' || has(self.endpoint)",
+        "PolarDB's endpoint must be named", _has_endpoint,
+    ),
+    Rule(
+        DynamoDBTarget, "credentialsSecretRef", "self.dialect != 'PolarDB' || has(self.credentialsSecretRef)",
+        "PolarDB asks for an account: name its Secret", _has_account,
     ),
     Rule(
         MigrationSpec, "target", "has(self.source.dynamodb) == has(self.target.dynamodb)",

@@ -74,10 +74,16 @@ class SchemaStage(StrEnum):
 
 
 class FreezeOptions(Model):
-    """For freeze and unfreeze: how long the source must have been quiet, in seconds, and who stops the writes."""
+    """For freeze: how long the source must have been quiet, in seconds, and how its writers are stopped, if at all.
+
+    `since`: where it had come to rest before; what was written after it is named by table. `plan_attempt`: the plan's
+    attempt that this belongs to; an unfreeze ends that attempt, so that no late freeze of it is carried out.
+    """
 
     quiet_seconds: float = 3.0
     stop_writes: FreezePolicy | None = None
+    since: str = ""
+    plan_attempt: int = 0
 
 
 class FenceOptions(Model):

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whimbrel_worker.endpoints.polardb.failures import translate_stream
+from whimbrel_api.layout import own_name
+from whimbrel_worker.endpoints.polardb.failures import SlotInUse, translate_stream
 from whimbrel_worker.endpoints.polardb.lsn import format_lsn, parse_lsn
 from whimbrel_worker.endpoints.polardb.publication import Mark, read_mark
-from whimbrel_worker.endpoints.polardb.slots import own_name
 from whimbrel_worker.endpoints.polardb.walsender import (
     Keepalive,
     LogData,
@@ -82,7 +82,7 @@ def test_a_mark_reads_as_it_is_written(owner: str, slot: str) -> None:
 @pytest.mark.parametrize(
     ("code", "message", "started", "kind", "said"),
     [
-        ("55006", "Replikationsslot »w_1« ist aktiv für PID 4711", False, Transient, "4711"),
+        ("55006", "Replikationsslot »w_1« ist aktiv für PID 4711", False, SlotInUse, "4711"),
         ("42704", "no slot", False, SourceLogLost, "no slot w_1"),
         ("42704", "no publication", True, ConfigurationError, "before the slot"),
         ("55000", "invalidated", False, SourceLogLost, "invalidated"),

@@ -207,6 +207,13 @@ class ControlStore(Protocol):
     def drop_positions(self, task: str, from_index: int) -> None:
         """Remove a task's control rows from this index on; who holds one is fenced out."""
 
+    def retire(self, kept: Sequence[str]) -> None:
+        """Remove what is kept of a migration that is over, but for a tombstone; safe to repeat.
+
+        The tombstone is its identity and epoch, the newest journal entry of each of these steps, and last of all the
+        entry `retired`: by it a later preflight knows that the target is live.
+        """
+
 
 class TargetReader(Protocol):
     """Reads the target for a comparison, in one steady session. Cells come as text, like a snapshot's."""
@@ -338,6 +345,9 @@ class Source(Protocol):
 
     def check_log(self, since: str) -> None:
         """Raise SourceLogLost unless the change log still has everything after a position."""
+
+    def retention(self) -> float | None:
+        """For how many seconds at least the log keeps a change after it was made; None where time takes none away."""
 
     def reader(self) -> AbstractContextManager[SourceReader]:
         """A reading session."""

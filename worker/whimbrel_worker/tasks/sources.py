@@ -3,14 +3,17 @@
 import threading
 from typing import Final
 
+from whimbrel_api.endpoints import PolarDBSource as PolarDBSpec
 from whimbrel_api.tasks import TaskFile
 from whimbrel_worker.endpoints.dynamodb.calls.access import of_source
 from whimbrel_worker.endpoints.dynamodb.calls.client import Client
 from whimbrel_worker.endpoints.dynamodb.calls.retries import Patience
 from whimbrel_worker.endpoints.dynamodb.dialect import AWS
 from whimbrel_worker.endpoints.dynamodb.source import DynamoDBSource
+from whimbrel_worker.endpoints.dynamodb.tables.discover import selected
 from whimbrel_worker.endpoints.dynamodb.target import DynamoDBTarget
 from whimbrel_worker.endpoints.mysql.source import MySQLSource
+from whimbrel_worker.endpoints.polardb.source import PolarDBLogSource
 from whimbrel_worker.engine.ports import Source, Target
 from whimbrel_worker.errors import ConfigurationError
 from whimbrel_worker.secrets import Secrets
@@ -28,4 +31,25 @@ def build_source(file: TaskFile, target: Target, stop: threading.Event) -> Sourc
         client = Client(of_source(file.source.dynamodb, secrets), stop=stop, patience=Patience(_PATIENCE_SECONDS))
         store = target.shards if isinstance(target, DynamoDBTarget) else None
         return DynamoDBSource(client, AWS, file, store)
+    if file.source.polardb is not None:
+        return _polardb(file, file.source.polardb, secrets, target)
     raise ConfigurationError("the task names no source that this version knows", where=file.migration)
+
+
+def _polardb(file: TaskFile, spec: PolarDBSpec, secrets: Secrets, target: Target) -> PolarDBLogSource:
+    """A log that flows back into the tables of a DynamoDB target."""
+    if not isinstance(target, DynamoDBTarget):
+        raise ConfigurationError(
+            "PolarDB's log flows back into DynamoDB alone",
+            where=file.migration,
+            why="the task names another target",
+            todo="name spec.target.dynamodb",
+        )
+    return PolarDBLogSource(
+        spec,
+        secrets,
+        file.reverse,
+        wanted=file.tables,
+        tables=lambda: target.tables(file.tables),
+        ignored=lambda name: not selected([name], file.tables),
+    )

@@ -19,7 +19,7 @@ every batch is a transaction that checks the row, and nothing remains.
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from whimbrel_worker.endpoints.dynamodb.control.chunks import update_chunk
@@ -39,13 +39,22 @@ _RETAKE_STEPS: Final = (2, 1 << 20)
 _TRIES: Final = 5
 
 
+def _nothing() -> None:
+    pass
+
+
 class ItemSession:
-    """Implements ports.Session for DynamoDB targets; `epoch` is the one the operator gave this worker."""
+    """Implements ports.Session for DynamoDB targets; `epoch` is the one the operator gave this worker.
+
+    `alive` is called in the committing thread before a write and every few seconds of it; what it raises ends the
+    write.
+    """
 
     def __init__(
         self, control: ControlTable, writer: BatchWriter, fence: Fence, identity: Identity, *, epoch: int, tally: Tally
     ) -> None:
         self.tally = tally
+        self.alive: Callable[[], None] = _nothing
         self._control, self._writer, self._fence, self._identity = control, writer, fence, identity
         self._epoch = epoch
         self._row: WorkerRow | None = None
@@ -73,6 +82,11 @@ class ItemSession:
         reach(f"{self._identity.task}.after_commit")
         self.tally.transactions += 1
 
+    def prove(self) -> None:
+        """See that the row is still held, now. Raises FencedOut otherwise."""
+        self._proven_at = float("-inf")
+        self._proof()
+
     def close(self) -> None:
         """End the session; the row stays."""
         self._fence.let_go(self._identity)
@@ -91,6 +105,10 @@ class ItemSession:
 
         The moment of asking counts, by the monotonic clock: the process may be stopped right after the answer.
         """
+        self.alive()
+        return self._proof()
+
+    def _proof(self) -> float:
         asked_at = time.monotonic()
         if asked_at - self._proven_at > _PROOF_SECONDS:
             retrying(lambda: beat(self._control, self._identity, self._held()), noticed=self._notice)

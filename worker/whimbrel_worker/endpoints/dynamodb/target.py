@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from whimbrel_api.migration import Tables
 from whimbrel_worker.endpoints.dynamodb.calls.client import Client
 from whimbrel_worker.endpoints.dynamodb.calls.failures import Refused
 from whimbrel_worker.endpoints.dynamodb.calls.pace import Pace, Units
@@ -15,11 +16,14 @@ from whimbrel_worker.endpoints.dynamodb.control.store import DynamoDBControlStor
 from whimbrel_worker.endpoints.dynamodb.items.reader import DynamoDBReader
 from whimbrel_worker.endpoints.dynamodb.items.writer import BatchWriter
 from whimbrel_worker.endpoints.dynamodb.session import ItemSession
+from whimbrel_worker.endpoints.dynamodb.tables.catalogue import read_catalogue, table_names
+from whimbrel_worker.endpoints.dynamodb.tables.discover import item_table, selected
 from whimbrel_worker.endpoints.dynamodb.tables.schema import DynamoDBSchema
 from whimbrel_worker.engine.ports import Identity, Profile
 from whimbrel_worker.engine.retry import Backoff, retrying
 from whimbrel_worker.errors import ConfigurationError
 from whimbrel_worker.values.behaviour import Behaviour
+from whimbrel_worker.values.columns import Table
 
 _ITEMS_A_COMMIT: Final = 5_000
 _BYTES_A_COMMIT: Final = 8 << 20
@@ -76,10 +80,21 @@ class DynamoDBTarget:
         """The tables."""
         return DynamoDBSchema(self._client, self._behaviour, self._control, self._options.recreate)
 
-    def session(self, task: str, index: int) -> ItemSession:
-        """A control row for a task's worker, and the writer that all sessions share."""
-        identity = Identity(self._migration, task, index)
-        return ItemSession(self._control, self.writer(), self._fence, identity, epoch=self._epoch, tally=self.tally)
+    def session(self, task: str, index: int, epoch: int | None = None) -> ItemSession:
+        """A control row for a task's worker, and the writer that all sessions share.
+
+        `epoch`: that of a migration which this worker has just registered; else the one the operator gave it.
+        """
+        identity, own = Identity(self._migration, task, index), self._epoch if epoch is None else epoch
+        return ItemSession(self._control, self.writer(), self._fence, identity, epoch=own, tally=self.tally)
+
+    def tables(self, wanted: Tables) -> list[Table]:
+        """The tables that are here and selected, under their own names; ours are left out."""
+        names = selected(list(table_names(self._client, self._behaviour.table_page_limit)), wanted)
+        found = read_catalogue(self._client, names, None)
+        if found.refusals.found:
+            raise next(iter(found.refusals.found.values()))[0]
+        return [item_table(described) for described in found.tables]
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[DynamoDBReader]:

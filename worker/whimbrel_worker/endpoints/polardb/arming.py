@@ -8,6 +8,7 @@ the publications of their own time. The slot goes first: its mark is on the publ
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from whimbrel_api.layout import own_name
 from whimbrel_worker.endpoints.polardb import publication, slots
 from whimbrel_worker.endpoints.polardb.connect import Connection
 from whimbrel_worker.endpoints.polardb.publication import Mark, Qualified
@@ -47,7 +48,7 @@ class Cleared:
 
 def chosen_names(owner: str, slot: str, publication_name: str) -> Names:
     """The names that were asked for; where one is empty, one that only this owner has."""
-    own = slots.own_name(owner)
+    own = own_name(owner)
     return Names(owner, slot or own, publication_name or own)
 
 
@@ -73,10 +74,15 @@ def arm_beside(connection: Connection, names: Names, wanted: Sequence[Qualified]
     return _slot(connection, names, where)
 
 
-def disarm(connection: Connection, names: Names, where: str, *, slot: bool = True, published: bool = True) -> Cleared:
-    """Drop what is ours of both, if asked for; ends the process that still reads the slot. Raises Transient."""
+def disarm(
+    connection: Connection, names: Names, where: str, *, slot: bool = True, published: bool = True, made: bool = False
+) -> Cleared:
+    """Drop what is ours of both, if asked for; ends the process that still reads the slot. Raises Transient.
+
+    `made`: it is known otherwise that this owner made the slot, as beside somebody else's publication.
+    """
     health = slots.look(connection, names.slot, where)
-    ours = names.slot == slots.own_name(names.owner) or _is_marked(connection, names, where)
+    ours = made or names.slot == own_name(names.owner) or _is_marked(connection, names, where)
     left = [f"slot {names.slot}"] if health is not None and not (ours and slot) else []
     slot_gone = ours and slot and slots.drop(connection, names.slot, where, terminate=True)
     gone = published and publication.drop(connection, names.publication, names.owner, where)
@@ -98,7 +104,7 @@ def _is_marked(connection: Connection, names: Names, where: str) -> bool:
 
 
 def _refuse_foreign_slot(connection: Connection, names: Names, where: str) -> None:
-    if names.slot == slots.own_name(names.owner) or slots.look(connection, names.slot, where) is None:
+    if names.slot == own_name(names.owner) or slots.look(connection, names.slot, where) is None:
         return
     raise ConfigurationError(
         "the replication slot is there already",

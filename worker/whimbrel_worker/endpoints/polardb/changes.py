@@ -5,7 +5,7 @@ acknowledged is the end of its commit alone. After a crash a slot sends transact
 starts before the position (the end of the last commit that is applied) is part of what is applied.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from whimbrel_worker.endpoints.polardb.lsn import format_lsn
 from whimbrel_worker.endpoints.polardb.messages import (
@@ -26,20 +26,25 @@ from whimbrel_worker.endpoints.polardb.pgoutput import refuse
 
 @dataclass(frozen=True, slots=True)
 class RowChange:
-    """One row. `new` is None where it went; `old` is what the log holds of it before. `at`: commit, µs since 1970."""
+    """One row. `new` is None where it went; `old` is what the log holds of it before. `at`: commit, µs since 1970.
+
+    `commit_lsn`: where the commit record of its transaction starts.
+    """
 
     relation: Relation
     old: OldRow | None
     new: Values | None
     at: int
+    commit_lsn: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Truncated:
-    """Tables emptied by TRUNCATE."""
+    """Tables emptied by TRUNCATE. `commit_lsn`: where the commit record of its transaction starts."""
 
     relations: tuple[Relation, ...]
     at: int
+    commit_lsn: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,25 +122,25 @@ class Assembler:
     def _marker(self, message: Emitted) -> Marker | None:
         if not message.transactional:
             return Marker(message.prefix, message.content, message.lsn, 0)
-        at = self._at()
+        at = self._begun().at
         return None if self._known else Marker(message.prefix, message.content, message.lsn, at)
 
     def _change(self, message: Insert | Update | Delete | Truncate) -> RowChange | Truncated:
-        at = self._at()
+        begun = self._begun()
         if isinstance(message, Truncate):
-            return Truncated(tuple(map(self._relation, message.relations)), at)
+            return Truncated(tuple(map(self._relation, message.relations)), begun.at, begun.final_lsn)
         relation = self._relation(message.relation)
         old = None if isinstance(message, Insert) else message.old
         new = None if isinstance(message, Delete) else message.new
         for values in (new, old.values if old else None):
             if values is not None and len(values) != len(relation.columns):
                 refuse(f"a row of {len(values)} values in {relation.name}, which has {len(relation.columns)} columns")
-        return RowChange(relation, old, new, at)
+        return RowChange(relation, old, new, begun.at, begun.final_lsn)
 
-    def _at(self) -> int:
+    def _begun(self) -> Begin:
         if self._open is None:
             refuse("a change outside a transaction")
-        return self._open.at
+        return self._open
 
     def _relation(self, oid: int) -> Relation:
         relation = self._relations.get(oid)

@@ -114,9 +114,13 @@ def is_passing(code: str) -> bool:
     return code[:2] in _PASSING_CLASSES or code in _PASSING
 
 
-def slot_in_use(where: str, slot: str, pid: object) -> Transient:
+class SlotInUse(Transient):
     """Somebody reads from the slot: often the reader before, whose end the server has not noticed yet."""
-    return Transient(
+
+
+def slot_in_use(where: str, slot: str, pid: object) -> SlotInUse:
+    """The error for a slot that somebody reads from."""
+    return SlotInUse(
         "the replication slot is in use",
         where=where,
         why=f"the slot {slot} is read by the process with pid {pid} on the source",

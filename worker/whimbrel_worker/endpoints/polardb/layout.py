@@ -74,12 +74,13 @@ class ItemLayout:
 
     def _made(self, relation: Relation) -> TableLayout:
         name = self.table_name(relation)
-        if name is None or name not in self._keys:
+        if name is None or name not in self._keys or self.place(name) != (relation.schema, relation.name):
             raise Incompatible(
                 "a table on the source has no counterpart in DynamoDB",
                 where=_place(relation),
                 why="it is not one of the tables that were there at the start",
-                todo="make the table in DynamoDB with the same key and begin anew, or exclude it under spec.tables",
+                todo="make the table in DynamoDB with the same key, then set spec.paused to true and back to "
+                "false; or exclude it under spec.tables",
             )
         return table_layout(relation, name, self._keys[name], self._layout)
 

@@ -3,7 +3,6 @@
 Fields: PostgreSQL manual, "pg_replication_slots"; columns of later versions are read where they are there.
 """
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,11 +25,6 @@ SELECT row_to_json(s), pg_current_wal_lsn()::text,
        pg_size_bytes(current_setting('max_slot_wal_keep_size')), current_database()
 FROM pg_replication_slots s WHERE slot_name = %s
 """
-
-
-def own_name(owner: str) -> str:
-    """The name of a slot or publication that can only be this owner's; `owner` such as namespace/name/uid."""
-    return f"whimbrel_{hashlib.sha256(owner.encode()).hexdigest()[:16]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,164 @@
+"""A way back over real servers: what an application changes in PolarDB stands in DynamoDB, and what orders do."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.item_faults import eventually
+from support.item_moves import definition, fill
+from support.reverse_moves import ITEMS, ReverseMove, reverse_move
+from support.seeds import over
+from whimbrel_api.reports import ErrorCategory
+from whimbrel_api.tasks import ExitCode
+from whimbrel_testbed.dynamodb.compare import client_of
+from whimbrel_worker.endpoints.polardb.lsn import parse_lsn
+
+if TYPE_CHECKING:
+    from whimbrel_testbed.dynamodb.local import DynamoDBServer
+    from whimbrel_testbed.polardb.server import PolarDBServer
+
+MEBIBYTE = 1 << 20
+LOUD = "SELECT pg_logical_emit_message(true, 'noise', repeat('x', 3000000))"
+
+
+@pytest.fixture
+def back(polardb: PolarDBServer, dynamodb: DynamoDBServer, tmp_path: Path) -> Iterator[ReverseMove]:
+    with reverse_move(tmp_path, polardb, dynamodb) as move:
+        yield move
+
+
+def put(move: ReverseMove, table: str, number: int = 1) -> None:
+    client_of(move.origin).put_item(TableName=table, Item={"pk": {"S": "a"}, "sk": {"N": str(number)}})
+
+
+def states(move: ReverseMove) -> dict[str, str]:
+    report = move.reported()
+    return {table.name: table.state for table in report.tables} if report is not None else {}
+
+
+def message(move: ReverseMove, table: str) -> str:
+    report = move.reported()
+    assert report is not None
+    return next(each.message for each in report.tables if each.name == table)
+
+
+@pytest.mark.parametrize("seed", over(1, 2, 3))
+def test_both_sides_end_equal(back: ReverseMove, seed: int) -> None:
+    print(f"seed {seed}")
+    table, left_out, rng = back.table(), back.table("not-this"), random.Random(seed)
+    back.tables["exclude"] = ["*not-this"]
+    with back.following():
+        put(back, left_out)
+        fill(back.origin, table, range(ITEMS), seed)
+        back.application(table, rng).change(200)
+        back.equal(table)
+        result = back.until(lambda seen: seen.lag_seconds is not None and seen.slot.active)
+    assert result.changes_applied >= ITEMS
+    assert (result.slot.name, result.slot.wal_status) == (back.slot, "reserved")
+    assert ["max_slot_wal_keep_size" in warning for warning in result.warnings] == [True]
+    kept = back.kept()
+    assert kept is not None
+    assert (kept.owner, kept.behind) == (back.owner, {})
+    assert back.differences(left_out) != []
+
+
+def test_a_table_that_was_renamed_goes_back_under_its_own_name(back: ReverseMove) -> None:
+    old, new = back.prefix + "old", back.prefix + "new"
+    client_of(back.origin).create_table(**definition(new))
+    client_of(back.goal).create_table(**definition(old))
+    back.tables["overrides"] = [{"name": old, "renameTo": new}]
+    with back.following():
+        fill(back.origin, new, range(30))
+        back.equal((new, old))
+
+
+def test_orders_hold_drain_retire_disarm(back: ReverseMove) -> None:
+    table = back.table()
+    with back.following() as process:
+        back.held()
+        put(back, table)
+        before = back.result()
+        back.until(lambda seen: parse_lsn(seen.end_of_log) > parse_lsn(before.end_of_log))
+        assert back.result().position == before.position
+        assert back.differences(table) != []
+        wanted = back.end_of_log()
+        back.order(drainTo=wanted)
+        assert parse_lsn(back.until(lambda seen: seen.drained_to == wanted).position) >= parse_lsn(wanted)
+        assert back.differences(table) == []
+        back.order(drainTo=wanted, retire=True, disarm=True)
+        assert back.ended(process) == ExitCode.DONE
+    result = back.result()
+    assert (result.armed, result.left_behind, result.drained_to) == (False, [], wanted)
+    assert (back.slots(), back.publications(), back.kept()) == ([], [], None)
+
+
+def test_a_table_that_dynamodb_does_not_have_is_stopped_alone_and_catches_up(back: ReverseMove) -> None:
+    table, late = back.table(), back.prefix + "late"
+    back.tables = {"exclude": ["not-this"]}
+    with back.following():
+        client_of(back.origin).create_table(**definition(late))
+        put(back, late, 1)
+        eventually(lambda: states(back).get(late) == "Stopped")
+        assert "no counterpart in DynamoDB" in message(back, late)
+        put(back, table)
+        put(back, late, 2)
+        back.becomes_equal(table)
+        kept = back.kept()
+        assert kept is not None
+        assert list(kept.behind) == [late]
+        assert any(late in warning for warning in back.result().warnings)
+    with back.following():
+        client_of(back.goal).create_table(**definition(late))
+        put(back, late, 3)
+        back.held()
+        back.order(hold=False)
+        back.equal(table, late)
+        eventually(lambda: states(back).get(late) == "Following")
+    kept = back.kept()
+    assert kept is not None
+    assert kept.behind == {}
+
+
+def test_a_truncate_stops_its_table_or_is_passed_over(back: ReverseMove) -> None:
+    table, other = back.table(), back.table("other")
+    with back.following():
+        put(back, table)
+        back.equal(table)
+        back.sql(f'TRUNCATE "{table}"')
+        put(back, other)
+        eventually(lambda: states(back).get(table) == "Stopped")
+        assert "TRUNCATE" in message(back, table)
+        back.becomes_equal(other)
+    with back.following(reverse={"onTruncate": "Skip"}):
+        put(back, table, 2)
+        back.until(lambda seen: any("1 TRUNCATE" in warning for warning in seen.warnings))
+        scan = client_of(back.goal).scan
+        eventually(lambda: {item["sk"]["N"] for item in scan(TableName=table)["Items"]} == {"1", "2"})
+        assert states(back)[table] == "Following"
+
+
+def test_the_guard_warns_and_then_drops_the_slot(back: ReverseMove) -> None:
+    back.table()
+    limits = {"warnBytes": MEBIBYTE, "limitBytes": 2 * MEBIBYTE}
+    back.reverse = {"guard": {**limits, "onLimit": "Report"}}
+    with back.following():
+        back.held()
+        back.sql(LOUD)
+        found = back.until(lambda seen: any("over guard.limitBytes" in warning for warning in seen.warnings))
+        assert (found.slot.retained_bytes or 0) > 2 * MEBIBYTE
+    assert back.slots() == [back.slot]
+    back.reverse = {"guard": limits}
+    back.order(hold=True)
+    code, report = back.run()
+    assert code == ExitCode.SOURCE_LOG_LOST
+    assert report.last_error is not None
+    assert report.last_error.category is ErrorCategory.SOURCE_LOG_LOST
+    assert "dropped before the source's disk was full" in report.last_error.what
+    assert back.slots() == []
+    again, told = back.run()
+    assert (again, told.last_error) == (ExitCode.SOURCE_LOG_LOST, report.last_error)

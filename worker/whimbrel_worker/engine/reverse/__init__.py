@@ -1,0 +1,1 @@
+"""The way back: changes of items from a log into their former source."""
