@@ -6,10 +6,13 @@ from typing import Final
 
 from whimbrel_api.base import Condition
 from whimbrel_api.migration import CheckResult, CutoverMode, CutoverState, Migration, MigrationStatus, Phase
+from whimbrel_api.reverse_sync import ReverseSync, ReverseSyncStatus
 from whimbrel_api.validation import Validation, ValidationPhase, ValidationStatus
 from whimbrel_cli.figures import ago, count, lag, span
+from whimbrel_operator.domain.aftermath import is_over
+from whimbrel_operator.domain.reverse_end import is_released
 
-Resource = Migration | Validation
+Resource = Migration | Validation | ReverseSync
 
 _AT_THE_END: Final = {
     Phase.COMPLETED: "The target has everything. Point the application at it.",
@@ -33,16 +36,18 @@ class Caller:
 LOCAL: Final = Caller()
 
 
-def condition(status: MigrationStatus | ValidationStatus, kind: str) -> Condition | None:
+def condition(status: MigrationStatus | ValidationStatus | ReverseSyncStatus, kind: str) -> Condition | None:
     """The condition of that type where it is True."""
     return next((entry for entry in status.conditions if entry.type == kind and entry.status == "True"), None)
 
 
 def finished(resource: Resource) -> bool:
-    """Whether nothing will happen any more."""
+    """Whether nothing will happen any more. A way back goes on until it is deleted and gone."""
     if isinstance(resource, Migration):
-        return resource.status.phase in (Phase.COMPLETED, Phase.CANCELLED)
-    return resource.status.phase is ValidationPhase.COMPLETED
+        return is_over(resource)
+    if isinstance(resource, Validation):
+        return resource.status.phase is ValidationPhase.COMPLETED
+    return is_released(resource.status) is not None
 
 
 @dataclass(frozen=True)
@@ -61,8 +66,17 @@ def gates(migration: Migration, now: datetime) -> list[Gate]:
         _check_gate(migration, now),
         _condition_gate(migration, "tables", "NoStoppedTable"),
         _condition_gate(migration, "indexes", "IndexesReady"),
+        *(_condition_gate(migration, name, kind) for name, kind in _SPOKEN_OF if _said(migration, kind)),
         _approval_gate(migration),
     ]
+
+
+_SPOKEN_OF: Final = (("log", "RetentionSafe"), ("way back", "ReverseSyncReady"), ("time", "CutoverDue"))
+"""Gates with the figures in their message, shown where the status has them."""
+
+
+def _said(migration: Migration, kind: str) -> Condition | None:
+    return next((each for each in migration.status.conditions if each.type == kind), None)
 
 
 def _holds(migration: Migration, kind: str) -> bool:
@@ -70,7 +84,7 @@ def _holds(migration: Migration, kind: str) -> bool:
 
 
 def _condition_gate(migration: Migration, name: str, kind: str) -> Gate:
-    found = next((each for each in migration.status.conditions if each.type == kind), None)
+    found = _said(migration, kind)
     return Gate(name, found is not None and found.status == "True", found.message if found else "not known yet")
 
 
@@ -111,7 +125,13 @@ def next_step(resource: Resource, caller: Caller = LOCAL) -> str:
         return f"It is paused. To go on: {caller.line('resume', resource)}"
     if stopped := [table for table in resource.status.tables if table.state == "Stopped"]:
         return f"{stopped[0].name} has stopped: {stopped[0].message}"
-    return _of_phase(resource, caller)
+    return _of_phase(resource, caller) if isinstance(resource, Migration) else _of_slot(resource)
+
+
+def _of_slot(resource: ReverseSync) -> str:
+    """What is wrong with the slot of a way back; empty where nothing is."""
+    found = next((each for each in resource.status.conditions if each.type == "SlotHealthy"), None)
+    return found.message if found and found.status == "False" else ""
 
 
 _HELD_UP: Final = ("Retrying", "Waiting")
@@ -133,6 +153,7 @@ def _of_phase(migration: Migration, caller: Caller) -> str:
 def _of_cutover(migration: Migration, caller: Caller) -> str:
     status = migration.status
     approve = f"{caller.line('approve', migration)} --plan {status.plan.hash}"
+    due = _said(migration, "CutoverDue")
     match status.cutover.state:
         case CutoverState.FREEZING:
             return "Stop the application's writes to the source now. It goes on by itself once the source is quiet."
@@ -142,6 +163,8 @@ def _of_cutover(migration: Migration, caller: Caller) -> str:
             return f"To cut over: {approve}"
         case CutoverState.TIMED_OUT:
             return f"The application may go on writing to the source. To try the cutover again: {approve}"
+        case CutoverState.NOT_READY if due and due.status != "True" and condition(status, "CutoverApproved"):
+            return f"Approved; {due.message}"
         case _:
             return ""
 

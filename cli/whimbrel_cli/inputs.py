@@ -11,21 +11,33 @@ from whimbrel_api.base import SecretKeyRef, SecretRef
 from whimbrel_api.endpoints import AuroraDSQLTarget, DynamoDBSource, DynamoDBTarget
 from whimbrel_api.manifests import Manifest, load_manifests
 from whimbrel_api.migration import Migration
+from whimbrel_api.reverse_sync import ReverseDynamoDB, ReverseSync
 from whimbrel_api.secrets import SecretManifest
 from whimbrel_api.validation import Validation
 from whimbrel_cli.exits import CliError, Exit
+from whimbrel_operator.domain.window import faults
 from whimbrel_operator.runtime.store import Key, LocalStore
 
-Resource = Migration | Validation
+Resource = Migration | Validation | ReverseSync
 
 _AWS_KEYS: Final = ("accessKeyId", "secretAccessKey")
-_AWS_ENDS: Final = (AuroraDSQLTarget, DynamoDBSource, DynamoDBTarget)
+_AWS_ENDS: Final = (AuroraDSQLTarget, DynamoDBSource, DynamoDBTarget, ReverseDynamoDB)
 _LOGIN_KEYS: Final = ("username", "password")
 
 
 def read_files(paths: Sequence[str]) -> list[Manifest]:
     """The resources of all files; `-` is the standard input. Raises CliError or ManifestError."""
-    return [manifest for path in paths for manifest in load_manifests(_text(path), "stdin" if path == "-" else path)]
+    named = [(path, "stdin" if path == "-" else path) for path in paths]
+    found = [(origin, manifest) for path, origin in named for manifest in load_manifests(_text(path), origin)]
+    if wrong := [line for origin, manifest in found for line in _faults(origin, manifest)]:
+        raise CliError("\n".join(wrong), "Correct the manifest and run it again; nothing was started.", Exit.USAGE)
+    return [manifest for _, manifest in found]
+
+
+def _faults(origin: str, manifest: Manifest) -> Iterator[str]:
+    """What no schema can tell, such as a time zone that there is not."""
+    window = manifest.spec.cutover.window if isinstance(manifest, Migration) else None
+    return (f"{origin}: {manifest.kind}/{manifest.metadata.name}: {fault}" for fault in faults(window))
 
 
 def _text(path: str) -> str:
@@ -72,7 +84,9 @@ def put(store: LocalStore, manifests: Sequence[Manifest], folder: Path | None) -
     """
     resources = [manifest for manifest in manifests if not isinstance(manifest, SecretManifest)]
     if not resources:
-        raise CliError("There is no Migration or Validation in these files.", "Name a file with one.", Exit.USAGE)
+        raise CliError(
+            "There is no Migration, Validation or ReverseSync in these files.", "Name a file with one.", Exit.USAGE
+        )
     common = read_secrets(folder) if folder else {}
     secrets = {(resource.metadata.namespace, name): data for resource in resources for name, data in common.items()}
     secrets |= {

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from whimbrel_api.migration import Migration, Phase, TableStatus
+from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_api.validation import Validation, ValidationPhase
 from whimbrel_cli.figures import (
     ago,
@@ -53,6 +54,8 @@ def view(observed: Observed, *, width: int, tables: int = 12, glyphs: Glyphs | N
     signs = glyphs or Glyphs()
     if isinstance(observed.resource, Validation):
         parts = _validation(observed.resource, signs, width)
+    elif isinstance(observed.resource, ReverseSync):
+        parts = _way_back(observed.resource, signs, width, tables)
     else:
         parts = _migration(observed.resource, observed, signs, width, tables)
     return Group(*parts, *_next(observed, width), *_events(observed.events, width))
@@ -279,6 +282,25 @@ def _validation(validation: Validation, signs: Glyphs, width: int) -> list[Rende
         signs,
     )
     return [Text(validation.metadata.name, style="bold"), _row("Check", figures, width)]
+
+
+def _way_back(back: ReverseSync, signs: Glyphs, width: int, tables: int) -> list[RenderableType]:
+    status, slot = back.status, back.status.slot
+    held = f"holds back {size(slot.retained_bytes)}" if slot.retained_bytes is not None else "not known now"
+    flags = [kind for kind in ("Stalled", "Paused") if condition(status, kind)]
+    rows: list[RenderableType] = [
+        Text(back.metadata.name, style="bold"),
+        _row("Back", _joined((status.phase.value, *flags, f"{count(status.changes_applied)} changes"), signs), width),
+        _row("Lag", status.lag or "–", width),
+    ]
+    if slot.name:
+        state = ("active" if slot.active else "not read", slot.wal_status) if slot.wal_status else ()
+        rows.append(_row("Slot", _joined((slot.name, *state, held), signs), width))
+    shown = [f"{table.name} {table.state}" for table in status.tables[:tables]]
+    more = len(status.tables) - len(shown)
+    if shown:
+        rows.append(_row("Tables", _joined((*shown, f"and {more} more" if more else ""), signs), width))
+    return rows
 
 
 def _next(observed: Observed, width: int) -> list[RenderableType]:

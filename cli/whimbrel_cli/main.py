@@ -11,6 +11,8 @@ import click
 
 from whimbrel_api.errors import ManifestError
 from whimbrel_cli.commands.assess import assess
+from whimbrel_cli.commands.cutover import cutover
+from whimbrel_cli.commands.delete import delete
 from whimbrel_cli.commands.demo import demo
 from whimbrel_cli.commands.run import run
 from whimbrel_cli.commands.status import status
@@ -57,6 +59,7 @@ def whimbrel(
       whimbrel assess shop.yaml --secrets ./secrets
       whimbrel run shop.yaml --secrets ./secrets
       whimbrel status shop -w              in a second terminal
+      whimbrel cutover --dry-run shop      what a cutover would do, before it is approved
       whimbrel approve shop                when it awaits approval
 
     On a cluster the operator works on what is applied. `kubectl whimbrel` looks at and steers it, as `whimbrel
@@ -71,7 +74,7 @@ def whimbrel(
     context.obj = Where(state, cluster, kube_context, kubeconfig, plugin=context.info_name == PLUGIN)
 
 
-for _command in (assess, run, status, approve, pause, resume, cancel, traffic, testbed, demo):
+for _command in (assess, run, status, cutover, approve, pause, resume, cancel, delete, traffic, testbed, demo):
     whimbrel.add_command(_command)
 
 

@@ -13,7 +13,7 @@ from whimbrel_operator.runtime.port import Key
 from whimbrel_operator.runtime.resources import Resources
 from whimbrel_operator.runtime.store import LocalStore, default_root
 
-_KINDS = ("Migration", "Validation")
+_KINDS = ("Migration", "Validation", "ReverseSync")
 
 
 class Place(Protocol):
@@ -122,7 +122,7 @@ class Where:
 
 
 def find(place: Place, name: str, namespace: str | None, kind: str | None = None) -> Key:
-    """The resource of that name; a Migration before a Validation. Raises CliError, saying what there is instead."""
+    """The resource of that name; a Migration before others. Raises CliError, saying what there is instead."""
     within = namespace or place.caller.namespace
     for wanted in [kind] if kind else _KINDS:
         try:

@@ -1,11 +1,13 @@
 """The same view as lines, for a file or a pipe: one whenever something of note changes, figures now and then. Pure."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from whimbrel_api.migration import Migration, Phase
+from whimbrel_api.migration import Migration, Phase, TableStatus
+from whimbrel_api.reverse_sync import ReverseSync, ReverseSyncStatus
 from whimbrel_api.validation import Validation, ValidationPhase, ValidationStatus
-from whimbrel_cli.figures import clock, count, lag, one_line, percent, span
+from whimbrel_cli.figures import clock, count, lag, one_line, percent, size, span
 from whimbrel_cli.guidance import next_step
 from whimbrel_cli.observed import Happening, Observed
 
@@ -61,10 +63,15 @@ def _state(observed: Observed) -> str:
     if isinstance(resource, Validation):
         result = resource.status.result
         return " ".join([resource.status.phase.value, *([result.value] if result else []), *flags])
+    if isinstance(resource, ReverseSync):
+        return " ".join([resource.status.phase.value, *flags, *_stopped(resource.status.tables)])
     status = resource.status
     cutover = f"/{status.cutover.state.value}" if status.phase in (Phase.FOLLOWING, Phase.CUTTING_OVER) else ""
-    stopped = [f"stopped: {one_line(table.name)}" for table in status.tables if table.state == "Stopped"]
-    return " ".join([status.phase.value + cutover, *flags, *stopped])
+    return " ".join([status.phase.value + cutover, *flags, *_stopped(status.tables)])
+
+
+def _stopped(tables: Sequence[TableStatus]) -> list[str]:
+    return [f"stopped: {one_line(table.name)}" for table in tables if table.state == "Stopped"]
 
 
 _HOLDING: Final = ("Stalled", "Paused")
@@ -74,6 +81,8 @@ def _figures(observed: Observed) -> str:
     resource = observed.resource
     if isinstance(resource, Migration):
         return _migration_figures(resource)
+    if isinstance(resource, ReverseSync):
+        return way_back_figures(resource.status)
     return _validation_figures(resource.status)
 
 
@@ -86,6 +95,15 @@ def _validation_figures(status: ValidationStatus) -> str:
     if status.phase is ValidationPhase.RUNNING and status.eta is not None:
         parts += [f"{count(round(status.rows_per_second))} rows/s", f"ETA {span(status.eta)}"]
     return ", ".join(part for part in parts if part)
+
+
+def way_back_figures(status: ReverseSyncStatus) -> str:
+    """How far a way back is behind, what it has brought back, and what its slot holds back; empty before it streams."""
+    if not status.slot.name:
+        return ""
+    kept = status.slot.retained_bytes
+    held = f"slot holds back {size(kept)}" if kept is not None else "what the slot holds back is not known"
+    return f"lag {status.lag or 'unknown'}, {count(status.changes_applied)} changes, {held}"
 
 
 def _migration_figures(migration: Migration) -> str:

@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 from whimbrel_api.migration import Migration
 from whimbrel_api.reports import WorkerReport, WorkerState
 from whimbrel_api.tasks import TaskKind
-from whimbrel_api.validation import Validation
-from whimbrel_cli.guidance import LOCAL, Caller
+from whimbrel_cli.guidance import LOCAL, Caller, Resource
 from whimbrel_cli.observed import Checking, Happening, Observed, Rates
 from whimbrel_operator.runtime.port import Key
 from whimbrel_operator.runtime.resources import Resources
@@ -46,7 +45,7 @@ def _checking(reports: Iterable[WorkerReport]) -> Checking | None:
     return Checking(rows, sum(each.rows_total for each in found), differences)
 
 
-def _copied(resource: Migration | Validation) -> dict[str, int]:
-    if isinstance(resource, Validation):
+def _copied(resource: Resource) -> dict[str, int]:
+    if not isinstance(resource, Migration):
         return {}
     return {table.name: table.rows_copied for table in resource.status.tables}

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from whimbrel_api.migration import Migration
-from whimbrel_api.validation import ValidationPhase
-from whimbrel_operator.domain.phases import ENDS
+from whimbrel_api.validation import Validation, ValidationPhase
+from whimbrel_operator.domain.aftermath import is_over
+from whimbrel_operator.domain.reverse_end import is_released
 from whimbrel_operator.reconcile import Outcome, Reconciler
 from whimbrel_operator.runtime.local import GRACE, WORKER, LocalRuntime, utc_now
 from whimbrel_operator.runtime.port import Key
@@ -31,10 +32,12 @@ class RunResult:
 
 
 def at_end(resource: Resource) -> bool:
-    """Whether nothing is left to do for a resource."""
+    """Whether nothing is left to do for a resource. A way back ends only where it is being deleted."""
     if isinstance(resource, Migration):
-        return resource.status.phase in ENDS
-    return resource.status.phase is ValidationPhase.COMPLETED
+        return is_over(resource)
+    if isinstance(resource, Validation):
+        return resource.status.phase is ValidationPhase.COMPLETED
+    return is_released(resource.status) is not None
 
 
 def all_at_end(resources: Sequence[Resource]) -> bool:

@@ -73,6 +73,9 @@ class _Resources(Collector):
         yield from _phases(migrations)
         yield from _figures(migrations)
         yield from _comparisons(validations)
+        yield from _ways_back(
+            [(_names(key), each) for key, each in self.known.items() if isinstance(each, ReverseSyncStatus)]
+        )
         yield _stalled(self.known)
 
 
@@ -113,6 +116,24 @@ def _comparisons(validations: Iterable[tuple[list[str], ValidationStatus]]) -> I
         if status.phase != "Pending":
             found.add_metric(names, status.differences.total)
     yield found
+
+
+def _ways_back(found: Iterable[tuple[list[str], ReverseSyncStatus]]) -> Iterator[Metric]:
+    phases = _family("reversesync_phase", "1 for the phase that the way back is in.", "phase")
+    lag = _family("reversesync_lag_seconds", "Age of the oldest change not yet back in DynamoDB; absent if unknown.")
+    kept = _family("reversesync_slot_retained_bytes", "Log that the slot holds back on PolarDB; absent if unknown.")
+    active = _family("reversesync_slot_active", "1 while somebody reads the slot; absent if unknown.")
+    changes = _family("reversesync_changes_applied", "Changes that were brought back to DynamoDB.")
+    for names, status in found:
+        phases.add_metric([*names, status.phase.value], 1)
+        if status.lag_seconds is not None:
+            lag.add_metric(names, status.lag_seconds)
+        if status.slot.retained_bytes is not None:
+            kept.add_metric(names, status.slot.retained_bytes)
+        if status.slot.wal_status:
+            active.add_metric(names, 1 if status.slot.active else 0)
+        changes.add_metric(names, status.changes_applied)
+    yield from (phases, lag, kept, active, changes)
 
 
 def _stalled(known: dict[Key, AnyStatus]) -> Metric:

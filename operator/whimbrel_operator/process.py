@@ -17,10 +17,12 @@ from typing import Any, Final
 from kubernetes.aio import client
 
 from whimbrel_operator import handlers, startup
+from whimbrel_operator.abandoning import Abandoning
 from whimbrel_operator.daemon import Shared
 from whimbrel_operator.errors import LeaseLost, OperatorError
 from whimbrel_operator.health import Health, HealthServer
 from whimbrel_operator.lease import KubernetesLeases, LeaderLease
+from whimbrel_operator.letting_go import LettingGo
 from whimbrel_operator.metrics import Metrics
 from whimbrel_operator.reconcile import Reconciler
 from whimbrel_operator.runtime.kubernetes.api import Api
@@ -115,14 +117,16 @@ class Process:
         async def say_so(key: Key, error: OperatorError) -> None:
             await refuse(requests, key, error)
 
+        reconciler = Reconciler(runtime, lambda: datetime.now(UTC))
+        going = Abandoning(runtime, lambda: datetime.now(UTC))
         return Shared(
-            reconciler=Reconciler(runtime, lambda: datetime.now(UTC)),
+            reconciler=reconciler,
             board=self._board,
             metrics=self._metrics,
             slots=asyncio.Semaphore(settings.passes),
             clock=time.monotonic,
             leads=lease.holds,
-            clear=runtime.clear,
+            clear=LettingGo(reconciler, going, time.monotonic, self._metrics.seen).clear,
             refuse=say_so,
             pass_timeout=settings.pass_timeout,
         )

@@ -21,13 +21,15 @@ class Outcome:
     """What a pass came to. `gone`: the resource is not there. `moved`: the phase changed, so look again at once.
 
     `status` is what this pass decided, never what merely stood there: None when it could not be written. `busy`: tasks
-    are there or wanted, so time alone may change something.
+    are there or wanted, so time alone may change something. `released`: it is being deleted, and what it made on
+    servers is taken away.
     """
 
     status: Status | None = None
     changed: bool = False
     moved: bool = False
     busy: bool = False
+    released: bool = False
 
     @property
     def gone(self) -> bool:
@@ -80,12 +82,13 @@ class Reconciler:
     async def _report(self, key: Key, observed: Observation, decision: AnyDecision) -> Outcome:
         before, after = observed.resource.status, decision.status
         busy = bool(decision.wanted or observed.tasks.instances)
+        released = isinstance(decision, ReverseSyncDecision) and decision.released
         if after == before:
-            return Outcome(after, busy=busy)
+            return Outcome(after, busy=busy, released=released)
         await self._runtime.report(key, after, observed.resource_version)
         for event in decision.events:
             await self._runtime.event(key, event)
-        return Outcome(after, changed=True, moved=after.phase is not before.phase, busy=busy)
+        return Outcome(after, changed=True, moved=after.phase is not before.phase, busy=busy, released=released)
 
 
 def _compared(states: Iterable[TaskState]) -> bool:

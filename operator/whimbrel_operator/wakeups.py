@@ -8,9 +8,12 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
+from whimbrel_api.migration import CutoverState
 from whimbrel_operator.runtime.port import Key
+
+_ARMING: Final = CutoverState.ARMING_REVERSE.value
 
 
 @dataclass(eq=False)
@@ -122,6 +125,8 @@ def signature(body: Mapping[str, Any]) -> str:
     meta, status = body.get("metadata", {}), body.get("status") or {}
     told = (meta.get("generation"), bool(meta.get("deletionTimestamp")), meta.get("annotations"))
     said = [status.get(name) for name in ("phase", "result", "completedAt")]
+    # A way back may begin while its Migration's cutover arms it.
+    said += [cutover["state"]] if (cutover := status.get("cutover") or {}).get("state") == _ARMING else []
     return json.dumps([told, said], sort_keys=True, default=str)
 
 

@@ -1,85 +1,276 @@
-"""A ReverseSync says that it is not there yet: once, steadily, and with what to do."""
+"""The way back's table: what it wants, when it is ready, and what holds it up."""
 
 import asyncio
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass
 
-from support.memory_runtime import START
-from whimbrel_api.base import ObjectMeta, SecretRef
-from whimbrel_api.reverse_sync import ReverseSync, ReverseSyncPhase, ReverseSyncSpec, ReverseSyncStatus
-from whimbrel_operator.domain.conditions import find
-from whimbrel_operator.domain.decision import Event
-from whimbrel_operator.domain.observed import Memory, ObservedReverseSync
-from whimbrel_operator.domain.reverse_sync import decide_reverse_sync
-from whimbrel_operator.reconcile import Reconciler
-from whimbrel_operator.runtime.port import Key, Observation, Status
+import pytest
 
-BACK = ReverseSync(
-    metadata=ObjectMeta(name="back", namespace="shop", generation=3),
-    spec=ReverseSyncSpec(migration_ref=SecretRef(name="shop")),
+from support.memory_runtime import START, migration
+from support.way_back import ALONE, AWAY, KEY, NAMED, POLARDB, Life, back, forward, streaming
+from support.world import Failure
+from whimbrel_api.base import SecretRef
+from whimbrel_api.endpoints import Dialect, Source
+from whimbrel_api.layout import Layout, OnTruncate, SlotGuard, own_name
+from whimbrel_api.migration import (
+    CutoverState,
+    Migration,
+    MigrationStatus,
+    Phase,
+    Tables,
+    TableStatus,
 )
-KEY = Key("shop", "ReverseSync", "back")
+from whimbrel_api.reports import ErrorCategory, ReportedError
+from whimbrel_api.reverse_sync import (
+    Cleanup,
+    ReverseSyncPhase,
+    ReverseSyncSpec,
+    ReverseSyncStatus,
+)
+from whimbrel_api.tasks import ExitCode, Orders, TaskKind
+from whimbrel_operator.domain.decision import WantedTask
+from whimbrel_operator.domain.observed import ObservedReverseSync, TaskRef
+from whimbrel_operator.domain.reverse_sync import decide_reverse_sync
+from whimbrel_operator.specs.taskfile import report_interval
 
 
-def test_it_stalls_with_a_reason_and_the_way_out() -> None:
-    decision = decide_reverse_sync(ObservedReverseSync(BACK), START)
-    said = {each.type: (each.status, each.reason) for each in decision.status.conditions}
-    assert said == {
-        "Ready": ("False", "NotSupportedYet"),
-        "Reconciling": ("False", "NotSupportedYet"),
-        "Stalled": ("True", "NotSupportedYet"),
-    }
-    stalled = find(decision.status.conditions, "Stalled")
-    assert stalled is not None
-    assert "kubectl delete reversesync back -n shop" in stalled.message
-    assert (decision.status.phase, decision.status.observed_generation) == (ReverseSyncPhase.PENDING, 3)
-    assert decision.wanted == ()
-    assert [(event.type, event.reason) for event in decision.events] == [("Warning", "NotSupportedYet")]
+@pytest.fixture
+def life() -> Life:
+    """A way back that streams."""
+    return streaming()
 
 
-def test_it_says_so_once_and_keeps_its_times() -> None:
-    first = decide_reverse_sync(ObservedReverseSync(BACK), START).status
-    later = START + timedelta(hours=1)
-    again = BACK.model_copy(update={"status": first})
-    decision = decide_reverse_sync(ObservedReverseSync(again), later)
-    assert (decision.status, decision.events) == (first, ())
-    edited = again.model_copy(update={"metadata": BACK.metadata.model_copy(update={"generation": 4})})
-    decision = decide_reverse_sync(ObservedReverseSync(edited), later)
-    assert decision.status.observed_generation == 4
-    assert {each.observed_generation for each in decision.status.conditions} == {4}
-    assert {each.last_transition_time for each in decision.status.conditions} == {START}
-    assert decision.events == ()
+def test_it_arms_then_streams_and_mirrors_its_worker(life: Life) -> None:
+    status = life.status
+    assert life.runtime.events[0].message == "Pending → Arming"
+    assert life.reasons == ["Arming", "Streaming"]
+    assert (status.slot.name, status.slot.active, status.slot.retained_bytes) == (
+        own_name("default/back/u1"),
+        True,
+        100,
+    )
+    assert (status.lag, status.lag_seconds, status.position, status.changes_applied) == ("0.0s", 0.0, "p1", 7)
+    assert [table.name for table in status.tables] == ["shop.a"]
+    assert (life.said("Ready"), life.said("SlotHealthy")) == (("True", "Streaming"), ("True", "Healthy"))
+    assert (life.said("Stalled")[0], life.said("Reconciling")) == ("False", ("True", "Streaming"))
+    assert status.resolved is None
 
 
-@dataclass
-class OneReverseSync:
-    """The runtime port with one ReverseSync."""
-
-    resource: ReverseSync = BACK
-    written: int = 0
-    events: list[Event] = field(default_factory=list)
-
-    async def observe(self, key: Key, memory: Memory) -> Observation | None:
-        return ObservedReverseSync(self.resource, memory=memory, resource_version=str(self.written))
-
-    async def apply(self, key: Key, wanted: object) -> None:
-        raise AssertionError(f"nothing is to be made: {wanted}")
-
-    async def remove(self, key: Key, task_id: str) -> None:
-        raise AssertionError(f"nothing is to be removed: {task_id}")
-
-    async def report(self, key: Key, status: Status, resource_version: str) -> None:
-        assert isinstance(status, ReverseSyncStatus)
-        assert resource_version == str(self.written)
-        self.resource, self.written = self.resource.model_copy(update={"status": status}), self.written + 1
-
-    async def event(self, key: Key, event: Event) -> None:
-        self.events.append(event)
+def test_a_pass_that_sees_nothing_new_changes_nothing(life: Life) -> None:
+    before = life.status
+    assert not asyncio.run(life.reconciler.reconcile(KEY)).changed
+    assert life.status == before
 
 
-def test_the_reconciler_reports_it_and_then_rests() -> None:
-    runtime = OneReverseSync()
-    reconciler = Reconciler(runtime, lambda: START)
-    assert asyncio.run(reconciler.reconcile(KEY)).changed
-    assert not asyncio.run(reconciler.reconcile(KEY)).changed
-    assert (runtime.written, len(runtime.events)) == (1, 1)
+def test_its_worker_is_told_all_that_it_needs() -> None:
+    spec = ALONE.model_copy(
+        update={"layout": Layout(document_column="doc"), "guard": SlotGuard(warn_bytes=1 << 21), "paused": False,
+                "cleanup": Cleanup(drop_publication=False), "on_truncate": OnTruncate.SKIP}
+    )  # fmt: skip
+    armed = back(spec, ReverseSyncStatus(phase=ReverseSyncPhase.ARMING))
+    (wanted,) = decide_reverse_sync(ObservedReverseSync(armed), START).wanted
+    assert (wanted.kind, wanted.ref, wanted.start, wanted.again) == (TaskKind.REVERSE, TaskRef("reverse"), True, True)
+    assert wanted.work.migration == "default/back"
+    assert wanted.work.source == Source(polardb=POLARDB)
+    target = wanted.work.target.dynamodb
+    assert target is not None
+    assert (target.dialect, target.region, target.endpoint) == (Dialect.AWS, "us-east-1", None)
+    assert wanted.work.secret_names() == ("aws", "polardb")
+    assert wanted.reverse.owner == "default/back/u1"
+    assert (wanted.reverse.layout, wanted.reverse.guard) == (spec.layout, spec.guard)
+    assert (wanted.reverse.on_truncate, wanted.reverse.drop_slot) == (OnTruncate.SKIP, True)
+    assert not wanted.reverse.drop_publication
+    assert report_interval(TaskKind.REVERSE) == 2.0
+
+
+def test_what_it_is_told_makes_its_fingerprint_but_orders_do_not() -> None:
+    def wanted(spec: ReverseSyncSpec) -> WantedTask:
+        status = ReverseSyncStatus(phase=ReverseSyncPhase.STREAMING)
+        return decide_reverse_sync(ObservedReverseSync(back(spec, status)), START).wanted[0]
+
+    usual = wanted(ALONE)
+    other = wanted(ALONE.model_copy(update={"layout": Layout(document_column="doc")}))
+    held = wanted(ALONE.model_copy(update={"paused": True}))
+    assert usual.fingerprint != other.fingerprint
+    assert (held.fingerprint, held.orders) == (usual.fingerprint, Orders(hold=True))
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A Migration in a state from which nothing may flow back, and the word that says so."""
+
+    named: Migration | None
+    word: str
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        Wait(None, "Migration shop not found in namespace default"),
+        Wait(forward(Phase.FOLLOWING, CutoverState.NOT_READY), "Migration shop is in Following/NotReady"),
+        Wait(forward(Phase.CUTTING_OVER, CutoverState.FINAL_CHECK), "must not flow back"),
+        Wait(forward(Phase.CANCELLED, CutoverState.NOT_READY), "Migration shop is Cancelled"),
+    ],
+)
+def test_it_waits_until_nothing_is_an_echo(wait: Wait) -> None:
+    life = Life(NAMED, wait.named)
+    life.turns(3)
+    assert (life.status.phase, life.said("Ready")) == (ReverseSyncPhase.PENDING, ("False", "Waiting"))
+    assert wait.word in life.message("Ready")
+    assert life.said("Stalled")[0] == "False"
+    assert life.running == set()
+
+
+@pytest.mark.parametrize(
+    ("phase", "state"),
+    [(Phase.COMPLETED, CutoverState.SWITCHED), (Phase.COMPLETED, CutoverState.NOT_READY),
+     (Phase.CUTTING_OVER, CutoverState.ARMING_REVERSE)],
+)  # fmt: skip
+def test_it_begins_once_the_forward_stream_has_ended(phase: Phase, state: CutoverState) -> None:
+    life = Life(NAMED, forward(phase, state, layout=Layout(document_column="doc")))
+    life.turns(4)
+    assert life.status.phase is ReverseSyncPhase.STREAMING
+    wanted = life.runtime.instances[TaskRef("reverse")][1]
+    target = wanted.work.target.dynamodb
+    assert target is not None
+    assert (target.region, target.credentials_secret_ref) == ("eu-west-1", SecretRef(name="aws"))
+    assert (wanted.work.source.polardb, wanted.work.tables.include) == (POLARDB, ["orders", "users"])
+    assert wanted.reverse.layout.document_column == "doc"
+
+
+def test_its_own_say_overrules_the_migration_s() -> None:
+    own = {"tables": Tables(include=["orders"]), "guard": SlotGuard(warn_bytes=1 << 21)}
+    life = Life(
+        NAMED.model_copy(update=own), forward(guard=SlotGuard(limit_bytes=1 << 22), on_truncate=OnTruncate.SKIP)
+    )
+    life.turns(2)
+    wanted = life.runtime.instances[TaskRef("reverse")][1]
+    assert wanted.work.tables.include == ["orders"]
+    assert (wanted.reverse.guard, wanted.reverse.on_truncate) == (own["guard"], OnTruncate.SKIP)
+    life.runtime.migration = None
+    life.spec(guard=SlotGuard(warn_bytes=1 << 23))
+    life.turns(2)
+    assert life.runtime.instances[TaskRef("reverse")][1].reverse.guard == SlotGuard(warn_bytes=1 << 23)
+
+
+@pytest.mark.parametrize(
+    ("named", "word"),
+    [(forward(polardb=None), "name it in its spec.reverseSync.polardb"),
+     (migration(MigrationStatus(phase=Phase.COMPLETED)), "its source is mysql")],
+)  # fmt: skip
+def test_a_migration_without_a_way_back_stalls_it(named: Migration, word: str) -> None:
+    life = Life(NAMED, named)
+    life.turns(2)
+    assert (life.said("Stalled"), life.running) == (("True", "NoWayBack"), set())
+    assert word in life.message("Stalled")
+    assert life.reasons == ["NoWayBack"]
+
+
+def test_its_migration_s_end_does_not_end_it() -> None:
+    life = Life(NAMED, forward())
+    life.turns(4)
+    life.runtime.migration = None
+    life.turns(3)
+    assert (life.said("Ready"), life.running) == (("True", "Streaming"), {"reverse"})
+    assert life.runtime.orders("reverse") == Orders()
+    life.delete()
+    life.turns(3)
+    assert (life.runtime.world.slot, life.said("Ready")) == ("", ("False", "Disarmed"))
+
+
+def test_it_takes_nothing_while_the_forward_stream_writes_again() -> None:
+    life = Life(NAMED, forward())
+    life.turns(4)
+    life.runtime.migration = forward(Phase.COMPLETED, CutoverState.ROLLING_BACK)
+    life.turn()
+    assert life.runtime.orders("reverse") == Orders()
+    life.runtime.migration = forward(Phase.CATCH_UP, CutoverState.ROLLED_BACK)
+    life.turn()
+    assert (life.runtime.orders("reverse"), life.said("Stalled")) == (Orders(hold=True), ("True", "ForwardAgain"))
+    assert "kubectl delete reversesync back -n default" in life.message("Stalled")
+    assert life.status.phase is ReverseSyncPhase.STREAMING
+
+
+def test_paused_it_holds_and_its_slot_is_still_watched(life: Life) -> None:
+    life.spec(paused=True)
+    life.turns(2)
+    assert life.runtime.orders("reverse") == Orders(hold=True)
+    assert (life.said("Ready"), life.said("Paused")[0]) == (("False", "Paused"), "True")
+    assert (life.said("SlotHealthy"), life.status.lag) == (("True", "Healthy"), "unknown")
+    life.spec(paused=False)
+    life.turns(2)
+    assert life.said("Ready") == ("True", "Streaming")
+    assert life.runtime.started == [TaskRef("reverse")]
+
+
+def test_paused_from_the_start_it_makes_nothing() -> None:
+    life = Life(ALONE.model_copy(update={"paused": True}))
+    life.turns(3)
+    assert (life.status.phase, life.running) == (ReverseSyncPhase.PENDING, set())
+    assert life.message("Reconciling") == "it is paused"
+
+
+@pytest.mark.parametrize(
+    ("retained", "wal_status", "reason"),
+    [(1 << 30, "reserved", "SlotOverWarning"), (10 << 30, "extended", "SlotOverLimit"),
+     (5, "unreserved", "SlotInDanger"), (5, "lost", "SlotLost")],
+)  # fmt: skip
+def test_a_slot_that_is_in_danger_is_told_of_once(life: Life, retained: int, wal_status: str, reason: str) -> None:
+    life.runtime.world.retained, life.runtime.world.wal_status = retained, wal_status
+    life.turns(3)
+    assert life.said("SlotHealthy") == ("False", reason)
+    assert life.reasons.count(reason) == 1
+    life.runtime.world.retained, life.runtime.world.wal_status = 5, "reserved"
+    life.turns(2)
+    assert (life.said("SlotHealthy"), life.reasons[-1]) == (("True", "Healthy"), "Healthy")
+
+
+def test_what_nobody_reports_any_more_is_not_known(life: Life) -> None:
+    life.runtime.silent = {"reverse"}
+    life.turns(5)
+    assert (life.said("Ready"), life.said("SlotHealthy")) == (
+        ("Unknown", "NoFreshReport"),
+        ("Unknown", "NoFreshReport"),
+    )
+    assert (life.status.lag, life.status.lag_seconds, life.status.slot.retained_bytes) == ("unknown", None, None)
+    assert (life.status.position, life.status.slot.name) == ("p1", own_name("default/back/u1"))
+
+
+def test_a_stopped_table_is_not_passed_over(life: Life) -> None:
+    life.runtime.world.stopped_table = "shop.b"
+    life.turns(2)
+    assert (life.said("Ready"), life.reasons[-1]) == (("False", "TableStopped"), "TableStopped")
+    assert life.message("Ready") == "shop.b has stopped: ALTER TABLE"
+    assert isinstance(life.status.tables[0], TableStatus)
+    assert life.status.tables[0].name == "shop.b"
+
+
+def test_a_lost_log_stalls_and_a_server_that_is_away_does_not(life: Life) -> None:
+    life.runtime.world.failures[TaskKind.REVERSE] = AWAY
+    life.turns(2)
+    assert (life.said("Ready"), life.said("Reconciling")) == (("False", "Retrying"), ("True", "Retrying"))
+    lost = ReportedError(category=ErrorCategory.SOURCE_LOG_LOST, what="the slot is gone")
+    life.runtime.world.failures[TaskKind.REVERSE] = Failure(code=ExitCode.SOURCE_LOG_LOST, error=lost)
+    life.turns(4)
+    assert life.said("Stalled") == ("True", "SourceLogLost")
+    assert life.status.phase is ReverseSyncPhase.STREAMING
+    life.runtime.world.failures.clear()
+    life.turn(400)
+    life.turns(2)
+    assert (life.said("Ready"), life.reasons[-1]) == (("True", "Streaming"), "Progressing")
+
+
+def test_a_wiped_status_is_made_anew_and_forgets_no_slot(life: Life) -> None:
+    life.spec(paused=True)
+    life.runtime.write_status(ReverseSyncStatus())
+    life.turn()
+    assert (life.status.phase, life.running) == (ReverseSyncPhase.ARMING, {"reverse"})
+    life.turns(2)
+    assert life.status.phase is ReverseSyncPhase.STREAMING
+
+
+def test_a_missing_secret_is_named() -> None:
+    life = Life()
+    life.runtime.missing = ("polardb",)
+    life.turns(3)
+    assert life.said("Stalled") == ("True", "SecretNotFound")
+    assert life.running == set()

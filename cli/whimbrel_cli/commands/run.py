@@ -42,8 +42,9 @@ def run(
 ) -> int:
     """Works on the resources in FILEs until they are at their end.
 
-    A FILE is YAML of one or more documents: Migration, Validation, and Secret (stringData or data). FILE may be - for
-    the standard input. Secrets may also stand in a folder, so that no manifest holds a password.
+    A FILE is YAML of one or more documents: Migration, Validation, ReverseSync, and Secret (stringData or data). FILE
+    may be - for the standard input. Secrets may also stand in a folder, so that no manifest holds a password. A
+    ReverseSync has no end: it flows until Ctrl-C.
 
     Ctrl-C stops the workers after their current batch. Run the same files again to go on: what was done is read from
     the target, not from this machine. What was approved or paused before still holds.
@@ -83,7 +84,7 @@ def _code(resource: Resource) -> Exit:
         return Exit.STALLED
     if isinstance(resource, Migration):
         return Exit.FAILED if resource.status.phase is Phase.CANCELLED else Exit.DONE
-    return _code_of_check(resource)
+    return _code_of_check(resource) if isinstance(resource, Validation) else Exit.DONE
 
 
 def _code_of_check(validation: Validation) -> Exit:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from whimbrel_api.migration import Migration, Phase
+from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_cli.commands.run import outcome
 from whimbrel_cli.exits import EXIT_CODES, CliError, Exit
 from whimbrel_cli.figures import span
@@ -115,7 +116,8 @@ def _list(place: Place, resources: Sequence[Resource]) -> None:
         table.add_column(heading, no_wrap=heading in ("NAME", "KIND", "PHASE"))
     for each in resources:
         meta, status = each.metadata, each.status
-        table.add_row(meta.namespace, meta.name, each.kind, status.phase.value, status.progress, *_rest(each))
+        progress = "" if isinstance(each, ReverseSync) else each.status.progress
+        table.add_row(meta.namespace, meta.name, each.kind, status.phase.value, progress, *_rest(each))
     Console().print(table)
 
 
@@ -125,4 +127,6 @@ def _rest(resource: Resource) -> tuple[str, str]:
     if isinstance(resource, Migration):
         cutover = resource.status.cutover.state.value if resource.status.phase in _CUTOVER_MATTERS else ""
         return span(resource.status.stream.lag_seconds), held or cutover
+    if isinstance(resource, ReverseSync):
+        return span(resource.status.lag_seconds), held
     return "–", held or (resource.status.result.value if resource.status.result else "")

@@ -1,4 +1,4 @@
-"""`whimbrel approve`, `pause`, `resume` and `cancel`: orders to a migration, by a change of its spec.
+"""`whimbrel approve`, `pause`, `resume` and `cancel`: orders to a migration or a way back, by a change of its spec.
 
 Who carries them out stands elsewhere: `whimbrel run` on one machine, the operator on a cluster.
 """
@@ -10,7 +10,8 @@ from typing import Any
 import click
 import yaml
 
-from whimbrel_api.migration import Migration
+from whimbrel_api.migration import Migration, MigrationStatus
+from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_cli.exits import EXIT_CODES, CliError, Exit
 from whimbrel_cli.guidance import finished
 from whimbrel_cli.places import Place, Where, find
@@ -26,11 +27,11 @@ def _named(command: Callable[..., None]) -> Callable[..., None]:
 
 @dataclass(frozen=True)
 class _Steered:
-    """The migration to steer, where it is."""
+    """The resource to steer, where it is."""
 
     place: Place
     key: Key
-    migration: Migration
+    resource: Migration | ReverseSync
 
     def order(self, patch: dict[str, Any], *said: str, dry_run: bool) -> None:
         """Changes the spec and says so; or shows the change alone."""
@@ -45,17 +46,17 @@ class _Steered:
             click.echo(f"{keeper} keeps this resource as git has it. Put this there too, or it is put back:\n{change}")
 
     def line(self, command: str) -> str:
-        """A command on this migration, as a person would type it here."""
-        return self.place.caller.line(command, self.migration)
+        """A command on this resource, as a person would type it here."""
+        return self.place.caller.line(command, self.resource)
 
 
-def _steered(where: Where, name: str, namespace: str | None) -> _Steered:
-    """The migration to steer. Raises CliError where it is at its end."""
+def _steered(where: Where, name: str, namespace: str | None, kind: str | None = "Migration") -> _Steered:
+    """The resource to steer; without a kind a Migration or a ReverseSync. Raises CliError where it is at its end."""
     place = where.open()
-    key = find(place, name, namespace, "Migration")
+    key = find(place, name, namespace, kind)
     resource = place.store.get(key)
-    if not isinstance(resource, Migration):
-        raise CliError(f"{name} is a {resource.kind}, no Migration.", code=Exit.USAGE)
+    if not isinstance(resource, Migration | ReverseSync):
+        raise CliError(f"{name} is a {resource.kind}, no Migration and no ReverseSync.", code=Exit.USAGE)
     if finished(resource):
         raise CliError(f"{name} is {resource.status.phase.value} already; nothing is left to steer.")
     return _Steered(place, key, resource)
@@ -81,8 +82,8 @@ def approve(where: Where, name: str, namespace: str | None, plan: str | None, dr
       whimbrel approve shop                        whatever plan is current
     """
     steered = _steered(where, name, namespace)
-    status = steered.migration.status
-    current = status.plan.hash
+    status = steered.resource.status
+    current = status.plan.hash if isinstance(status, MigrationStatus) else ""
     if not current:
         todo = f"It gets one when the work begins; to look: {steered.line('status')}"
         raise CliError(f"{name} has no plan yet (phase {status.phase.value}).", todo)
@@ -97,19 +98,20 @@ def approve(where: Where, name: str, namespace: str | None, plan: str | None, dr
     )
 
 
-@click.command(epilog=EXIT_CODES, short_help="Pauses the migration NAME.")
+@click.command(epilog=EXIT_CODES, short_help="Pauses the migration or way back NAME.")
 @_named
 @click.pass_obj
 def pause(where: Where, name: str, namespace: str | None, dry_run: bool) -> None:
-    """Pauses the migration NAME: its workers finish their batch and stop, its phase stays.
+    """Pauses the migration or ReverseSync NAME: its workers finish their batch and stop, its phase stays.
 
-    The source goes on keeping its log; do not pause for longer than it keeps it (binlog_expire_logs_seconds).
+    The source goes on keeping its log; do not pause for longer than it keeps it (binlog_expire_logs_seconds). The
+    worker of a ReverseSync stays to watch its slot, which makes PolarDB keep its log until it is resumed or deleted.
 
     \b
     Example:
       whimbrel pause shop
     """
-    steered = _steered(where, name, namespace)
+    steered = _steered(where, name, namespace, None)
     steered.order({"paused": True}, f"{name} pauses. To go on: {steered.line('resume')}", dry_run=dry_run)
 
 
@@ -117,13 +119,13 @@ def pause(where: Where, name: str, namespace: str | None, dry_run: bool) -> None
 @_named
 @click.pass_obj
 def resume(where: Where, name: str, namespace: str | None, dry_run: bool) -> None:
-    """Lets the paused migration NAME go on from where it was.
+    """Lets the paused migration or ReverseSync NAME go on from where it was.
 
     \b
     Example:
       whimbrel resume shop
     """
-    steered = _steered(where, name, namespace)
+    steered = _steered(where, name, namespace, None)
     steered.order({"paused": False}, f"{name} goes on. To look: {steered.line('status')} -w", dry_run=dry_run)
 
 

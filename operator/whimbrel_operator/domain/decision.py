@@ -8,7 +8,15 @@ from typing import Literal
 from whimbrel_api.endpoints import Source, Target
 from whimbrel_api.migration import Migration, MigrationStatus, Mode, Schema, Snapshot, Stream, Tables
 from whimbrel_api.reverse_sync import ReverseSyncStatus
-from whimbrel_api.tasks import CheckOptions, FenceOptions, FreezeOptions, Orders, SchemaStage, TaskKind
+from whimbrel_api.tasks import (
+    CheckOptions,
+    FenceOptions,
+    FreezeOptions,
+    Orders,
+    ReverseOptions,
+    SchemaStage,
+    TaskKind,
+)
 from whimbrel_api.validation import ValidationStatus
 from whimbrel_operator.domain.observed import Memory, TaskRef
 
@@ -44,7 +52,7 @@ class Work:
     def secret_names(self) -> tuple[str, ...]:
         """The Secrets that a worker needs, sorted."""
         source, target = self.source, self.target
-        ends = (source.mysql, source.dynamodb, target.aurora_dsql, target.postgresql, target.dynamodb)
+        ends = (source.mysql, source.dynamodb, source.polardb, target.aurora_dsql, target.postgresql, target.dynamodb)
         refs = [ref for end in ends if end for ref in (end.credentials_secret_ref, end.tls.ca_secret_ref) if ref]
         return tuple(sorted({ref.name for ref in refs}))
 
@@ -70,6 +78,7 @@ class WantedTask:
     check: CheckOptions = field(default_factory=CheckOptions)
     freeze: FreezeOptions = field(default_factory=FreezeOptions)
     fence: FenceOptions = field(default_factory=FenceOptions)
+    reverse: ReverseOptions = field(default_factory=ReverseOptions)
     orders: Orders = field(default_factory=Orders)
 
     @property
@@ -90,6 +99,8 @@ class WantedTask:
         told.append(self.check.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=unlike))
         if self.collect:
             told.append({"collect": True})
+        if self.reverse != ReverseOptions():
+            told.append({"reverse": self.reverse.model_dump(mode="json", by_alias=True, exclude_defaults=True)})
         text = json.dumps([self.kind, self.schema_stage, work.migration, work.mode, *told], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -125,9 +136,10 @@ class ValidationDecision:
 
 @dataclass(frozen=True)
 class ReverseSyncDecision:
-    """What shall be so for a ReverseSync."""
+    """What shall be so for a ReverseSync. `released`: it is being deleted, and nothing holds it back any more."""
 
     status: ReverseSyncStatus
     wanted: tuple[WantedTask, ...] = ()
     events: tuple[Event, ...] = ()
     memory: Memory = field(default_factory=Memory)
+    released: bool = False

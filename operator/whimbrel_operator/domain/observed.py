@@ -191,9 +191,11 @@ class ObservedValidation:
 
 @dataclass(frozen=True)
 class ObservedReverseSync:
-    """A ReverseSync and all that belongs to it, read once."""
+    """A ReverseSync and all that belongs to it, read once. `migration` is the one that it names, if it is there."""
 
     resource: ReverseSync
     tasks: Tasks = field(default_factory=Tasks)
+    migration: Migration | None = None
+    missing_secrets: tuple[str, ...] = ()
     memory: Memory = Memory()
     resource_version: str = ""

@@ -1,43 +1,92 @@
-"""The decision for a ReverseSync: it is not there yet, and says so. Pure; nothing is made on either server."""
+"""The life of a ReverseSync, as a table like that of a Validation, and the decision for it. Pure.
 
+How it ends stands in reverse_end, what is said of it in reverse_status.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 
-from whimbrel_api.base import Condition
-from whimbrel_api.reverse_sync import ReverseSyncStatus
-from whimbrel_operator.domain.conditions import Said, find, merge, yes_no
-from whimbrel_operator.domain.decision import Event, ReverseSyncDecision
-from whimbrel_operator.domain.observed import ObservedReverseSync
+from whimbrel_api.reverse_sync import ReverseSyncPhase
+from whimbrel_api.tasks import Orders, TaskKind
+from whimbrel_operator.domain.decision import ReverseSyncDecision, WantedTask
+from whimbrel_operator.domain.failures import may_start
+from whimbrel_operator.domain.observed import ObservedReverseSync, TaskRef
+from whimbrel_operator.domain.reverse_end import decide_end
+from whimbrel_operator.domain.reverse_status import events_of, held, live_status
+from whimbrel_operator.domain.reverse_view import REVERSE, ReverseView
 
-NOT_SUPPORTED = "NotSupportedYet"
-MESSAGE = (
-    "the way back is not supported by this version; nothing was made on the source or the target, so this resource can "
-    "be deleted safely: kubectl delete reversesync {name} -n {namespace}"
-)
-
-
-def decide_reverse_sync(observed: ObservedReverseSync, now: datetime) -> ReverseSyncDecision:
-    """What shall be so for a ReverseSync now: no task, and a status that says why. The event comes once."""
-    meta, before = observed.resource.metadata, observed.resource.status
-    message = MESSAGE.format(name=meta.name, namespace=meta.namespace)
-    conditions = merge(before.conditions, _said(message), now, meta.generation)
-    status = _status(before, conditions, meta.generation)
-    return ReverseSyncDecision(status, events=_events(before, status), memory=observed.memory)
+Tasks = tuple[WantedTask, ...]
 
 
-def _said(message: str) -> tuple[Said, ...]:
+@dataclass(frozen=True)
+class ReverseRow:
+    """A phase of the way back: its tasks, and the one way on."""
+
+    phase: ReverseSyncPhase
+    tasks: Callable[[ReverseView], Tasks]
+    leave: Callable[[ReverseView], bool]
+    to: ReverseSyncPhase
+
+
+def nothing(_: ReverseView) -> Tasks:
+    """No task."""
+    return ()
+
+
+def reverse(view: ReverseView) -> Tasks:
+    """The worker that makes slot and publication and then brings changes back. It has no end of its own.
+
+    While it is paused, or the forward stream writes again, it takes nothing and goes on reporting the slot's health.
+    """
+    if view.work is None:
+        return ()
+    ready = may_start(view.worker, view.now, view.meta.generation, again=True) and not view.observed.missing_secrets
     return (
-        yes_no("Ready", False, NOT_SUPPORTED, message),
-        yes_no("Reconciling", False, NOT_SUPPORTED),
-        yes_no("Stalled", True, NOT_SUPPORTED, message),
+        WantedTask(
+            kind=TaskKind.REVERSE,
+            ref=TaskRef(REVERSE),
+            work=view.work,
+            generation=view.meta.generation,
+            start=ready,
+            again=True,
+            reverse=view.options,
+            orders=Orders(hold=held(view)),
+        ),
     )
 
 
-def _status(before: ReverseSyncStatus, conditions: list[Condition], generation: int) -> ReverseSyncStatus:
-    return before.model_copy(update={"conditions": conditions, "observed_generation": generation})
+def may_begin(view: ReverseView) -> bool:
+    """Its ends are known and nothing would be an echo; or the work has begun, whatever a status says."""
+    return view.worker is not None or (view.work is not None and not held(view))
 
 
-def _events(before: ReverseSyncStatus, after: ReverseSyncStatus) -> tuple[Event, ...]:
-    old, new = find(before.conditions, "Stalled"), find(after.conditions, "Stalled")
-    if new is None or (old is not None and (old.status, old.reason) == (new.status, new.reason)):
-        return ()
-    return (Event("Warning", new.reason, new.message[:1024]),)
+def armed(view: ReverseView) -> bool:
+    """Slot, publication and a kept position are there."""
+    return view.armed
+
+
+def never(_: ReverseView) -> bool:
+    """Not left."""
+    return False
+
+
+ROWS: tuple[ReverseRow, ...] = (
+    ReverseRow(ReverseSyncPhase.PENDING, nothing, may_begin, ReverseSyncPhase.ARMING),
+    ReverseRow(ReverseSyncPhase.ARMING, reverse, armed, ReverseSyncPhase.STREAMING),
+    ReverseRow(ReverseSyncPhase.STREAMING, reverse, never, ReverseSyncPhase.STREAMING),
+    # Only a deletion leads here, and that has no way back: whoever wrote it into the status meant nothing.
+    ReverseRow(ReverseSyncPhase.STOPPED, nothing, may_begin, ReverseSyncPhase.ARMING),
+)
+BY_PHASE = {row.phase: row for row in ROWS}
+
+
+def decide_reverse_sync(observed: ObservedReverseSync, now: datetime) -> ReverseSyncDecision:
+    """What shall be so for a ReverseSync now: at most one phase further, never further than the observation proves."""
+    view = ReverseView(observed, now)
+    if view.meta.deletion_timestamp is not None:
+        return decide_end(view)
+    row = BY_PHASE[view.status.phase]
+    phase = row.to if row.leave(view) else row.phase
+    status = live_status(view, phase)
+    return ReverseSyncDecision(status, BY_PHASE[phase].tasks(view), events_of(view, status), observed.memory)

@@ -1,7 +1,7 @@
 """The resources of a cluster for a person's tools: read, found, patched, with events, reports and logs.
 
-Nothing here decides or reconciles. Rights: get and list on migrations and validations, patch to steer; what else may
-not be read (events, reports, jobs, pods) is left out and named by `withheld`.
+Nothing here decides or reconciles. Rights: get and list on migrations, validations and reversesyncs, patch to steer;
+what else may not be read (events, reports, jobs, pods) is left out and named by `withheld`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from whimbrel_api.base import API_VERSION
 from whimbrel_api.migration import Migration
 from whimbrel_api.reports import WorkerReport
+from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_api.validation import Validation
 from whimbrel_operator.errors import Forbidden, NotFound, Refused
 from whimbrel_operator.runtime.cluster_access import JSON, Cluster
@@ -23,8 +24,12 @@ from whimbrel_operator.runtime.resources import Resource
 from whimbrel_operator.specs.names import LEASE, UID
 
 CONTAINER: Final = "worker"
-_MODELS: Final[Mapping[str, type[Migration] | type[Validation]]] = {"Migration": Migration, "Validation": Validation}
-_PLURALS: Final = {"Migration": "migrations", "Validation": "validations"}
+_MODELS: Final[Mapping[str, type[Migration] | type[Validation] | type[ReverseSync]]] = {
+    "Migration": Migration,
+    "Validation": Validation,
+    "ReverseSync": ReverseSync,
+}
+_PLURALS: Final = {"Migration": "migrations", "Validation": "validations", "ReverseSync": "reversesyncs"}
 _MANAGER: Final = "whimbrel-cli"
 _T = TypeVar("_T")
 

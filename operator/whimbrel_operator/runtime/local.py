@@ -11,15 +11,25 @@ from datetime import UTC, datetime, timedelta
 
 from whimbrel_api.migration import Migration
 from whimbrel_api.reports import ErrorCategory, ReportedError
+from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_api.tasks import ExitCode
 from whimbrel_api.validation import Validation
 from whimbrel_operator.domain.decision import Event, WantedTask, Work
-from whimbrel_operator.domain.observed import Memory, Observed, ObservedValidation, TaskRef, Tasks, TaskState
+from whimbrel_operator.domain.observed import (
+    Memory,
+    Observed,
+    ObservedReverseSync,
+    ObservedValidation,
+    TaskRef,
+    Tasks,
+    TaskState,
+)
+from whimbrel_operator.domain.reverse_view import ReverseView
 from whimbrel_operator.domain.validation import work_of
 from whimbrel_operator.errors import NotFound
 from whimbrel_operator.runtime.files import make_folder, write_whole
 from whimbrel_operator.runtime.instances import Instance, Known
-from whimbrel_operator.runtime.port import Key, Status
+from whimbrel_operator.runtime.port import Key, Observation, Status
 from whimbrel_operator.runtime.processes import birth_of, is_alive, signal_group, spawn
 from whimbrel_operator.runtime.store import LocalStore
 from whimbrel_operator.specs.taskfile import task_file
@@ -54,7 +64,7 @@ class LocalRuntime:
         self._store, self._worker, self._grace, self._clock = store, tuple(worker), grace, clock
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
-    async def observe(self, key: Key, memory: Memory) -> Observed | ObservedValidation | None:
+    async def observe(self, key: Key, memory: Memory) -> Observation | None:
         """All that belongs to a resource; None when it is gone."""
         try:
             resource = self._store.get(key)
@@ -65,7 +75,11 @@ class LocalRuntime:
         if isinstance(resource, Migration):
             missing, children = self._missing(key, Work.of(resource)), self._validations_of(key)
             return Observed(resource, tasks, children, missing, memory, version)
-        bare = ObservedValidation(resource, tasks, self._migration_of(resource), (), memory, version)
+        migration = self._migration_of(resource)
+        if isinstance(resource, ReverseSync):
+            back = ObservedReverseSync(resource, tasks, migration, (), memory, version)
+            return replace(back, missing_secrets=self._missing(key, ReverseView(back, self._clock()).work))
+        bare = ObservedValidation(resource, tasks, migration, (), memory, version)
         return replace(bare, missing_secrets=self._missing(key, work_of(bare)))
 
     async def apply(self, key: Key, wanted: Sequence[WantedTask]) -> None:
@@ -220,12 +234,12 @@ class LocalRuntime:
         found = (self._store.get(each) for each in self._store.list("Validation", key.namespace))
         return tuple(each for each in found if isinstance(each, Validation) and _refers_to(each, key.name))
 
-    def _migration_of(self, validation: Validation) -> Migration | None:
-        ref = validation.spec.migration_ref
+    def _migration_of(self, resource: Validation | ReverseSync) -> Migration | None:
+        ref = resource.spec.migration_ref
         if ref is None:
             return None
         try:
-            found = self._store.get(Key(validation.metadata.namespace, "Migration", ref.name))
+            found = self._store.get(Key(resource.metadata.namespace, "Migration", ref.name))
         except NotFound:
             return None
         return found if isinstance(found, Migration) else None

@@ -5,11 +5,12 @@ from typing import Any, Protocol
 
 from whimbrel_api.migration import Migration
 from whimbrel_api.reports import WorkerReport
+from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_api.validation import Validation
 from whimbrel_operator.runtime.events import RecordedEvent
 from whimbrel_operator.runtime.port import Key
 
-Resource = Migration | Validation
+Resource = Migration | Validation | ReverseSync
 
 
 class Resources(Protocol):

@@ -14,9 +14,11 @@ from pydantic import ValidationError
 from whimbrel_api.base import API_VERSION
 from whimbrel_api.migration import Migration, MigrationSpec, MigrationStatus, Phase
 from whimbrel_api.reports import WorkerReport
+from whimbrel_api.reverse_sync import ReverseSync, ReverseSyncStatus
 from whimbrel_api.validation import Validation, ValidationStatus
 from whimbrel_operator.domain.decision import Event
 from whimbrel_operator.domain.plan import frozen_changes
+from whimbrel_operator.domain.reverse_end import is_released
 from whimbrel_operator.errors import AlreadyRunning, NotAllowed, NotFound, StateUnreadable, StatusConflict
 from whimbrel_operator.runtime.events import RecordedEvent, read_events, record_event
 from whimbrel_operator.runtime.files import HeldLock, locked, make_folder, read_json, write_json, write_whole
@@ -24,14 +26,19 @@ from whimbrel_operator.runtime.instances import Instance, instances_in
 from whimbrel_operator.runtime.patches import drop_overruled, merge_patch
 from whimbrel_operator.runtime.port import Key, Status
 from whimbrel_operator.runtime.processes import birth_of
+from whimbrel_operator.runtime.resources import Resource
 
 __all__ = ["Key", "LocalStore", "RecordedEvent", "Resource", "default_root"]
 
-Resource = Migration | Validation
-_KINDS: Mapping[str, type[Migration] | type[Validation]] = {"Migration": Migration, "Validation": Validation}
-_STATUSES: Mapping[str, type[MigrationStatus] | type[ValidationStatus]] = {
+_KINDS: Mapping[str, type[Migration] | type[Validation] | type[ReverseSync]] = {
+    "Migration": Migration,
+    "Validation": Validation,
+    "ReverseSync": ReverseSync,
+}
+_STATUSES: Mapping[str, type[MigrationStatus] | type[ValidationStatus] | type[ReverseSyncStatus]] = {
     "Migration": MigrationStatus,
     "Validation": ValidationStatus,
+    "ReverseSync": ReverseSyncStatus,
 }
 _SAFE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _SAFE_KEY = re.compile(r"(?!\.{1,2}$)[-._a-zA-Z0-9]{1,253}")
@@ -66,10 +73,12 @@ class LocalStore:
     def put(self, resource: Resource) -> Key:
         """Take a manifest in. A changed spec is a new generation; what the manifest changes overrules earlier commands.
 
-        Raises NotAllowed when a field changed that the work already begun forbids.
+        One that was deleted and is at its end begins anew. Raises NotAllowed when a field changed that the work already
+        begun forbids.
         """
         key = Key(resource.metadata.namespace, resource.kind, resource.metadata.name)
         with self._locked(key):
+            self._forget_ended(key)
             spec = resource.spec.model_dump(mode="json", by_alias=True)
             before = self._manifest(key)
             overlay = drop_overruled(self._overlay(key), before["spec"] if before else {}, spec)
@@ -112,6 +121,13 @@ class LocalStore:
             shutil.rmtree(self.folder(key))
         finally:
             lock.release()
+
+    def mark_deleted(self, key: Key) -> None:
+        """Ask for a resource's end, as an API server does where a finalizer holds it. Raises NotFound."""
+        with self._locked(key):
+            manifest = self._known_manifest(key)
+            marked = {"deletionTimestamp": datetime.now(UTC).isoformat()} | manifest["metadata"]
+            write_json(self.folder(key) / "resource.json", manifest | {"metadata": marked})
 
     def read_status(self, key: Key) -> tuple[Status, int]:
         """The status and its resourceVersion; an empty one and 0 where there is none."""
@@ -192,6 +208,15 @@ class LocalStore:
         except FileNotFoundError:
             return False
         return owner.isdigit() and bool(birth_of(int(owner)))
+
+    def _forget_ended(self, key: Key) -> None:
+        """Drop what is kept of a deleted resource that may go. Its lock stays: this process holds it."""
+        status = self.read_status(key)[0]
+        if not isinstance(status, ReverseSyncStatus) or is_released(status) is None:
+            return
+        shutil.rmtree(self.folder(key) / "tasks", ignore_errors=True)
+        for name in ("resource.json", "overlay.json", "status.json"):
+            (self.folder(key) / name).unlink(missing_ok=True)
 
     def _write_spec(
         self, key: Key, before: dict[str, Any] | None, spec: dict[str, Any], overlay: dict[str, Any]

@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 
 from whimbrel_api.base import API_VERSION, GROUP
 from whimbrel_api.migration import Migration
+from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_api.tasks import TaskKind
 from whimbrel_api.validation import Validation
 
@@ -30,7 +31,7 @@ _HEX = 8
 
 @dataclass(frozen=True, order=True)
 class Owner:
-    """The resource that children belong to; `kind` is Migration or Validation."""
+    """The resource that children belong to; `kind` is Migration, Validation or ReverseSync."""
 
     kind: str
     namespace: str
@@ -39,7 +40,7 @@ class Owner:
     api_version: str = API_VERSION
 
     @classmethod
-    def of(cls, resource: Migration | Validation) -> Self:
+    def of(cls, resource: Migration | Validation | ReverseSync) -> Self:
         """The owner that a resource is. One without a uid never came from an API server: ValueError."""
         meta = resource.metadata
         if not meta.uid:

@@ -51,6 +51,7 @@ def task_file(
         check=wanted.check.model_copy(update={"report_file": wanted.check.report_file or check_file}),
         freeze=wanted.freeze,
         fence=wanted.fence,
+        reverse=wanted.reverse,
         secrets=dict(secrets),
         report_file=report_file,
         orders_file=orders_file,
@@ -62,7 +63,7 @@ def task_file(
 
 def report_interval(kind: TaskKind) -> float:
     """Seconds between two words of a worker on a cluster."""
-    return STREAM_INTERVAL if kind is TaskKind.STREAM else OTHER_INTERVAL
+    return STREAM_INTERVAL if kind in (TaskKind.STREAM, TaskKind.REVERSE) else OTHER_INTERVAL
 
 
 def cluster_task_file(owner: Owner, wanted: WantedTask) -> TaskFile:

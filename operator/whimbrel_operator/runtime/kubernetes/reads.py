@@ -60,12 +60,12 @@ async def validations_of(api: Api, migration: Migration) -> tuple[Validation, ..
     return tuple(each for each in map(_validation, naming) if each is not None)
 
 
-async def migration_of(api: Api, validation: Validation) -> Migration | None:
-    """The Migration that a Validation names; None where none is named or there. Raises ResourceUnreadable."""
-    ref = validation.spec.migration_ref
+async def migration_of(api: Api, resource: Validation | ReverseSync) -> Migration | None:
+    """The Migration that a resource names; None where none is named or there. Raises ResourceUnreadable."""
+    ref = resource.spec.migration_ref
     if ref is None:
         return None
-    body = await api.get(kinds.MIGRATIONS, validation.metadata.namespace, ref.name)
+    body = await api.get(kinds.MIGRATIONS, resource.metadata.namespace, ref.name)
     return parsed(Migration, body) if body is not None else None
 
 

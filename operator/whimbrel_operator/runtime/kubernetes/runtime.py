@@ -90,7 +90,8 @@ class KubernetesRuntime:
             others = await reads.validations_of(self.api, resource)
             return Observed(resource, seen.tasks, others, (), memory, version)
         if isinstance(resource, ReverseSync):
-            return ObservedReverseSync(resource, seen.tasks, memory, version)
+            migration = await reads.migration_of(self.api, resource)
+            return ObservedReverseSync(resource, seen.tasks, migration, (), memory, version)
         migration = await reads.migration_of(self.api, resource)
         return ObservedValidation(resource, seen.tasks, migration, (), memory, version)
 
