@@ -8,7 +8,7 @@ the first.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from whimbrel_api.migration import CutoverState, Phase
+from whimbrel_api.migration import CutoverState, FreezeMethod, Phase
 from whimbrel_api.reports import CheckReport
 from whimbrel_operator.domain import view as ids
 from whimbrel_operator.domain import wants
@@ -16,6 +16,7 @@ from whimbrel_operator.domain.checks import last_validation
 from whimbrel_operator.domain.gates import check_passes, stopped_now
 from whimbrel_operator.domain.view import View
 
+_NAMED = 10
 Tasks = tuple[Callable[[View], wants.Wanted], ...]
 Text = Callable[[View], str]
 
@@ -90,6 +91,16 @@ def written_after_freeze(view: View) -> bool:
     return frozen(view) and second_position(view) not in ("", view.freeze_position)
 
 
+def written_though_frozen(view: View) -> bool:
+    """The same, though Whimbrel had stopped the writes: to do so again would not help."""
+    return view.source_frozen and written_after_freeze(view)
+
+
+def held_while_frozen(view: View) -> bool:
+    """A hold that would leave the source frozen with nobody at work on it."""
+    return view.source_frozen and (view.spec.paused or bool(view.unsupported))
+
+
 def retired(view: View) -> bool:
     """The stream has ended at the freeze position."""
     return view.stream_done and drained(view)
@@ -100,13 +111,45 @@ def fenced(view: View) -> bool:
     return view.done(ids.FENCE_SWITCHED)
 
 
+def still_frozen(view: View) -> bool:
+    """Whether Whimbrel has stopped the writes to the source, or may have: until a finished unfreeze says it is undone.
+
+    What the target's journal tells counts even where the status was lost.
+    """
+    undone = view.result(wants.unfreeze_id(view))
+    if undone is not None and undone.record is not None:
+        return undone.record.standing_freeze is not None
+    return view.source_frozen or (view.truth is not None and view.truth.standing_freeze is not None)
+
+
+def how_frozen(view: View) -> str:
+    """How Whimbrel stops the writes to the source, in words."""
+    policy = view.spec.cutover.freeze
+    if policy.method is FreezeMethod.SUPER_READ_ONLY:
+        return "super_read_only"
+    return f"locking the accounts {', '.join(policy.accounts)}"
+
+
+def stays_frozen(view: View) -> str:
+    """What is said of the source after the switch, where Whimbrel had stopped its writers."""
+    return (
+        f"point the application at the target; the source stays frozen ({how_frozen(view)}), because writes to it"
+        " would be lost; what was so before stands in the target's journal under freezing"
+    )
+
+
 def _freezing(view: View) -> str:
     word = view.word(ids.FREEZE)
     seen = word.freeze if word is not None else None
+    by_us = f"Whimbrel stops the writes to the source by {how_frozen(view)}"
+    told = by_us if view.operator_freezes else "stop the writes to the source now"
+    state = view.tasks.find(ids.FREEZE)
+    if state is not None and state.failures and state.last_error is not None:
+        return f"{told}; not done yet: {state.last_error.sentence()}"
     if seen is None:
-        return "stop the writes to the source now; reading its position"
+        return f"{told}; reading its position"
     quiet = f"{seen.quiet_seconds:.1f} s of {wants.quiet_seconds(view):g} s"
-    return f"stop the writes to the source now; it has been quiet for {quiet}"
+    return f"{told}; it has been quiet for {quiet}"
 
 
 def _checked(view: View) -> str:
@@ -164,41 +207,64 @@ STEPS: tuple[Step, ...] = (
 GIVING_UP = Step(
     "GiveUp",
     CutoverState.TIMED_OUT,
-    (wants.stream, wants.fence_timed_out),
-    lambda view: view.done(ids.FENCE_TIMED_OUT),
+    (wants.stream, wants.unfreeze, wants.fence_timed_out),
+    lambda view: view.done(ids.FENCE_TIMED_OUT) and not still_frozen(view),
     lambda view: view.status.cutover.message,
 )
 
 
-def _given_up(why: str, then: str = "") -> str:
-    return f"the cutover was given up: {why}; writes to the source may go on{then}"[:4096]
+def _given_up(view: View, why: str, then: str = "") -> str:
+    opened = f"Whimbrel undoes {how_frozen(view)}, then " if view.source_frozen else ""
+    return f"the cutover was given up: {why}; {opened}writes to the source may go on{then}"[:4096]
 
 
-def _withdrawn(_: View) -> str:
-    return _given_up("the approval was withdrawn or the plan has changed")
+def _withdrawn(view: View) -> str:
+    then = ", approve the new plan to try again" if view.source_frozen else ""
+    return _given_up(view, "the approval was withdrawn or the plan has changed", then)
+
+
+def _paused(view: View) -> str:
+    why = view.unsupported or "it was paused while Whimbrel had the source frozen"
+    return _given_up(view, why, ", approve the new plan to try again")
 
 
 def _failed_check(view: View) -> str:
-    return _given_up(_checked(view), ", approve the new plan once a comparison passes")
+    return _given_up(view, _checked(view), ", approve the new plan once a comparison passes")
 
 
 def _failed_comparison(view: View) -> str:
     found = last_validation(view)
     figures = f"{found.differences.total} differences, {found.inconclusive} inconclusive"
-    return _given_up(f"comparison {found.name} found {figures}", ", approve the new plan once a comparison passes")
+    why = f"comparison {found.name} found {figures}"
+    return _given_up(view, why, ", approve the new plan once a comparison passes")
 
 
 def _stopped(view: View) -> str:
-    return _given_up(stopped_now(view).message)
+    return _given_up(view, stopped_now(view).message)
 
 
 def _late(view: View) -> str:
     where = f"while in {view.cutting_over} ({step_of(view).waits_for(view)})"
-    return _given_up(f"not done after {view.spec.cutover.timeout} {where}", ", approve the new plan to try again")
+    return _given_up(view, f"not done after {view.spec.cutover.timeout} {where}", ", approve the new plan to try again")
 
 
-def _written(_: View) -> str:
-    return "the source was written to after it had come to rest; stop the writes, the freeze starts again"
+def _written_where(view: View) -> str:
+    """Which tables were written to after the source had come to rest, and how much."""
+    word = view.result(wants.confirm_id(view))
+    found = word.freeze.tables if word is not None and word.freeze is not None else {}
+    counts = [f"{table} ({count})" for table, count in found.items()]
+    more = f" and {len(counts) - _NAMED} more tables" if len(counts) > _NAMED else ""
+    where = f"changes in {', '.join(counts[:_NAMED])}{more}" if counts else "in no table of this migration"
+    return f"the source was written to after it had come to rest, {where}"
+
+
+def _written(view: View) -> str:
+    return f"{_written_where(view)}; stop the writes, the freeze starts again"
+
+
+def _written_though_frozen(view: View) -> str:
+    then = "; find out who could write, then approve the new plan to try again"
+    return _given_up(view, f"{_written_where(view)}, though frozen by {how_frozen(view)}", then)
 
 
 _BACK = (Phase.FOLLOWING, CutoverState.NOT_READY)
@@ -207,11 +273,14 @@ _AGAIN = (Phase.CUTTING_OVER, CutoverState.FREEZING)
 
 # None of these counts once the fence is ordered: from there is only forward.
 SETBACKS: tuple[Setback, ...] = (
+    Setback("ApprovalWithdrawn", lambda view: not view.approved and view.source_frozen, _GIVE_UP, _withdrawn),
     Setback("ApprovalWithdrawn", lambda view: not view.approved, _BACK, _withdrawn),
+    Setback("PausedWhileFrozen", held_while_frozen, _GIVE_UP, _paused),
     Setback("ComparisonFailed", compared_badly, _GIVE_UP, _failed_comparison),
     Setback("FinalCheckFailed", final_failed, _GIVE_UP, _failed_check),
     Setback("TableStopped", lambda view: stopped_now(view).status == "False", _GIVE_UP, _stopped),
     Setback("TimedOut", lambda view: view.timed_out, _GIVE_UP, _late),
+    Setback("WrittenAfterFreeze", written_though_frozen, _GIVE_UP, _written_though_frozen),
     Setback("WrittenAfterFreeze", written_after_freeze, _AGAIN, _written),
 )
 

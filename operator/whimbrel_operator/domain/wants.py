@@ -63,7 +63,8 @@ def _after(one: TaskState, other: TaskState) -> bool:
 
 def preflight(view: View) -> Wanted:
     """Everything that must be right before the first write."""
-    return (task(view, TaskKind.PREFLIGHT, ids.PREFLIGHT),)
+    stop_writes = view.spec.cutover.freeze if view.operator_freezes else None
+    return (task(view, TaskKind.PREFLIGHT, ids.PREFLIGHT, freeze=FreezeOptions(stop_writes=stop_writes)),)
 
 
 def schema(view: View) -> Wanted:
@@ -162,8 +163,43 @@ def inspect_fence(view: View) -> Wanted:
 
 
 def freeze(view: View) -> Wanted:
-    """Wait for the source to come to rest."""
-    return (task(view, TaskKind.FREEZE, ids.FREEZE, freeze=FreezeOptions(quiet_seconds=quiet_seconds(view))),)
+    """Wait for the source to come to rest, after its writers were stopped where that is asked of Whimbrel.
+
+    Those are stopped only once a status that was written says so: else nobody might know of it after a crash.
+    """
+    if view.source_frozen and view.status.cutover.started_at == view.now:
+        return ()
+    return (task(view, TaskKind.FREEZE, ids.FREEZE, freeze=_freeze_options(view, quiet_seconds(view))),)
+
+
+def _freeze_options(view: View, quiet: float, since: str = "") -> FreezeOptions:
+    stop_writes = view.spec.cutover.freeze if view.source_frozen and view.operator_freezes else None
+    attempt = view.status.plan.attempt if stop_writes is not None else 0
+    return FreezeOptions(quiet_seconds=quiet, stop_writes=stop_writes, since=since, plan_attempt=attempt)
+
+
+def unfreeze_id(view: View) -> str:
+    """The id of the task that lets the writes to the source go on after this cutover."""
+    began = view.status.cutover.started_at
+    return f"unfreeze-{_digest(began.isoformat())}" if began is not None else "unfreeze"
+
+
+def unfreeze(view: View) -> Wanted:
+    """Let the writes to the source go on, where Whimbrel has stopped them. What it found is kept while it counts."""
+    task_id = unfreeze_id(view)
+    if not view.source_frozen and view.tasks.find(task_id) is None:
+        return ()
+    return (task(view, TaskKind.UNFREEZE, task_id, freeze=FreezeOptions(plan_attempt=_next_attempt(view))),)
+
+
+def thaw(view: View) -> Wanted:
+    """The same outside of a cutover: its status was lost, and the target's journal tells of it."""
+    return unfreeze(view) if view.source_frozen else ()
+
+
+def _next_attempt(view: View) -> int:
+    """The plan's attempt after this cutover is given up. An unfreeze that has ended has raised it already."""
+    return view.status.plan.attempt + (0 if view.done(unfreeze_id(view)) else 1)
 
 
 def quiet_seconds(view: View) -> float:
@@ -199,7 +235,8 @@ def final_check(view: View) -> Wanted:
 def confirm(view: View) -> Wanted:
     """Look at the source once more: nothing may have been written after the freeze position."""
     quiet = SHARDS_CONFIRM_SECONDS if view.sharded else CONFIRM_SECONDS
-    return (task(view, TaskKind.FREEZE, confirm_id(view), freeze=FreezeOptions(quiet_seconds=quiet)),)
+    options = _freeze_options(view, quiet, since=view.freeze_position)
+    return (task(view, TaskKind.FREEZE, confirm_id(view), freeze=options),)
 
 
 def fence_switched(view: View) -> Wanted:
@@ -209,17 +246,24 @@ def fence_switched(view: View) -> Wanted:
 
 
 def fence_timed_out(view: View) -> Wanted:
-    """Journal that the cutover was given up, with the next attempt of the plan, so that no old approval counts."""
-    attempt = view.status.plan.attempt + 1
-    options = FenceOptions(step="timed-out", detail=view.status.cutover.message[:1024], plan_attempt=attempt)
+    """Journal that the cutover was given up, with the next attempt of the plan, so that no old approval counts.
+
+    Only once the writes to the source may go on, where Whimbrel had stopped them.
+    """
+    if view.source_frozen:
+        return ()
+    detail = view.status.cutover.message[:1024]
+    options = FenceOptions(step="timed-out", detail=detail, plan_attempt=_next_attempt(view))
     return (task(view, TaskKind.FENCE, ids.FENCE_TIMED_OUT, fence=options),)
 
 
 def cancel(view: View) -> Wanted:
-    """Fence every worker out, if there is anything to fence."""
+    """Fence every worker out, if there is anything to fence; before that the writes to the source may go on."""
+    if view.source_frozen:
+        return unfreeze(view)
     if view.status.epoch == 0 and not _exists(view):
         return (task(view, TaskKind.INSPECT, ids.INSPECT_CANCEL),)
-    return (task(view, TaskKind.FENCE, ids.FENCE_CANCELLED, fence=FenceOptions(step="cancelled")),)
+    return (*unfreeze(view), task(view, TaskKind.FENCE, ids.FENCE_CANCELLED, fence=FenceOptions(step="cancelled")))
 
 
 def _exists(view: View) -> bool:

@@ -10,6 +10,7 @@ from whimbrel_worker.engine.ports import Problem
 from whimbrel_worker.errors import ConfigurationError, SourceLogLost, Transient, WorkerError
 from whimbrel_worker.tasks.context import TaskContext
 from whimbrel_worker.tasks.sharding import sharded_ends
+from whimbrel_worker.tasks.source_freeze import freezing_of
 from whimbrel_worker.values.columns import Table
 
 T = TypeVar("T")
@@ -81,7 +82,14 @@ def _look_at_source(context: TaskContext, findings: _Findings) -> list[Table]:
     findings.problems += findings.attempt(context.source.check) or []
     tables, problems = findings.attempt(context.source.discover) or ([], [])
     findings.problems += problems
+    findings.problems += findings.attempt(lambda: _freeze_problems(context)) or []
     return tables
+
+
+def _freeze_problems(context: TaskContext) -> list[Problem]:
+    """What would keep the cutover from stopping the writes to the source, where that is asked of Whimbrel."""
+    policy = context.file.freeze.stop_writes
+    return freezing_of(context).problems(policy) if policy is not None else []
 
 
 def _look_at_target(

@@ -17,6 +17,7 @@ from whimbrel_worker.tasks.context import TaskContext
 from whimbrel_worker.values.columns import Table
 from whimbrel_worker.values.moments import freeze_position, seconds_of
 
+TABLES_TOLD = 100
 _START = Backoff(base=0.2, cap=10.0, attempts=20)
 
 
@@ -36,7 +37,10 @@ def run(context: TaskContext, ends: ShardedEnds) -> None:
     kept = {ref: str(tip) for ref, tip in tips.items() if tip >= 0}
     retrying(lambda: store.keep_tips(digest(tips), kept), backoff=_START)
     position = _position(ends, rows, base)
-    context.report.update(freeze=FreezeResult(position=position, quiet_seconds=wanted, last_position=position))
+    moved = context.file.freeze.since not in ("", position)
+    written = dict(list(stillness.records().items())[:TABLES_TOLD]) if moved else {}
+    told = FreezeResult(position=position, quiet_seconds=wanted, last_position=position, tables=written)
+    context.report.update(freeze=told)
 
 
 def _tables(ends: ShardedEnds) -> dict[str, Table]:

@@ -179,6 +179,6 @@ def missing_privilege(account: str, privilege: str, why: str) -> Problem:
 
 
 def is_granted(grants: list[str], privilege: str) -> bool:
-    """Whether SHOW GRANTS lists a global privilege."""
-    pattern = re.compile(rf"GRANT (.*, )?({re.escape(privilege)}|ALL PRIVILEGES)(, .*)? ON \*\.\* TO ", re.IGNORECASE)
+    """Whether SHOW GRANTS lists a global privilege. It writes dynamic ones without a space after the comma."""
+    pattern = re.compile(rf"GRANT (.*, ?)?({re.escape(privilege)}|ALL PRIVILEGES)(,.*)? ON \*\.\* TO ", re.IGNORECASE)
     return any(pattern.match(grant) for grant in grants)

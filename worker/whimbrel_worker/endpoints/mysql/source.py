@@ -1,7 +1,7 @@
 """A MySQL server as the engine sees it: its parts over one connector. Statements and judgements stand in them."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pymysql
 
@@ -24,6 +24,9 @@ _TABLES_A_PROBE = 100
 _DENIED = {1142, 1143, 1044}
 _LITERAL_BYTES_PER_RAW = 2
 """Text parameters are at most twice as long as what they are made of: hex digits, escapes."""
+
+_EXPIRY = ("binlog_expire_logs_seconds", "binlog_expire_logs_auto_purge", "expire_logs_days")
+_DAY_SECONDS = 86400.0
 
 
 class MySQLSource:
@@ -83,6 +86,17 @@ class MySQLSource:
         purged, executed = (GtidSet.parse(str(text)) for text in rows[0])
         _refuse_lost(GtidSet.parse(since), purged, executed, self.connector.where)
 
+    def retention(self) -> float | None:
+        """For how many seconds the server keeps a transaction; None where no period is set.
+
+        A file of the binary log is taken away when it has not been written to for the period, so a transaction stays
+        for at least that long after its commit (MySQL Reference Manual, "binlog_expire_logs_seconds"). PURGE BINARY
+        LOGS, and services that purge by rules of their own, such as Amazon RDS, are not seen here.
+        """
+        with self._connected() as connection:
+            rows = query(connection, f"SHOW GLOBAL VARIABLES WHERE Variable_name IN {_EXPIRY}")
+        return expiry({str(name).lower(): str(value) for name, value in rows})
+
     @contextlib.contextmanager
     def reader(self) -> Iterator[MySQLReader]:
         """A reading session."""
@@ -109,6 +123,14 @@ class MySQLSource:
     def _value(self, statement: str) -> str:
         with self._connected() as connection:
             return str(query(connection, statement)[0][0])
+
+
+def expiry(settings: Mapping[str, str]) -> float | None:
+    """The binary log's period in seconds by the server's settings, None for none; the days count without seconds."""
+    if settings.get("binlog_expire_logs_auto_purge", "ON").upper() in ("OFF", "0"):
+        return None
+    seconds = float(settings.get("binlog_expire_logs_seconds") or 0)
+    return seconds or float(settings.get("expire_logs_days") or 0) * _DAY_SECONDS or None
 
 
 def _refuse_lost(since: GtidSet, purged: GtidSet, executed: GtidSet, where: str) -> None:

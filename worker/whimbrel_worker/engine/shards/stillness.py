@@ -35,6 +35,7 @@ class _Watched:
     row: ShardRow
     run: EmptyRun = field(default_factory=EmptyRun)
     pages: Iterator[Page] | None = None
+    records: int = 0
 
     def look(self, source: ShardedSource) -> bool:
         """Read one page. Whether it held a record."""
@@ -44,6 +45,7 @@ class _Watched:
             self.pages, self.run = None, EmptyRun()
             raise
         self.row, self.run = advanced(self.row, page, self.run, len(page.changes))
+        self.records += len(page.changes)
         return bool(page.changes)
 
     def _next(self, source: ShardedSource) -> Page:
@@ -77,6 +79,13 @@ class Stillness:
     def rows(self) -> list[ShardRow]:
         """All shards as far as they were seen."""
         return [watched.row for watched in self._watched.values()]
+
+    def records(self) -> dict[str, int]:
+        """How many records were seen here, by table; tables without any are left out."""
+        found: dict[str, int] = {}
+        for ref, watched in self._watched.items():
+            found[ref.table] = found.get(ref.table, 0) + watched.records
+        return {table: count for table, count in sorted(found.items()) if count}
 
     def until_quiet(self, seconds: float, heard: Callable[[float], None]) -> list[ShardRow]:
         """Wait until no shard has given a record for so long, and none was added. `heard` is told of each round."""
