@@ -41,9 +41,11 @@ def last_validation(view: View) -> MigrationValidationStatus:
 
 def _finished_check(view: View) -> Iterable[MigrationValidationStatus]:
     task_id = check_id(view.status.validation)
-    word = view.result(task_id)
-    if word is not None and word.check is not None and word.check.result is not None:
-        yield from_check(word.check, word.observed_at, task_id)
+    state, word = view.tasks.find(task_id), view.result(task_id)
+    if state is not None and word is not None and word.check is not None and word.check.result is not None:
+        took = (word.observed_at - state.started_at).total_seconds()
+        found = from_check(word.check, word.observed_at, task_id)
+        yield found.model_copy(update={"took_seconds": round(took, 1) if took >= 0 else None})
 
 
 def _children(view: View) -> Iterable[MigrationValidationStatus]:
@@ -69,6 +71,8 @@ def from_check(check: CheckReport, at: Moment, name: str) -> MigrationValidation
         differences=check.differences,
         inconclusive=check.inconclusive,
         rows_compared=check.rows_compared,
+        tables_compared=check.tables_compared,
+        tables_total=check.tables_total,
         sampled=check.sampled,
         compared=share_text(check),
         validated_through=check.validated_through,
@@ -85,6 +89,7 @@ def from_validation(validation: Validation) -> MigrationValidationStatus:
         differences=status.differences,
         inconclusive=status.inconclusive,
         rows_compared=status.rows_compared,
+        tables_compared=status.tables_compared,
         sampled=status.sampled,
         compared=status.compared,
         validated_through=status.validated_through,
@@ -103,15 +108,25 @@ def share_text(check: CheckReport) -> str:
 
 
 def check_due(view: View, last: MigrationValidationStatus) -> bool:
-    """Whether a comparison shall run: none yet, half its allowed age gone, or the last not equal and 30 s ago."""
+    """Whether a comparison shall run: none yet, half its allowed age gone, or the last not good and 30 s ago."""
     if last.completed_at is None or last.result is None or not last.validated_through:
         return True
     if last.sampled and view.spec.validation.mode != "Sample":
         return True
     age = view.now - last.completed_at
     half = timedelta(seconds=seconds(view.spec.validation.max_age) / 2)
-    wait = half if last.result is CheckResult.EQUAL else min(half, REPEAT_AFTER)
+    good = last.result is CheckResult.EQUAL and left_out(last, view.status.snapshot.tables_total) == 0
+    wait = half if good else min(half, REPEAT_AFTER)
     return age >= wait or age < -half
+
+
+def left_out(validation: MigrationValidationStatus, tables: int) -> int:
+    """How many of the tables it left out, of those that it knew of or that were copied (`tables`, 0 for not known).
+
+    Where nobody counted it is whole all the same: a comparison of chosen tables is not taken in the first place.
+    """
+    compared = validation.tables_compared
+    return max(0, max(validation.tables_total, tables) - compared) if compared else 0
 
 
 def merged(checks: Iterable[CheckReport]) -> CheckReport:

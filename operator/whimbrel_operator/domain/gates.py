@@ -1,7 +1,7 @@
 """The gates before a cutover. Each gives a condition with its figures; unknown closes it. What follows: see phases."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from whimbrel_api.base import ConditionStatus
@@ -15,28 +15,17 @@ from whimbrel_api.migration import (
     Thresholds,
     ValidationPolicy,
 )
+from whimbrel_operator.domain.checks import left_out
+from whimbrel_operator.domain.gate import Gate, clock
 from whimbrel_operator.domain.observed import LagSample, Memory, TaskState, is_fresh
+from whimbrel_operator.domain.retention import retention_gate
 from whimbrel_operator.domain.view import STREAM, View
+from whimbrel_operator.domain.window import DUE, due_gate
 
 STOPPED = "Stopped"
 _KEPT_SAMPLES = 100
 _QUIET = "Quiet"
 _CLOCK_SKEW = timedelta(seconds=60)
-
-
-@dataclass(frozen=True)
-class Gate:
-    """One condition of a cutover. Only status True is open."""
-
-    type: str
-    status: ConditionStatus
-    reason: str
-    message: str
-
-    @property
-    def open(self) -> bool:
-        """Whether it lets the cutover pass."""
-        return self.status == "True"
 
 
 def lag_gate(view: View) -> Gate:
@@ -112,24 +101,28 @@ def caught_up(view: View, since: datetime | None) -> bool:
 
 
 def validation_gate(
-    validation: MigrationValidationStatus, policy: ValidationPolicy, allowed: int, now: datetime
+    validation: MigrationValidationStatus, policy: ValidationPolicy, allowed: int, now: datetime, *, tables: int = 0
 ) -> Gate:
-    """The last comparison is equal (or within the threshold), nothing inconclusive, and young enough."""
+    """The last comparison is equal (or within the threshold), nothing inconclusive, whole, and young enough.
+
+    `tables`: how many were copied; 0 where that is not known. A part of them is never taken for the whole, see checks.
+    """
     completed, result = validation.completed_at, validation.result
     if completed is None or result is None:
         return _validation("Unknown", "NotValidated", "no comparison has been completed yet")
     rows = f"{validation.inconclusive} inconclusive in {validation.rows_compared} rows"
     found = f"{_differences(validation.differences)}, {rows}{f' ({validation.compared})' if validation.sampled else ''}"
-    if (shut := _shut_by_result(validation, policy, allowed, found)) is not None:
+    shut = _shut_by_result(validation, policy, allowed, found) or _shut_by_share(validation, tables, found)
+    if shut is not None:
         return shut
     age, limit = now - completed, timedelta(seconds=seconds(policy.max_age))
     if not -_CLOCK_SKEW <= age <= limit:
         return _validation(
-            "False", "TooOld", f"{found}, completed at {_clock(completed)}, more than {policy.max_age} ago"
+            "False", "TooOld", f"{found}, completed at {clock(completed)}, more than {policy.max_age} ago"
         )
     if not validation.validated_through:
         return _validation("Unknown", "PositionUnknown", f"{found}, but the position it holds for is not known")
-    return _validation("True", "WithinThreshold", f"{found}, allowed {allowed}, completed at {_clock(completed)}")
+    return _validation("True", "WithinThreshold", f"{found}, allowed {allowed}, completed at {clock(completed)}")
 
 
 def _shut_by_result(
@@ -144,12 +137,14 @@ def _shut_by_result(
     return None
 
 
+def _shut_by_share(validation: MigrationValidationStatus, tables: int, found: str) -> Gate | None:
+    if (left := left_out(validation, tables)) == 0:
+        return None
+    return _validation("False", "NotWhole", f"{found}, and {left} tables were left out")
+
+
 def _validation(status: ConditionStatus, reason: str, message: str) -> Gate:
     return Gate("ValidationPassed", status, reason, message)
-
-
-def _clock(moment: datetime) -> str:
-    return moment.isoformat(timespec="seconds")
 
 
 def _differences(found: Differences) -> str:
@@ -203,8 +198,25 @@ def approval_gate(view: View) -> Gate:
     return Gate("CutoverApproved", "False", "NotApproved", f"approve plan {plan.hash} by spec.cutover.approvedPlan")
 
 
+def way_back_gate(view: View) -> tuple[Gate, ...]:
+    """The way back's pre-flight has passed, where a way back is asked for; else there is no such gate.
+
+    The seam of its pre-flight: nothing runs that could open it yet, and what is not known is closed.
+    """
+    if not view.spec.reverse_sync.enabled:
+        return ()
+    message = "spec.reverseSync.enabled is true, and the pre-flight of the way back has not run"
+    return (Gate("ReverseSyncReady", "Unknown", "NotChecked", message),)
+
+
 def gates(view: View, validation: MigrationValidationStatus) -> tuple[Gate, ...]:
-    """All gates but the approval."""
-    differences = view.spec.thresholds.differences
-    compared = validation_gate(validation, view.spec.validation, differences, view.now)
-    return lag_gate(view), compared, stopped_now(view), indexes_gate(view)
+    """All gates but the approval, in the order in which they are shown."""
+    differences, tables = view.spec.thresholds.differences, view.status.snapshot.tables_total
+    compared = validation_gate(validation, view.spec.validation, differences, view.now, tables=tables)
+    asked = (lag_gate(view), compared, stopped_now(view), indexes_gate(view), retention_gate(view))
+    return (*asked, *way_back_gate(view), due_gate(view.spec.cutover, view.now))
+
+
+def awaits_approval(found: Sequence[Gate], *, approved: bool) -> bool:
+    """Whether only a person's word is missing. It may be given before the time has come, which the plan waits for."""
+    return all(gate.open or (gate.type == DUE and not approved) for gate in found)

@@ -8,19 +8,23 @@ from whimbrel_api.migration import MigrationSpec
 from whimbrel_api.rules import CHANGEABLE, FROZEN
 
 _PLANNED = {"mode", "source", "target", "tables", "thresholds"}
-_POLICY = {"mode", "source_freeze", "timeout"}
+_POLICY = {"mode", "source_freeze", "freeze", "timeout"}
+_WAY_BACK = {"enabled", "polardb", "layout", "on_truncate"}
 
 
 def plan_hash(spec: MigrationSpec, attempt: int) -> str:
     """`sha256:` over canonical JSON of what an approval covers.
 
-    That is source, target, tables, mode, thresholds, the cutover's policy and the attempt.
+    That is source, target, tables, mode, thresholds, who freezes and how, the way back, and the attempt: what is done.
 
-    Not over paused, workers, rate limits and approvals, so that these may change under an approval; nor over defaults,
-    so that a field that a later version adds withdraws none.
+    Not over when it is done (notBefore, window), nor over paused, workers, rate limits, the slot's guard and approvals,
+    so that these may change under an approval; nor over defaults, so that a field that a later version adds withdraws
+    none.
     """
     plan = spec.model_dump(mode="json", by_alias=True, include=_PLANNED, exclude_defaults=True)
     plan["cutover"] = spec.cutover.model_dump(mode="json", by_alias=True, include=_POLICY, exclude_defaults=True)
+    back = spec.reverse_sync.model_dump(mode="json", by_alias=True, include=_WAY_BACK, exclude_defaults=True)
+    plan |= {"reverseSync": back} if back else {}
     plan["attempt"] = attempt
     text = json.dumps(plan, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()

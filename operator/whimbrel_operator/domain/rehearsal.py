@@ -1,0 +1,214 @@
+"""What a cutover would do now, from the resource alone: gates as reported, its steps, its pause. Nothing is changed.
+
+The status may be old: what can be judged anew from its figures and the time is, and the stricter of both counts.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from whimbrel_api.durations import seconds, text
+from whimbrel_api.migration import CutoverState, Migration, Phase
+from whimbrel_operator.domain import wants
+from whimbrel_operator.domain.conditions import find
+from whimbrel_operator.domain.cutover import STEPS, how_frozen
+from whimbrel_operator.domain.gate import Gate
+from whimbrel_operator.domain.gates import approval_gate, gates, validation_gate
+from whimbrel_operator.domain.observed import Memory, Observed, is_fresh
+from whimbrel_operator.domain.retention import judge_retention
+from whimbrel_operator.domain.view import View
+from whimbrel_operator.domain.window import earliest
+
+REPORT_SECONDS: Final = 2.0
+"""The interval at which a stream reports and takes orders: so long a drained position may wait to be seen."""
+_STATUS_SECONDS: Final = 10.0
+"""A status is written with each report that says something new; three of these without one, and nobody speaks."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How long a step keeps the writes stopped, and from what that was measured. `seconds` is None where it was not.
+
+    `at_most`: it is no longer than that. `small`: where it is not measured, it is left out of the sum, which says so.
+    """
+
+    seconds: float | None
+    basis: str
+    at_most: bool = False
+    small: bool = False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of the cutover, with what happens in it."""
+
+    name: str
+    state: CutoverState
+    says: str
+    takes: Estimate
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a cutover would do. `approval` stands apart: it is what a person gives after reading this.
+
+    `obstacles`: what else keeps it from beginning. `begins`: when it may, by notBefore and window; None for never.
+    """
+
+    plan: str
+    attempt: int
+    gates: tuple[Gate, ...]
+    approval: Gate
+    obstacles: tuple[str, ...]
+    begins: datetime | None
+    stages: tuple[Stage, ...]
+    freezes: str
+    way_back: str
+    timeout: str
+
+    @property
+    def ready(self) -> bool:
+        """Whether only the approval is missing."""
+        return all(gate.open for gate in self.gates) and not self.obstacles
+
+    @property
+    def pause(self) -> Estimate:
+        """How long the writes are stopped in all, as far as it was measured."""
+        unknown = [each.name for each in self.stages if each.takes.seconds is None and not each.takes.small]
+        if unknown:
+            return Estimate(None, f"not measured: {', '.join(unknown)}")
+        left_out = [each.name for each in self.stages if each.takes.seconds is None]
+        basis = "the sum of the steps below; the start of each step's worker is not measured"
+        basis += f", nor is {', '.join(left_out)}" if left_out else ""
+        bounded = any(each.takes.at_most for each in self.stages)
+        return Estimate(sum(each.takes.seconds or 0.0 for each in self.stages), basis, at_most=bounded)
+
+    @property
+    def too_long(self) -> bool:
+        """Whether the pause that is expected is longer than the cutover may take."""
+        return (self.pause.seconds or 0.0) > seconds(self.timeout)
+
+
+def rehearse(resource: Migration, now: datetime) -> Rehearsal:
+    """What a cutover of this Migration would do, by its spec and its status as it was last written."""
+    view = View(Observed(resource), now, Memory())
+    return Rehearsal(
+        plan=view.plan.hash,
+        attempt=view.plan.attempt,
+        gates=_gates(view),
+        approval=approval_gate(view),
+        obstacles=tuple(_obstacles(view)),
+        begins=earliest(view.spec.cutover, now),
+        stages=tuple(Stage(step.name, step.state, step.waits_for(view), _takes(step.name, view)) for step in STEPS),
+        freezes=_freezes(view),
+        way_back=_way_back(view),
+        timeout=view.spec.cutover.timeout,
+    )
+
+
+def _gates(view: View) -> tuple[Gate, ...]:
+    """Each gate as it was reported, unless it is shut by what is known here."""
+    return tuple(_stricter(_reported(view, each.type), each, view) for each in gates(view, view.status.validation))
+
+
+def _reported(view: View, kind: str) -> Gate:
+    found = find(view.status.conditions, kind)
+    if found is None:
+        return Gate(kind, "Unknown", "NoFreshReport", "no status says anything of it yet")
+    return Gate(found.type, found.status, found.reason, found.message)
+
+
+def _stricter(reported: Gate, judged: Gate, view: View) -> Gate:
+    """`judged` is by spec and time alone where no task is seen, as here; what it cannot tell is as reported."""
+    if reported.type == "CutoverDue":
+        return judged
+    again = {
+        "LagWithinThreshold": _lag_is_known,
+        "ValidationPassed": _comparison,
+        "RetentionSafe": _log_is_kept,
+    }.get(reported.type)
+    anew = again(view, reported) if again is not None and reported.open else reported
+    return reported if anew.open else anew
+
+
+def _lag_is_known(view: View, reported: Gate) -> Gate:
+    at = view.status.stream.lag_observed_at
+    if at is None or not is_fresh(at, view.now, _STATUS_SECONDS):
+        when = at.isoformat(timespec="seconds") if at is not None else "never"
+        return Gate(reported.type, "Unknown", "LagUnknown", f"read last: {when}; is anybody at work on it?")
+    return reported
+
+
+def _comparison(view: View, _: Gate) -> Gate:
+    allowed, tables = view.spec.thresholds.differences, view.status.snapshot.tables_total
+    return validation_gate(view.status.validation, view.spec.validation, allowed, view.now, tables=tables)
+
+
+def _log_is_kept(view: View, _: Gate) -> Gate:
+    return judge_retention(view.status.stream, view.spec, view.now, reported=True)
+
+
+def _obstacles(view: View) -> Iterator[str]:
+    """What is no gate and holds the cutover back all the same."""
+    status, stalled = view.status, find(view.status.conditions, "Stalled")
+    if status.observed_generation != view.generation:
+        yield f"the status speaks of generation {status.observed_generation}, the spec is {view.generation}: look again"
+    if status.phase is not Phase.FOLLOWING:
+        yield f"the phase is {status.phase.value}: a cutover begins in Following"
+    if view.spec.paused:
+        yield "spec.paused is true"
+    if view.spec.cancel:
+        yield "spec.cancel is true"
+    if view.unsupported:
+        yield view.unsupported
+    elif stalled is not None and stalled.status == "True":
+        yield f"it is Stalled ({stalled.reason}): {stalled.message}"
+
+
+def _takes(step: str, view: View) -> Estimate:
+    found = {"Freeze": _freeze, "Drain": _drain, "FinalCheck": _final_check, "Confirm": _confirm}.get(step)
+    return found(view) if found is not None else Estimate(None, "not measured, mostly a second or two", small=True)
+
+
+def _freeze(view: View) -> Estimate:
+    quiet = wants.quiet_seconds(view)
+    return Estimate(quiet, f"the source must have been quiet for {quiet:g} s, from the last write on")
+
+
+def _drain(view: View) -> Estimate:
+    stream = view.status.stream
+    seen = f"and the report of it, every {REPORT_SECONDS:g} s"
+    if stream.lag_seconds is not None:
+        return Estimate(stream.lag_seconds + REPORT_SECONDS, f"the lag, {text(stream.lag_seconds)} now, {seen}")
+    if stream.quiet:
+        return Estimate(REPORT_SECONDS, f"every shard is quiet, so nothing is on its way; {seen}")
+    return Estimate(None, "the lag is not known")
+
+
+def _final_check(view: View) -> Estimate:
+    last = view.status.validation
+    if last.took_seconds is None or last.sampled:
+        why = "the last comparison was of a sample" if last.sampled else "no whole comparison was timed"
+        return Estimate(None, f"{why}; a whole one tells")
+    measured = f"the last comparison took {text(last.took_seconds)} for {last.rows_compared:,} rows"
+    if view.sharded:
+        return Estimate(last.took_seconds, f"{measured}; the final one reads as much")
+    return Estimate(last.took_seconds, f"{measured}; the final one counts rows, and compares only changed keys", True)
+
+
+def _confirm(view: View) -> Estimate:
+    quiet = wants.SHARDS_CONFIRM_SECONDS if view.sharded else wants.CONFIRM_SECONDS
+    return Estimate(quiet, f"the source is looked at for {quiet:g} s once more")
+
+
+def _freezes(view: View) -> str:
+    if not view.operator_freezes:
+        return "you: stop the application's writes to the source when the state is Freezing, and keep them stopped"
+    return f"Whimbrel, by {how_frozen(view)}: undone if the cutover is given up; after the switch the source stays so"
+
+
+def _way_back(view: View) -> str:
+    if view.spec.reverse_sync.enabled:
+        return "armed before the target is opened (ArmingReverse): changes flow back from the switch on"
+    return "none is armed: what is written after the switch is in the target alone"
