@@ -255,10 +255,12 @@ def test_workers_go_on_when_the_operator_is_told_to_stop(stage: Stage) -> None:
     assert stage.get("migration", "shop")["metadata"]["finalizers"] == ["whimbrel.dev/finalizer"]
 
 
-def test_a_reverse_sync_says_that_it_is_not_supported_yet(stage: Stage) -> None:
+def test_a_reverse_sync_waits_for_its_migration_and_goes_when_nothing_was_made(stage: Stage) -> None:
     stage.leading()
     stage.apply("ReverseSync", "back", migrationRef={"name": "shop"})
-    stage.stalled("ReverseSync", "back", "NotSupportedYet")
+    until(lambda: stage.condition("ReverseSync", "back", "Ready").get("reason") == "Waiting", stage.log)
+    stage.apply("Migration", "shop", **ENDS)
+    stage.stalled("ReverseSync", "back", "NoWayBack")
     stage.kubectl("delete", "reversesync", "back", "--timeout=30s")
 
 

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 
 from whimbrel_api.base import GROUP, VERSION
 from whimbrel_api.crds import DEFINITIONS
+from whimbrel_api.reverse_sync import Resolved
 
 Json = dict[str, Any]
 M = TypeVar("M", bound=BaseModel)
@@ -26,6 +27,27 @@ _TEXTS = ("", "true", "null", "1", "é\n\u2028\U0001f426", "a: b", "x" * 300)
 _NUMBERS: Mapping[type, Sequence[float]] = {
     bool: (True, False), int: (0, 1, 2**53 + 1, 2**63 - 1), float: (0.0, 0.1, 12.0, 1e-9, 1e300),
 }  # fmt: skip
+
+
+_POLARDB = {"host": "pc-xyz", "port": 1921, "database": "d", "credentialsSecretRef": {"name": "polardb"},
+            "tls": {"mode": "Disabled", "caSecretRef": {"name": "ca", "key": "ca.crt"}}}  # fmt: skip
+_DYNAMODB = {"region": "eu-west-1", "endpoint": "http://localhost:8000", "credentialsSecretRef": {"name": "aws"},
+             "roleArn": "arn:aws:iam::123456789012:role/back", "tls": {"mode": "VerifyFull"}}  # fmt: skip
+_OVERRIDE = {
+    "name": "orders", "primaryKey": ["pk"], "renameTo": "app.orders", "columns": [{"name": "c", "type": "text"}],
+    "filter": {"expression": "#s = :open", "names": {"#s": "state"}, "values": {":open": '{"S": "open"}'}},
+}  # fmt: skip
+_GIVEN: Mapping[type, Json] = {
+    Resolved: {
+        "source": {"polardb": _POLARDB},
+        "target": {"dynamodb": _DYNAMODB},
+        "tables": {"include": ["orders", "a*"], "exclude": ["é?"], "overrides": [_OVERRIDE]},
+        "layout": {"documentColumn": "doc", "keyColumns": [{"name": "pk", "type": "Number"}], "tableRule": "a.{table}"},
+        "guard": {"warnBytes": 1 << 21, "limitBytes": 1 << 62, "onLimit": "Report"},
+        "onTruncate": "Skip",
+    }
+}
+"""Parts of a status that a person has written in a spec, and so obey its bounds."""
 
 
 def good(name: str) -> Json:
@@ -129,12 +151,15 @@ class Filler:
             return self._value(arguments[0], most)
         if origin is Literal:
             return self._random.choice(arguments)
-        if origin is list:
-            return [self._value(arguments[0]) for _ in range(min(self._items, most or self._items))]
+        if origin in (list, dict):
+            values = [self._value(arguments[-1]) for _ in range(min(self._items, most or self._items))]
+            return values if origin is list else {f"k{number}": each for number, each in enumerate(values)}
         return self._plain(kind, most)
 
     def _plain(self, kind: Any, most: int | None) -> Any:
         chance = self._random
+        if kind in _GIVEN:
+            return kind.model_validate(_GIVEN[kind])
         if issubclass(kind, BaseModel):
             return self.model(kind)
         if issubclass(kind, Enum):

@@ -51,8 +51,8 @@ class Life:
             self.runtime.advance()
         raise AssertionError(f"not so within {within} s: {self.status}")
 
-    def until_phase(self, phase: Phase) -> None:
-        self.until(lambda status: status.phase is phase)
+    def until_phase(self, phase: Phase, within: int = 120) -> None:
+        self.until(lambda status: status.phase is phase, within)
 
     def until_state(self, state: CutoverState) -> None:
         self.until(lambda status: status.cutover.state is state)

@@ -8,12 +8,21 @@ from support.world import World
 from whimbrel_api.base import ObjectMeta, SecretRef
 from whimbrel_api.endpoints import MySQLSource, PostgreSQLTarget, Source, Target
 from whimbrel_api.migration import Migration, MigrationSpec, MigrationStatus
+from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_api.tasks import ExitCode, Orders
 from whimbrel_api.validation import Validation
 from whimbrel_operator.domain.decision import Event, WantedTask
-from whimbrel_operator.domain.observed import Memory, Observed, ObservedValidation, TaskRef, Tasks, TaskState
+from whimbrel_operator.domain.observed import (
+    Memory,
+    Observed,
+    ObservedReverseSync,
+    ObservedValidation,
+    TaskRef,
+    Tasks,
+    TaskState,
+)
 from whimbrel_operator.errors import StatusConflict
-from whimbrel_operator.runtime.port import Key, Status
+from whimbrel_operator.runtime.port import Key, Observation, Status
 from whimbrel_operator.specs.taskfile import task_file
 
 START = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -34,7 +43,7 @@ class MemoryRuntime:
     """One resource. `lost` names task ids whose reports do not arrive; `frozen_reports` those that stay as they are."""
 
     world: World
-    resource: Migration | Validation
+    resource: Migration | Validation | ReverseSync
     now: datetime = START
     version: int = 0
     instances: dict[TaskRef, tuple[TaskState, WantedTask]] = field(default_factory=dict)
@@ -69,12 +78,14 @@ class MemoryRuntime:
             return replace(over, failures=0)
         return replace(over, failures=state.failures + 1, last_failure_at=self.now, last_error=report.last_error)
 
-    async def observe(self, key: Key, memory: Memory) -> Observed | ObservedValidation | None:
+    async def observe(self, key: Key, memory: Memory) -> Observation | None:
         """All that belongs to the resource."""
         tasks = Tasks(tuple(state for state, _ in self.instances.values()))
         version = str(self.version)
         if isinstance(self.resource, Migration):
             return Observed(self.resource, tasks, self.others, self.missing, memory, version)
+        if isinstance(self.resource, ReverseSync):
+            return ObservedReverseSync(self.resource, tasks, self.migration, self.missing, memory, version)
         return ObservedValidation(self.resource, tasks, self.migration, self.missing, memory, version)
 
     async def apply(self, key: Key, wanted: Sequence[WantedTask]) -> None:

@@ -4,9 +4,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from whimbrel_api.base import SecretKeyRef, SecretRef, Tls
-from whimbrel_api.endpoints import AuroraDSQLTarget, MySQLSource, Source, Target
+from whimbrel_api.endpoints import (
+    AuroraDSQLTarget,
+    Dialect,
+    DynamoDBTarget,
+    MySQLSource,
+    PolarDBSource,
+    Source,
+    Target,
+)
+from whimbrel_api.layout import Layout
 from whimbrel_api.migration import RateLimit, Snapshot, Tables
-from whimbrel_api.tasks import CheckOptions, FenceOptions, Orders, TaskKind
+from whimbrel_api.tasks import CheckOptions, FenceOptions, Orders, ReverseOptions, TaskKind
 from whimbrel_operator.domain.decision import WantedTask, Work
 from whimbrel_operator.domain.observed import TaskRef
 from whimbrel_operator.specs.names import Owner
@@ -35,6 +44,20 @@ def work(owner: Owner = OWNER) -> Work:
     )
 
 
+def work_back(owner: Owner = OWNER) -> Work:
+    """The way back from PolarDB to DynamoDB."""
+    polardb = PolarDBSource(host="pc-xyz.shop.svc", credentials_secret_ref=SecretRef(name="polardb"))
+    items = DynamoDBTarget(
+        dialect=Dialect.AWS, region="us-east-1", credentials_secret_ref=SecretRef(name="dynamodb-source")
+    )
+    return Work(
+        migration=f"{owner.namespace}/{owner.name}",
+        source=Source(polardb=polardb),
+        target=Target(dynamodb=items),
+        tables=Tables(include=["orders"]),
+    )
+
+
 def instances(task: WantedTask, count: int) -> tuple[WantedTask, ...]:
     """That many instances of a task."""
     refs = [TaskRef(task.ref.task_id, index) for index in range(count)]
@@ -48,11 +71,15 @@ def usual(owner: Owner = OWNER) -> dict[str, Sequence[WantedTask]]:
     def one(kind: TaskKind, task_id: str = "") -> WantedTask:
         return WantedTask(kind, TaskRef(task_id or kind.value), told, epoch=7, generation=3)
 
+    options = ReverseOptions(owner=f"{owner.namespace}/{owner.name}/{owner.uid}", layout=Layout(document_column="doc"))
     final = CheckOptions(since="p1", through="p2")
     return {
         "preflight": [one(TaskKind.PREFLIGHT)],
         "snapshot": instances(replace(one(TaskKind.SNAPSHOT), orders=Orders(rows_per_second=20000)), 3),
         "stream": [replace(one(TaskKind.STREAM), again=True, orders=Orders(drain_to="uuid:1-77"))],
         "check": instances(replace(one(TaskKind.CHECK, "check-19c0ffee00"), check=final), 2),
+        "reverse": [
+            replace(one(TaskKind.REVERSE), work=work_back(owner), again=True, reverse=options, orders=Orders(hold=True))
+        ],
         "fence": [replace(one(TaskKind.FENCE, "fence-switched"), fence=FenceOptions(detail="uuid:1-77"))],
     }

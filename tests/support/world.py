@@ -3,12 +3,15 @@
 One behaviour for the in-memory runtime (`support.memory_runtime`) and for real child processes (`support.fake_worker`).
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pydantic import BaseModel
 
+from whimbrel_api.layout import own_name
 from whimbrel_api.migration import CheckResult, Differences, TableStatus
 from whimbrel_api.reports import (
+    FREEZING,
+    UNFROZEN,
     CheckReport,
     ErrorCategory,
     FreezeResult,
@@ -16,6 +19,8 @@ from whimbrel_api.reports import (
     PreflightResult,
     Record,
     ReportedError,
+    ReverseResult,
+    SlotReport,
     StreamResult,
     WorkerReport,
     WorkerState,
@@ -42,7 +47,9 @@ def number(position: str) -> int:
 class World(BaseModel):
     """`position` is the source's; `quiet` whether writes to it have ended; `checks` the next results, then Equal.
 
-    `final_result` is the last final check's, `switched_on` the one that the first fence came after.
+    `final_result` is the last final check's, `switched_on` the one that the first fence came after. `slot` is the name
+    of the way back's slot while there is one, and `retained` what it holds back. `retention`: for how many seconds the
+    source's log keeps a change.
     """
 
     record: Record = Record()
@@ -50,6 +57,7 @@ class World(BaseModel):
     quiet: bool = True
     lag: float | None = 0.0
     quiet_log: bool = False
+    retention: float | None = None
     checks: list[CheckResult] = []
     failures: dict[TaskKind, Failure] = {}
     stopped_table: str = ""
@@ -59,6 +67,12 @@ class World(BaseModel):
     scopes: list[CheckScope] = []
     final_result: CheckResult | None = None
     switched_on: CheckResult | None = None
+    frozen: bool = False
+    written: dict[str, int] = {}
+    slot: str = ""
+    retained: int = 100
+    wal_status: str = "reserved"
+    left_behind: list[str] = []
 
     def work(self, task: TaskFile, orders: Orders, now: datetime) -> Answer:
         """One turn of a worker: its report, and its exit code once it ends."""
@@ -79,6 +93,11 @@ class World(BaseModel):
         if self.record.last(step) is None:
             entries = [*self.record.journal, JournalEntry(step=step, recorded_at=now)]
             self.record = self.record.model_copy(update={"journal": entries})
+
+    def add(self, step: str, now: datetime) -> None:
+        """Write a step into the target's journal, once more."""
+        entries = [*self.record.journal, JournalEntry(step=step, recorded_at=now)]
+        self.record = self.record.model_copy(update={"journal": entries})
 
     def _fenced(self, task: TaskFile) -> bool:
         return task.epoch not in (0, self.record.epoch) and task.task is not TaskKind.FENCE
@@ -113,7 +132,11 @@ class World(BaseModel):
 
     def _snapshot(self, task: TaskFile, _: Orders, now: datetime) -> Answer:
         seen = self.snapshot_seen[str(task.index)] = self.snapshot_seen.get(str(task.index), 0) + 1
-        figures = {"tables_total": 1, "rows_total": ROWS}
+        figures: dict[str, object] = {"tables_total": 1, "rows_total": ROWS}
+        started = self.record.last("started")
+        if self.retention is not None and started is not None:
+            until = started.recorded_at + timedelta(seconds=self.retention)
+            figures["stream"] = StreamResult(retention_deadline=until, retention_seconds=self.retention)
         if seen < self.snapshot_steps and not self.record.snapshot_complete:
             rows = ROWS * seen // self.snapshot_steps
             return self._report(task, now, WorkerState.RUNNING, rows_done=rows, **figures), None
@@ -125,9 +148,11 @@ class World(BaseModel):
         reached = bool(orders.drain_to) and number(orders.drain_to) <= number(self.position)
         drained = orders.drain_to if reached else ""
         self.record = self.record.model_copy(update={"stream_position": self.position})
+        kept = None if self.retention is None else now + timedelta(seconds=self.retention - (self.lag or 0.0))
         stream = StreamResult(
-            position=self.position, lag_seconds=self.lag, quiet=self.quiet_log, lag_observed_at=now, drained_to=drained
-        )
+            position=self.position, lag_seconds=self.lag, quiet=self.quiet_log, lag_observed_at=now, drained_to=drained,
+            retention_deadline=kept, retention_seconds=self.retention,
+        )  # fmt: skip
         if orders.retire and drained:
             return self._done(task, now, stream=stream)
         return self._report(task, now, WorkerState.RUNNING, stream=stream), None
@@ -152,12 +177,28 @@ class World(BaseModel):
         return self._done(task, now, check=found)
 
     def _freeze(self, task: TaskFile, _: Orders, now: datetime) -> Answer:
+        if task.freeze.stop_writes is not None:
+            if task.freeze.plan_attempt < self.record.plan_attempt:
+                error = ReportedError(category=ErrorCategory.FENCED_OUT, what="an old attempt")
+                return self._report(task, now, WorkerState.FAILED, last_error=error), ExitCode.FENCED_OUT
+            if self.record.standing_freeze is None:
+                self.add(FREEZING, now)
+            self.frozen = True
         if not self.quiet:
             seen = FreezeResult(quiet_seconds=0.1, last_position=self.position)
             return self._report(task, now, WorkerState.RUNNING, freeze=seen), None
-        return self._done(
-            task, now, freeze=FreezeResult(position=self.position, quiet_seconds=task.freeze.quiet_seconds)
-        )
+        written = self.written if task.freeze.since not in ("", self.position) else {}
+        quiet = task.freeze.quiet_seconds
+        found = FreezeResult(position=self.position, quiet_seconds=quiet, tables=written)
+        return self._done(task, now, freeze=found)
+
+    def _unfreeze(self, task: TaskFile, _: Orders, now: datetime) -> Answer:
+        attempt = max(self.record.plan_attempt, task.freeze.plan_attempt)
+        self.record = self.record.model_copy(update={"plan_attempt": attempt})
+        if self.record.standing_freeze is not None and self.record.last("switched") is None:
+            self.frozen = False
+            self.add(UNFROZEN, now)
+        return self._done(task, now, record=self.record)
 
     def _fence(self, task: TaskFile, _: Orders, now: datetime) -> Answer:
         step, attempt = task.fence.step, task.fence.plan_attempt
@@ -173,5 +214,35 @@ class World(BaseModel):
         )
         return self._done(task, now, record=self.record)
 
+    def _retire(self, task: TaskFile, _: Orders, now: datetime) -> Answer:
+        ends = [entry for entry in self.record.journal if entry.step in ("switched", "cancelled")]
+        if task.fence.step == "abandon":
+            self.journal("cancelled", now)
+        elif ends:
+            kept = {"journal": ends[-1:], "start_position": "", "stream_position": ""}
+            self.record = self.record.model_copy(update=kept)
+            self.journal("retired", now)
+        return self._done(task, now, record=self.record)
+
     def _inspect(self, task: TaskFile, _: Orders, now: datetime) -> Answer:
         return self._done(task, now, record=self.record)
+
+    def _reverse(self, task: TaskFile, orders: Orders, now: datetime) -> Answer:
+        if orders.retire:
+            self.slot = "" if orders.disarm and not self.left_behind else self.slot
+            return self._done(task, now, reverse=ReverseResult(left_behind=self.left_behind))
+        self.slot = task.reverse.slot_name or own_name(task.reverse.owner)
+        slot = SlotReport(name=self.slot, active=True, wal_status=self.wal_status, retained_bytes=self.retained)
+        seen = ReverseResult(
+            armed=True,
+            slot=slot,
+            position=self.position,
+            lag_seconds=None if orders.hold else self.lag,
+            lag_observed_at=now,
+            changes_applied=7,
+        )
+        return self._report(task, now, WorkerState.RUNNING, reverse=seen), None
+
+    def _disarm(self, task: TaskFile, _: Orders, now: datetime) -> Answer:
+        self.slot = ""
+        return self._done(task, now, reverse=ReverseResult(left_behind=self.left_behind))

@@ -30,7 +30,20 @@ def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_commands_are_these() -> None:
-    assert COMMANDS == ["approve", "assess", "cancel", "demo", "pause", "resume", "run", "status", "testbed", "traffic"]
+    assert COMMANDS == [
+        "approve",
+        "assess",
+        "cancel",
+        "cutover",
+        "delete",
+        "demo",
+        "pause",
+        "resume",
+        "run",
+        "status",
+        "testbed",
+        "traffic",
+    ]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -10,14 +10,17 @@ import pytest
 from pydantic import BaseModel
 
 from whimbrel_api.base import Condition
+from whimbrel_api.endpoints import PolarDBSource
 from whimbrel_api.manifests import load_manifests
 from whimbrel_api.migration import CheckResult, CutoverState, MigrationSpec, MigrationStatus
 from whimbrel_api.reports import ErrorCategory
+from whimbrel_api.reverse_sync import ReverseSyncSpec, ReverseSyncStatus
 from whimbrel_api.validation import ValidationPhase, ValidationSpec, ValidationStatus
 from whimbrel_cli.exits import Exit
 from whimbrel_cli.main import whimbrel
 from whimbrel_operator import unreadable
 from whimbrel_operator.domain import cutover, phases
+from whimbrel_operator.domain.reverse_end import DISARMED, LEFT, NOTHING_MADE
 from whimbrel_operator.metrics import Metrics
 from whimbrel_operator.runtime.kubernetes import runtime
 
@@ -25,7 +28,17 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 GUIDE = (ROOT / "docs" / "migration.md").read_text(encoding="utf-8")
 CLUSTER = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
-DOMAIN = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "operator").glob("*/domain/*.py")))
+BACK_GUIDE = (ROOT / "docs" / "reversesync.md").read_text(encoding="utf-8")
+
+
+def _code(pattern: str, *, back: bool = False) -> str:
+    """The operator's code, with or without what only ways back have, which have a page of their own."""
+    found = sorted((ROOT / "operator").glob(pattern))
+    return "\n".join(path.read_text("utf-8") for path in found if path.name.startswith("reverse_") is back)
+
+
+DOMAIN = _code("*/domain/*.py")
+BACK = _code("*/domain/*.py", back=True)
 OPERATOR = "\n".join(
     path.read_text(encoding="utf-8") for path in sorted((ROOT / "operator").rglob("*.py"))
 ) + "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "api").rglob("*.py")))
@@ -132,6 +145,8 @@ CHECK_STATUS_HEADING = (
     "| `report.{maxDifferences,redact}` | 1000, false | how many differences are listed, and whether without values |"
 )
 NOT_TOLD = {"conditions", "mode", "reverseSync", "reverseSync.enabled"} | {f"conditions.{name}" for name in CONDITION}
+# Refused in Migrations and Validations: PolarDB's log is read by a ReverseSync only.
+NOT_TOLD |= _fields(PolarDBSource, "source.polardb.") | {"source.polardb"}
 
 
 @pytest.mark.parametrize(
@@ -149,6 +164,30 @@ def test_every_field_of_the_tables_exists_and_none_is_left_out(heading: str, mod
     assert named - fields == set()
     left_out = {path for path in fields if not _covered(path, named)}
     assert left_out - NOT_TOLD == set()
+
+
+@pytest.mark.parametrize(
+    ("heading", "model"), [("## Writing one", ReverseSyncSpec), ("## Status and reasons", ReverseSyncStatus)]
+)
+def test_every_field_of_a_way_back_is_told(heading: str, model: type[BaseModel]) -> None:
+    named = {path for row in _rows(heading, BACK_GUIDE) for path in _paths(row[0])}
+    fields = _fields(model)
+    assert named - fields == set()
+    left_out = {path for path in fields if not _covered(path, named)}
+    assert left_out - {"conditions", *(f"conditions.{name}" for name in CONDITION)} == set()
+
+
+def test_every_reason_of_a_way_back_is_told_and_each_bad_one_has_a_remedy() -> None:
+    said = set(re.findall(r'"(?:True|False|Unknown)",\s*"([A-Z]\w+)"', BACK))
+    troubles = {*re.findall(r'Trouble\(\s*"(\w+)"', BACK)}
+    rows = _rows("Conditions (type: reasons):", BACK_GUIDE)
+    told = {word for row in rows for cell in row for word in re.split(r"[,\s`;]+", cell)}
+    assert len(said) > 10
+    assert (said | troubles | {DISARMED, LEFT, NOTHING_MADE}) - told == set()
+    remedies = {word for row in _rows("## Debugging one", BACK_GUIDE) for word in re.findall(r"`(\w+)`", row[0])}
+    categories = {ErrorCategory.CONFIGURATION, ErrorCategory.SOURCE_LOG_LOST, ErrorCategory.INCOMPATIBLE}
+    slots = {word for word in said if word.startswith("Slot")}
+    assert (troubles | slots | {*map(str, categories)}) - remedies == set()
 
 
 def _covered(path: str, named: set[str]) -> bool:
@@ -186,10 +225,13 @@ def _exits() -> set[str]:
 
 def _events() -> set[str]:
     """Every reason that an Event can have."""
-    states = {f"Cutover{state}" for state in CutoverState} - {"CutoverNotReady", "CutoverTimedOut"}
+    silent = {CutoverState.NOT_READY, CutoverState.TIMED_OUT}
+    with_a_way_back = {CutoverState.ARMING_REVERSE, CutoverState.ROLLING_BACK, CutoverState.ROLLED_BACK}  # refused
+    states = {f"Cutover{state}" for state in set(CutoverState) - silent - with_a_way_back}
     results = {f"Validation{result}" for result in CheckResult}
-    literal = {*re.findall(r'Event\("(?:Normal|Warning)", "(\w+)"', OPERATOR)}
-    watched = {"TableStopped", "Retrying", "OldPlan", "Different"}
+    literal = {*re.findall(r'Event\("(?:Normal|Warning)", "(\w+)"', _code("**/*.py"))}
+    watched = {"TableStopped", "Retrying", "OldPlan", "Different", "RetentionNear", "InvalidSpec"}
+    watched |= {"RetentionOver", "NotOver", "WayBackKept", "RetireFailed"}
     own = {runtime.NOT_STARTED, runtime.NOT_GONE, str(ValidationPhase.RUNNING)}
     setbacks = {each.reason for each in cutover.SETBACKS}
     return states | results | literal | watched | own | setbacks | (_stalling() - REFUSALS) | _exits()
@@ -208,12 +250,14 @@ def test_every_reason_of_a_condition_is_told() -> None:
 
 def test_what_stalls_and_what_closes_a_gate_has_a_remedy() -> None:
     told = {word for row in _rows("## Debugging one") for word in re.findall(r"`(\w+)`", row[0])}
-    closed = set(re.findall(r'"(?:False|Unknown)",\s*"([A-Z]\w+)"', (ROOT / _GATES).read_text(encoding="utf-8")))
+    text = "".join((ROOT / _DOMAIN / name).read_text(encoding="utf-8") for name in _GATES)
+    closed = set(re.findall(r'"(?:False|Unknown)",\s*"([A-Z]\w+)"', text))
     assert len(closed) > 8
     assert (_stalling() | closed) - told == set()
 
 
-_GATES = "operator/whimbrel_operator/domain/gates.py"
+_DOMAIN = "operator/whimbrel_operator/domain"
+_GATES = ("gates.py", "retention.py", "window.py")
 
 
 def test_every_setting_of_the_operator_is_told_and_no_other() -> None:

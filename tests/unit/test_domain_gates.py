@@ -7,30 +7,50 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.memory_runtime import START, migration
-from whimbrel_api.base import Condition
+from whimbrel_api.base import Condition, SecretRef
+from whimbrel_api.endpoints import PolarDBSource
+from whimbrel_api.layout import Layout, OnTruncate, SlotGuard
 from whimbrel_api.migration import (
     CheckResult,
     Cutover,
+    CutoverMode,
     Differences,
+    FreezeMethod,
+    FreezePolicy,
     MigrationValidationStatus,
     RateLimit,
+    ReverseSyncPolicy,
     Snapshot,
     SnapshotStatus,
+    SourceFreeze,
     Tables,
     TableStatus,
     Thresholds,
     ValidationPolicy,
+    Window,
 )
 from whimbrel_api.reports import CheckReport
 from whimbrel_api.tasks import ExitCode, TaskKind
 from whimbrel_operator.domain.checks import merged
 from whimbrel_operator.domain.conditions import Said, merge
 from whimbrel_operator.domain.failures import may_start, retry_delay
-from whimbrel_operator.domain.gates import check_passes, judge_lag, stopped_gate, validation_gate
-from whimbrel_operator.domain.observed import LagSample, Memory, RowSample, TaskRef, TaskState
+from whimbrel_operator.domain.gate import Gate
+from whimbrel_operator.domain.gates import (
+    awaits_approval,
+    check_passes,
+    gates,
+    judge_lag,
+    stopped_gate,
+    validation_gate,
+    way_back_gate,
+)
+from whimbrel_operator.domain.observed import LagSample, Memory, Observed, RowSample, TaskRef, Tasks, TaskState
 from whimbrel_operator.domain.plan import frozen_changes, plan_hash
 from whimbrel_operator.domain.progress import percent, rate
+from whimbrel_operator.domain.view import View
+from whimbrel_operator.domain.window import DUE
 
+POLARDB = PolarDBSource(host="polar", credentials_secret_ref=SecretRef(name="polar"))
 LIMITS = Thresholds(lag="5s", samples=3)
 
 
@@ -66,8 +86,18 @@ def test_the_lag_gate_is_open_only_over_good_readings(lags: list[float | None]) 
     assert opened == (len(lags) >= 3 and all(lag is not None and lag <= 5 for lag in lags[-3:]))
 
 
-def compared(result: CheckResult, found: int = 0, unsure: int = 0, age: float = 10.0, through: str = "p1") -> object:
+def compared(
+    result: CheckResult,
+    found: int = 0,
+    unsure: int = 0,
+    *,
+    age: float = 10.0,
+    through: str = "p1",
+    tables: tuple[int, int] = (0, 0),
+) -> object:
     return MigrationValidationStatus(
+        tables_compared=tables[0],
+        tables_total=tables[1],
         result=result,
         differences=Differences(missing=found),
         inconclusive=unsure,
@@ -91,10 +121,15 @@ def compared(result: CheckResult, found: int = 0, unsure: int = 0, age: float = 
         (compared(CheckResult.EQUAL, age=3601), 0, "TooOld"),
         (compared(CheckResult.EQUAL, age=-600), 0, "TooOld"),
         (compared(CheckResult.EQUAL, through=""), 0, "PositionUnknown"),
+        (compared(CheckResult.EQUAL, tables=(2, 3)), 0, "NotWhole"),
+        (compared(CheckResult.EQUAL, tables=(3, 3)), 0, "NotWhole"),
+        (compared(CheckResult.EQUAL, tables=(4, 4)), 0, "WithinThreshold"),
+        (compared(CheckResult.EQUAL, tables=(4, 0)), 0, "WithinThreshold"),
     ],
 )
 def test_the_validation_gate(validation: MigrationValidationStatus, allowed: int, reason: str) -> None:
-    gate = validation_gate(validation, ValidationPolicy(max_age="1h"), allowed, START)
+    """Four tables were copied; where nobody counted those compared, what is not whole is not taken at all."""
+    gate = validation_gate(validation, ValidationPolicy(max_age="1h"), allowed, START, tables=4)
     assert gate.reason == reason
     assert gate.open == (reason == "WithinThreshold")
 
@@ -141,6 +176,63 @@ def test_the_plan_covers_what_matters_and_nothing_else() -> None:
     ]
     hashes = {plan, plan_hash(spec, 2), *(plan_hash(spec.model_copy(update=change), 1) for change in others)}
     assert len(hashes) == 5
+
+
+def test_the_plan_covers_what_is_done_and_not_when() -> None:
+    spec = migration().spec
+    plan = plan_hash(spec, 1)
+    others: list[dict[str, object]] = [
+        {"cutover": Cutover(source_freeze=SourceFreeze.OPERATOR)},
+        {"cutover": Cutover(freeze=FreezePolicy(method=FreezeMethod.LOCK_ACCOUNTS, accounts=["app@%"]))},
+        {"cutover": Cutover(freeze=FreezePolicy(method=FreezeMethod.LOCK_ACCOUNTS, accounts=["web@%"]))},
+        {"reverse_sync": ReverseSyncPolicy(enabled=True)},
+        {"reverse_sync": ReverseSyncPolicy(enabled=True, polardb=POLARDB)},
+        {"reverse_sync": ReverseSyncPolicy(enabled=True, layout=Layout(table_rule="other.{table}"))},
+        {"reverse_sync": ReverseSyncPolicy(enabled=True, on_truncate=OnTruncate.SKIP)},
+    ]
+    hashes = {plan, *(plan_hash(spec.model_copy(update=change), 1) for change in others)}
+    assert len(hashes) == len(others) + 1
+    same: list[dict[str, object]] = [
+        {"cutover": Cutover(not_before=START)},
+        {"cutover": Cutover(window=Window(schedule="0 2 * * SUN"))},
+        {"cutover": Cutover(freeze=FreezePolicy())},
+        {"reverse_sync": ReverseSyncPolicy(guard=SlotGuard(warn_bytes=1 << 25))},
+    ]
+    assert {plan_hash(spec.model_copy(update=change), 1) for change in same} == {plan}
+
+
+@pytest.mark.parametrize(
+    ("changes", "attempt", "plan"),
+    [
+        ({}, 1, "sha256:a521a77a1502bdd7336e63dda717c409c49b860047e0c7feb5f1fe965614fdf1"),
+        (
+            {"cutover": Cutover(mode=CutoverMode.AUTOMATIC, timeout="1m"), "tables": Tables(include=["shop.*"]),
+             "thresholds": Thresholds(lag="9s")},
+            3, "sha256:a6ed14df57bd5bfbf1f1377f295deb233e5df31779e436ba8c66f123e8ae2eb5",
+        ),
+    ],
+)  # fmt: skip
+def test_an_approval_survives_a_new_version(changes: dict[str, object], attempt: int, plan: str) -> None:
+    """As the first version computed them: a field that came later and stands at its default withdraws no approval."""
+    assert plan_hash(migration(**changes).spec, attempt) == plan  # type: ignore[arg-type]
+
+
+def test_a_way_back_that_is_asked_for_closes_a_gate_until_its_preflight_has_passed() -> None:
+    asked = View(Observed(migration(reverse_sync=ReverseSyncPolicy(enabled=True)), Tasks(())), START, Memory())
+    (gate,) = way_back_gate(asked)
+    assert (gate.type, gate.status, gate.reason) == ("ReverseSyncReady", "Unknown", "NotChecked")
+    assert gate in gates(asked, MigrationValidationStatus())
+    assert way_back_gate(View(Observed(migration(), Tasks(())), START, Memory())) == ()
+
+
+def test_an_approval_may_be_given_before_the_time_has_come() -> None:
+    def all_open_but(*shut: str) -> list[Gate]:
+        return [Gate(kind, "False" if kind in shut else "True", "Test", "") for kind in ("LagWithinThreshold", DUE)]
+
+    assert awaits_approval(all_open_but(), approved=False)
+    assert awaits_approval(all_open_but(DUE), approved=False)
+    assert not awaits_approval(all_open_but(DUE), approved=True)
+    assert not awaits_approval(all_open_but("LagWithinThreshold"), approved=False)
 
 
 def test_credentials_may_change_and_the_server_may_not() -> None:

@@ -17,7 +17,7 @@ from whimbrel_operator.domain.plan import plan_hash
 from whimbrel_operator.reconcile import Reconciler
 
 TIMEOUT = "40s"
-GATES = ("LagWithinThreshold", "ValidationPassed", "NoStoppedTable", "CutoverApproved")
+GATES = ("LagWithinThreshold", "ValidationPassed", "NoStoppedTable", "RetentionSafe", "CutoverDue", "CutoverApproved")
 ALLOWED = {
     (row.phase, leave.to) for row in BY_PHASE.values() for leave in (*row.exits, *ANYWHERE, *CANCELLING.exits)
 } | {(row.phase, Phase.PREFLIGHT) for row in BY_PHASE.values()}

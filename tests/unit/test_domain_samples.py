@@ -7,7 +7,14 @@ import pytest
 
 from support.memory_runtime import START, migration
 from whimbrel_api.base import Condition, ObjectMeta, SecretRef
-from whimbrel_api.migration import CheckMode, CheckResult, MigrationStatus, MigrationValidationStatus, ValidationPolicy
+from whimbrel_api.migration import (
+    CheckMode,
+    CheckResult,
+    MigrationStatus,
+    MigrationValidationStatus,
+    SnapshotStatus,
+    ValidationPolicy,
+)
 from whimbrel_api.reports import CheckReport
 from whimbrel_api.rules import breaches
 from whimbrel_api.validation import Validation, ValidationPhase, ValidationSpec, ValidationStatus
@@ -64,6 +71,14 @@ def test_a_sample_is_followed_by_a_whole_comparison_once_that_is_asked_for(mode:
     resource = migration(MigrationStatus(validation=last), validation=ValidationPolicy(mode=mode))
     view = View(Observed(resource, Tasks(())), START, Memory())
     assert check_due(view, last) is due
+
+
+@pytest.mark.parametrize(("compared", "due"), [(0, False), (2, True), (3, False)])
+def test_a_comparison_that_left_tables_out_is_made_again_soon(compared: int, due: bool) -> None:
+    report = CheckReport(result=CheckResult.EQUAL, tables_compared=compared, tables_total=2, validated_through="p1")
+    last = from_check(report, START - timedelta(seconds=40), "check-0")
+    resource = migration(MigrationStatus(validation=last, snapshot=SnapshotStatus(tables_total=3)))
+    assert check_due(View(Observed(resource, Tasks(())), START, Memory()), last) is due
 
 
 @pytest.mark.parametrize(

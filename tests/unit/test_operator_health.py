@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.memory_runtime import KEY, START
 from whimbrel_api.base import Condition
 from whimbrel_api.migration import Differences, MigrationStatus, Phase, SnapshotStatus, StreamStatus
+from whimbrel_api.reverse_sync import ReverseSyncPhase, ReverseSyncStatus, SlotStatus
 from whimbrel_api.validation import ValidationPhase, ValidationStatus
 from whimbrel_operator.errors import ClusterAway, SettingsError
 from whimbrel_operator.health import Health, HealthServer
@@ -122,6 +123,22 @@ def test_the_figures_of_a_migration() -> None:
     assert found["whimbrel_migration_changes_applied", ""] == 9
     assert found["whimbrel_migration_epoch", ""] == 3
     assert found["whimbrel_resource_stalled", "Migration"] == 0
+
+
+def test_the_figures_of_a_way_back() -> None:
+    metrics, key = Metrics(), Key("shop", "ReverseSync", "back")
+    slot = SlotStatus(name="s", active=True, wal_status="reserved", retained_bytes=4096)
+    status = ReverseSyncStatus(phase=ReverseSyncPhase.STREAMING, slot=slot, lag_seconds=0.5, changes_applied=9)
+    metrics.seen(key, status)
+    found = samples(metrics)
+    assert found["whimbrel_reversesync_phase", "Streaming"] == 1
+    assert found["whimbrel_reversesync_lag_seconds", ""] == 0.5
+    assert found["whimbrel_reversesync_slot_retained_bytes", ""] == 4096
+    assert found["whimbrel_reversesync_slot_active", ""] == 1
+    assert found["whimbrel_reversesync_changes_applied", ""] == 9
+    metrics.seen(key, status.model_copy(update={"slot": SlotStatus(name="s"), "lag_seconds": None}))
+    known = {name for name, _ in samples(metrics) if name.startswith("whimbrel_reversesync")}
+    assert known == {"whimbrel_reversesync_phase", "whimbrel_reversesync_changes_applied"}
 
 
 def test_an_unknown_lag_has_no_sample_and_a_former_phase_neither() -> None:

@@ -15,7 +15,6 @@ from whimbrel_api.migration import (
     Phase,
     RateLimit,
     Snapshot,
-    SourceFreeze,
 )
 from whimbrel_api.reports import ErrorCategory, Record, ReportedError
 from whimbrel_api.tasks import ExitCode, Orders, TaskKind
@@ -269,7 +268,6 @@ def test_paused_work_stops_and_goes_on_where_it_was(phase: Phase) -> None:
 @pytest.mark.parametrize(
     ("spec", "named"),
     [
-        ({"cutover": Cutover(source_freeze=SourceFreeze.OPERATOR)}, "spec.cutover.sourceFreeze"),
         ({"reverse_sync": {"enabled": True}}, "spec.reverseSync.enabled"),
         ({"validation": {"mode": "Sample"}}, "spec.validation.mode"),
     ],

@@ -148,7 +148,7 @@ def test_the_task_file_can_be_read_and_its_paths_lie_in_mounts(task: str) -> Non
     paths = [*told.secrets.values(), told.report_resource.access, posixpath.dirname(told.check.report_file)]
     assert {posixpath.normpath(posixpath.join(jobs.TASK_FOLDER, path)) for path in paths} == mounts - {jobs.TASK_FOLDER}
     assert (told.index, told.workers, told.epoch) == (0, built.count, 7)
-    assert told.report_interval == (2.0 if task == "stream" else 10.0)
+    assert told.report_interval == (2.0 if task in ("stream", "reverse") else 10.0)
     assert [names.report_name(told.report_resource.name, index) for index in range(built.count)] == [
         *built.report_names
     ]
@@ -233,7 +233,7 @@ def test_settings_reach_the_pod_and_leave_our_own_labels_alone() -> None:
 
 def test_tasks_that_carry_rows_get_more() -> None:
     large = {kind for kind, resources in usual_resources().items() if resources == LARGE}
-    assert large == {TaskKind.SNAPSHOT, TaskKind.STREAM, TaskKind.CHECK}
+    assert large == {TaskKind.SNAPSHOT, TaskKind.STREAM, TaskKind.CHECK, TaskKind.REVERSE}
     assert replace(SETTINGS, resources={}).resources_of(TaskKind.FENCE) == SMALL
 
 

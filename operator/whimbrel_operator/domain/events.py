@@ -4,13 +4,21 @@ from collections.abc import Iterable, Sequence
 
 from whimbrel_api.base import Condition
 from whimbrel_api.migration import CutoverState, MigrationStatus, Phase
-from whimbrel_operator.domain.conditions import find
+from whimbrel_operator.domain.conditions import find, is_true
 from whimbrel_operator.domain.decision import Event
 from whimbrel_operator.domain.status import Move
 from whimbrel_operator.domain.view import PREFLIGHT, View
+from whimbrel_operator.domain.window import DUE
 
-_WARNED = (("Stalled", "True"), ("NoStoppedTable", "False"))
-_WARNED_REASONS = (("Reconciling", "Retrying"), ("CutoverApproved", "OldPlan"), ("ValidationPassed", "Different"))
+_WARNED = (("Stalled", "True"), ("NoStoppedTable", "False"), ("RetentionNear", "True"))
+_WARNED_REASONS = (
+    ("Reconciling", "Retrying"),
+    ("CutoverApproved", "OldPlan"),
+    ("ValidationPassed", "Different"),
+    ("Retired", "NotOver"),
+    ("Retired", "WayBackKept"),
+    ("Retired", "RetireFailed"),
+)
 _LONGEST = 1024
 
 
@@ -34,16 +42,27 @@ def _cutover(before: MigrationStatus, move: Move, after: MigrationStatus) -> Ite
     if move.setback is not None:
         yield Event("Warning", move.setback.reason, after.cutover.message)
     elif state is not before.cutover.state and state is not CutoverState.NOT_READY:
-        yield Event("Normal", f"Cutover{state.value}", after.cutover.message or _begun(before, after))
+        yield Event("Normal", f"Cutover{state.value}", _begun(before, after))
+    if before.cutover.source_frozen and not after.cutover.source_frozen:
+        yield Event("Normal", "SourceUnfrozen", "what Whimbrel had done to stop the writes to the source is undone")
 
 
 def _begun(before: MigrationStatus, after: MigrationStatus) -> str:
+    if after.cutover.state is CutoverState.SWITCHED:
+        return _switched(after)
+    if after.cutover.message:
+        return after.cutover.message
     approval = find(after.conditions, "CutoverApproved")
     if after.cutover.state is CutoverState.AWAITING_APPROVAL and approval is not None:
-        return f"all other gates are open; {approval.message}"
-    if after.cutover.state is CutoverState.SWITCHED:
-        return f"epoch {after.epoch}: no worker can write any more; point the application at the target"
+        due = find(after.conditions, DUE)
+        when = f"; {due.message}" if due is not None and due.status != "True" else ""
+        return f"all other gates are open; {approval.message}{when}"
     return f"{before.cutover.state} → {after.cutover.state}"
+
+
+def _switched(after: MigrationStatus) -> str:
+    then = after.cutover.message or "point the application at the target"
+    return f"epoch {after.epoch}: no worker can write any more; {then}"
 
 
 def _validation(before: MigrationStatus, after: MigrationStatus) -> Iterable[Event]:
@@ -61,6 +80,8 @@ def _conditions(before: Sequence[Condition], after: Sequence[Condition]) -> Iter
         watched = (condition.type, condition.status) in _WARNED or (condition.type, condition.reason) in _WARNED_REASONS
         if watched and (old is None or (old.status, old.reason) != (condition.status, condition.reason)):
             yield Event("Warning", condition.reason, condition.message)
+    if is_true(after, "Retired") and not is_true(before, "Retired"):
+        yield Event("Normal", "Retired", "streams are as they were, and of its control rows only a tombstone is left")
     if _was_stalled(before) and not _was_stalled(after):
         yield Event("Normal", "Progressing", "work goes on")
 

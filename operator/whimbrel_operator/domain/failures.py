@@ -29,7 +29,7 @@ BACKOFFS: dict[int, Backoff] = {
     ExitCode.FENCED_OUT: _QUICK,
 }
 _UNASKED_END = timedelta(seconds=1)
-_SHOWS_PROGRESS = {TaskKind.SNAPSHOT, TaskKind.STREAM, TaskKind.CHECK, TaskKind.FREEZE}
+_SHOWS_PROGRESS = {TaskKind.SNAPSHOT, TaskKind.STREAM, TaskKind.CHECK, TaskKind.FREEZE, TaskKind.REVERSE}
 
 
 def may_start(state: TaskState | None, now: datetime, generation: int, *, again: bool) -> bool:
@@ -44,7 +44,9 @@ def may_start(state: TaskState | None, now: datetime, generation: int, *, again:
 
 
 def retry_delay(state: TaskState) -> timedelta:
-    """How long a failed instance waits before it is started again."""
+    """How long a failed instance waits before it is started again. A source that stays frozen never waits for long."""
+    if state.kind is TaskKind.UNFREEZE:
+        return _QUICK.delay(state.failures)
     return BACKOFFS.get(state.exit_code or ExitCode.FAILED, _QUICK).delay(state.failures)
 
 

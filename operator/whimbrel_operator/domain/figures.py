@@ -9,6 +9,7 @@ from whimbrel_operator.domain.checks import words_of
 from whimbrel_operator.domain.gates import STOPPED
 from whimbrel_operator.domain.observed import is_fresh
 from whimbrel_operator.domain.progress import percent, rate
+from whimbrel_operator.domain.retention import told
 from whimbrel_operator.domain.view import PREFLIGHT, SNAPSHOT, STREAM, View
 
 MOST_TABLES = 100
@@ -42,9 +43,9 @@ def snapshot_status(view: View) -> SnapshotStatus:
 
 def stream_status(view: View) -> StreamStatus:
     """The stream in figures; the lag only from a fresh report, and only while the reading itself is fresh."""
-    word, before = view.word(STREAM), view.status.stream
+    word, before, kept = view.word(STREAM), view.status.stream, told(view)
     if word is None or word.stream is None:
-        return before.model_copy(update={"lag_seconds": None, "lag_observed_at": None, "quiet": False})
+        return kept.model_copy(update={"lag_seconds": None, "lag_observed_at": None, "quiet": False})
     seen, fresh, state = word.stream, view.fresh_stream, view.stream_state
     if fresh is not None and state is not None and not is_fresh(fresh.lag_observed_at, view.now, state.report_interval):
         fresh = None
@@ -56,7 +57,8 @@ def stream_status(view: View) -> StreamStatus:
         changes_applied=seen.changes_applied,
         collected_bytes=seen.collected_bytes,
         last_change_time=seen.last_change_time or before.last_change_time,
-        retention_deadline=before.retention_deadline,
+        retention_deadline=kept.retention_deadline,
+        retention_seconds=kept.retention_seconds,
     )
 
 

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from whimbrel_api.migration import CutoverState, Phase
-from whimbrel_operator.domain import cutover, wants
+from whimbrel_operator.domain import aftermath, cutover, wants
 from whimbrel_operator.domain import view as ids
 from whimbrel_operator.domain.checks import last_validation
 from whimbrel_operator.domain.gates import caught_up, gates
 from whimbrel_operator.domain.view import View
+from whimbrel_operator.domain.window import faults
 
 Test = Callable[[View], bool]
 
@@ -102,7 +103,8 @@ def ready_to_cut_over(view: View) -> bool:
     """Every gate is open, this plan approved, and its attempt read back from the target."""
     inspected = view.result(ids.INSPECT_PLAN)
     known = inspected is not None and inspected.record is not None and inspected.record.exists
-    return known and view.approved and all(gate.open for gate in gates(view, last_validation(view)))
+    ready = known and view.approved and not view.source_frozen
+    return ready and all(gate.open for gate in gates(view, last_validation(view)))
 
 
 def setback_to(phase: Phase) -> Test:
@@ -132,8 +134,10 @@ def cancel_asked(view: View) -> bool:
 
 
 def held(view: View) -> bool:
-    """Paused, or something is asked for that is not there yet."""
-    return (view.spec.paused or bool(view.unsupported)) and not view.switching
+    """Paused, or something is asked for that is not there yet; or nothing has begun and the spec cannot be read."""
+    unread = view.status.phase is Phase.PENDING and bool(faults(view.spec.cutover.window))
+    frozen = view.status.phase is Phase.CUTTING_OVER and view.source_frozen  # nobody would open the source again
+    return (view.spec.paused or bool(view.unsupported) or unread) and not view.switching and not frozen
 
 
 def cancelled(view: View) -> bool:
@@ -170,14 +174,14 @@ PHASES: tuple[Row, ...] = (
     Row(
         Phase.CATCH_UP,
         streams,
-        (wants.stream,),
+        (wants.stream, wants.thaw),
         (Exit("CaughtUp", stream_caught_up, Phase.FOLLOWING),),
         "applying what changed during the copy",
     ),
     Row(
         Phase.FOLLOWING,
         streams,
-        (wants.stream, wants.indexes, wants.check, wants.inspect_plan),
+        (wants.stream, wants.thaw, wants.indexes, wants.check, wants.inspect_plan),
         (Exit("CutoverApproved", ready_to_cut_over, Phase.CUTTING_OVER),),
         "following the source",
     ),
@@ -192,8 +196,8 @@ PHASES: tuple[Row, ...] = (
         ),
         "cutting over",
     ),
-    Row(Phase.COMPLETED, closed, (), (), "done"),
-    Row(Phase.CANCELLED, always, (), (), "cancelled"),
+    Row(Phase.COMPLETED, closed, (aftermath.retire,), (), "done"),
+    Row(Phase.CANCELLED, always, (wants.thaw, aftermath.retire), (), "cancelled"),
 )
 ENDS = (Phase.COMPLETED, Phase.CANCELLED)
 
@@ -208,7 +212,7 @@ ANYWHERE: tuple[Exit, ...] = (
 CANCELLING = Row(
     Phase.CANCELLED, cancel_asked, (wants.cancel,), (Exit("Cancelled", cancelled, Phase.CANCELLED),), "cancelling"
 )
-HELD = Row(Phase.PENDING, held, (), (), "held")
+HELD = Row(Phase.PENDING, held, (wants.thaw,), (), "held")
 OVERRIDES: tuple[Row, ...] = (CANCELLING, HELD)
 
 BY_PHASE = {row.phase: row for row in PHASES}

@@ -9,14 +9,17 @@ from whimbrel_api.migration import (
     MigrationStatus,
     MigrationValidationStatus,
     Phase,
+    StreamStatus,
 )
-from whimbrel_operator.domain import checks, cutover, figures
+from whimbrel_operator.domain import aftermath, checks, cutover, figures
 from whimbrel_operator.domain.conditions import Said, find, merge, yes_no
 from whimbrel_operator.domain.cutover import Setback
 from whimbrel_operator.domain.failures import Trouble, trouble
-from whimbrel_operator.domain.gates import Gate, approval_gate, gates
+from whimbrel_operator.domain.gate import Gate
+from whimbrel_operator.domain.gates import approval_gate, awaits_approval, gates
 from whimbrel_operator.domain.phases import BY_PHASE, ENDS, Exit, held, row_of
 from whimbrel_operator.domain.view import PREFLIGHT, View
+from whimbrel_operator.domain.window import faults
 
 ORDER = tuple(BY_PHASE)
 _MILESTONES = (
@@ -47,7 +50,7 @@ def next_status(view: View, move: Move) -> MigrationStatus:
         progress=figures.progress_text(phase, copied),
         lag=figures.lag_text(phase, streamed),
         remaining=figures.remaining_text(copied.eta),
-        conditions=merge(view.status.conditions, _said(view, phase, open_gates), view.now, view.generation),
+        conditions=merge(view.status.conditions, _said(view, phase, open_gates, streamed), view.now, view.generation),
         plan=view.plan,
         epoch=view.epoch,
         write_path=_write_path(view),
@@ -55,7 +58,7 @@ def next_status(view: View, move: Move) -> MigrationStatus:
         stream=streamed,
         validation=validation,
         checkpoint=figures.checkpoint(view),
-        cutover=_cutover(view, move, phase, ready=all(gate.open for gate in open_gates)),
+        cutover=_cutover(view, move, phase, ready=awaits_approval(open_gates, approved=view.approved)),
         tables=figures.tables(view),
     )
 
@@ -85,7 +88,9 @@ def _cutover(view: View, move: Move, phase: Phase, *, ready: bool) -> CutoverSta
         Phase.FOLLOWING: _following(view, move, before, ready=ready),
         Phase.CUTTING_OVER: _cutting_over(view, move, before),
     }
-    return others.get(phase, CutoverStatus())
+    found = others.get(phase, CutoverStatus())
+    entered = phase is Phase.CUTTING_OVER and move.exit is not None and view.operator_freezes
+    return found.model_copy(update={"source_frozen": entered or cutover.still_frozen(view)})
 
 
 def _cutting_over(view: View, move: Move, before: CutoverStatus) -> CutoverStatus:
@@ -105,7 +110,8 @@ def _quiet(view: View) -> bool:
 
 
 def _completed(view: View, before: CutoverStatus) -> CutoverStatus:
-    done = {"state": CutoverState.SWITCHED, "completed_at": before.completed_at or view.now, "message": ""}
+    stays = cutover.stays_frozen(view) if cutover.still_frozen(view) else ""
+    done = {"state": CutoverState.SWITCHED, "completed_at": before.completed_at or view.now, "message": stays}
     return before.model_copy(update=done)
 
 
@@ -124,7 +130,7 @@ def _following(view: View, move: Move, before: CutoverStatus, *, ready: bool) ->
     return CutoverStatus(state=state, message=before.message)
 
 
-def _said(view: View, phase: Phase, found: tuple[Gate, ...]) -> list[Said]:
+def _said(view: View, phase: Phase, found: tuple[Gate, ...], streamed: StreamStatus) -> list[Said]:
     troubles = troubles_of(view)
     asked = [Said(gate.type, gate.status, gate.reason, gate.message) for gate in (*found, approval_gate(view))]
     milestones = [_milestone(view, phase, kind, after, troubles) for kind, after in _MILESTONES]
@@ -137,7 +143,9 @@ def _said(view: View, phase: Phase, found: tuple[Gate, ...]) -> list[Said]:
         paused,
         *milestones,
         *asked,
+        *aftermath.retention_near(view, phase, streamed),
         rollback,
+        *aftermath.retired(view, phase),
     ]
 
 
@@ -146,6 +154,7 @@ def troubles_of(view: View) -> tuple[Trouble, ...]:
     found = [each for state in view.tasks.instances if (each := trouble(state)) is not None]
     if view.unsupported:
         found.append(Trouble("NotSupportedYet", view.unsupported, stalls=True))
+    found += [Trouble("InvalidSpec", f"{each}; correct it", stalls=True) for each in faults(view.spec.cutover.window)]
     if view.observed.missing_secrets:
         names = ", ".join(view.observed.missing_secrets)
         namespace = view.observed.resource.metadata.namespace

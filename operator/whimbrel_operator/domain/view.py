@@ -157,13 +157,24 @@ class View:
         return self.status.cutover.state
 
     @property
+    def operator_freezes(self) -> bool:
+        """Whether the spec asks Whimbrel to stop the writes to the source."""
+        return self.spec.cutover.source_freeze is SourceFreeze.OPERATOR
+
+    @property
+    def source_frozen(self) -> bool:
+        """Whether Whimbrel has stopped the writes to the source, or may have, as the status says."""
+        return self.status.cutover.source_frozen
+
+    @property
     def unsupported(self) -> str:
         """What is asked for and not there yet, as a sentence; or empty."""
         asked = (
-            (self.spec.cutover.source_freeze is SourceFreeze.OPERATOR, "spec.cutover.sourceFreeze: Operator", "User"),
-            (self.spec.cutover.not_before is not None, "spec.cutover.notBefore", "nothing"),
-            (self.spec.cutover.window is not None, "spec.cutover.window", "nothing"),
-            (self.spec.retire, "spec.retire: true", "false"),
+            (
+                self.sharded and self.operator_freezes,
+                "spec.cutover.sourceFreeze: Operator from DynamoDB",
+                "User and stop the writers yourself when the cutover asks for it",
+            ),
             (self.spec.reverse_sync.enabled, "spec.reverseSync.enabled: true", "false"),
             (self.spec.validation.mode != "Full" and not self.sharded, "spec.validation.mode: Sample", "Full"),
         )

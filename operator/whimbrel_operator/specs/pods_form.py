@@ -81,7 +81,7 @@ class PodsForm(Model):
     labels: Labels = Field(default={})
     annotations: Labels = Field(default={})
     service_account_annotations: Labels = Field(default={})
-    termination_grace_period_seconds: int = Field(default=60, ge=1, le=3600)
+    termination_grace_period_seconds: int = Field(default=25, ge=1, le=3600)
 
     @model_validator(mode="after")
     def _resources_fit(self) -> Self:

@@ -19,7 +19,7 @@ class Resources:
 
 LARGE: Final = Resources({"cpu": "250m", "memory": "256Mi"}, {"memory": "1Gi"})
 SMALL: Final = Resources({"cpu": "50m", "memory": "128Mi"}, {"memory": "512Mi"})
-_HEAVY = (TaskKind.SNAPSHOT, TaskKind.STREAM, TaskKind.CHECK)
+_HEAVY = (TaskKind.SNAPSHOT, TaskKind.STREAM, TaskKind.CHECK, TaskKind.REVERSE)
 
 
 def usual_resources() -> dict[TaskKind, Resources]:
@@ -46,7 +46,7 @@ class PodSettings:
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     account_annotations: Mapping[str, str] = field(default_factory=dict)
-    grace: int = 60
+    grace: int = 25
 
     def resources_of(self, kind: TaskKind) -> Resources:
         """What a pod of that task gets."""

@@ -60,9 +60,10 @@ def _refuse_samples_of_rows(options: CheckOptions, tables: Sequence[Table]) -> N
 
 
 def _control(context: TaskContext) -> ControlStore | None:
-    """The control tables, or None where the target has none of this migration."""
+    """The control tables, or None where the target has none of this migration, or only a tombstone."""
     control = context.target.control()
-    return control if control.record().exists else None
+    record = control.record()
+    return control if record.exists and record.last("retired") is None else None
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ def run(context: TaskContext) -> None:
 def read_record(context: TaskContext) -> Record:
     """The record with the least position that the stream has reached: in all of its lanes, or in all shards."""
     record = context.target.control().record()
-    reached = _reached(context) if record.exists else ""
+    reached = _reached(context) if record.exists and record.last("retired") is None else ""
     return record.model_copy(update={"stream_position": reached or record.start_position})
 
 

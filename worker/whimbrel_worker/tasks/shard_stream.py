@@ -12,6 +12,7 @@ from typing import Final
 
 from whimbrel_api.migration import TableStatus, TtlDeletes
 from whimbrel_api.reports import StreamResult
+from whimbrel_worker.engine.retention import Kept, shards_needed_since
 from whimbrel_worker.engine.retry import Backoff, retrying
 from whimbrel_worker.engine.shard_ports import ShardedEnds, ShardReader, ShardTaker
 from whimbrel_worker.engine.shards.added import AddedTables, AddOptions
@@ -137,6 +138,8 @@ class Following:
         self._error: BaseException | None = None
         self._drained_to, self._drain_looked, self._result_at = "", 0.0, 0.0
         self._retire_by = 0.0
+        # What lies on a spool's volume needs no log, and how much of it does is not known here.
+        self._kept = Kept(None if context.file.spool else ends.source.retention())
 
     def run(self) -> None:
         """Work until an order, a signal or an error ends it."""
@@ -239,6 +242,7 @@ class Following:
         shown = rows if self._options.index == 0 else [row for row in rows if row.owner == self._options.index]
         seen = sample(shown, now, self._options.base)
         newest = max((row.last_change_at for row in shown), default=0.0)
+        until = self._kept.until(shards_needed_since(shown, self._options.base))
         return StreamResult(
             position=self._ends.source.moment(least_proven(shown, now, self._options.base)),
             quiet=seen.quiet,
@@ -247,6 +251,8 @@ class Following:
             changes_applied=sum(row.changes for row in shown),
             last_change_time=datetime.fromtimestamp(newest, UTC) if newest else None,
             drained_to=self._drained_to,
+            retention_deadline=None if until is None else self._moment(until),
+            retention_seconds=self._kept.seconds,
         )
 
     def _moment(self, at: float) -> datetime:

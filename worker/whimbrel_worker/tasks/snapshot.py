@@ -2,10 +2,13 @@
 engine.copy."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from whimbrel_api.migration import Mode, TableStatus
+from whimbrel_api.reports import StreamResult
 from whimbrel_worker.engine.copy.copier import Copier, CopyOptions
 from whimbrel_worker.engine.ports import TableRow
+from whimbrel_worker.engine.retry import retrying
 from whimbrel_worker.tasks.context import TaskContext
 
 _TABLES_REPORTED = 100
@@ -22,7 +25,21 @@ def run(context: TaskContext) -> None:
         tables_in_parallel=file.snapshot.tables_in_parallel,
         follows=file.mode is not Mode.SNAPSHOT_ONLY,
     )
+    if options.follows:
+        context.report.update(stream=kept_from_the_start(context))
     Copier(context.source, context.target, options, SnapshotGuide(context)).run()
+
+
+def kept_from_the_start(context: TaskContext) -> StreamResult:
+    """Until when the log keeps what was changed during the copy: all of it came after the migration was registered.
+
+    Nothing is said where a spool takes the changes in meanwhile, nor where the log forgets nothing by time.
+    """
+    kept = retrying(context.source.retention) if context.file.stream.spool is None else None
+    started = context.target.control().record().last("started")
+    if kept is None or started is None:
+        return StreamResult()
+    return StreamResult(retention_deadline=started.recorded_at + timedelta(seconds=kept), retention_seconds=kept)
 
 
 class SnapshotGuide:

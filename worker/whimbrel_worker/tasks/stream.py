@@ -19,6 +19,7 @@ from whimbrel_worker.engine.apply.lanes import Catalogue, Crew, consume, run_lan
 from whimbrel_worker.engine.apply.start import Resumption, resume
 from whimbrel_worker.engine.lag import LagMeter, Reading, Sample
 from whimbrel_worker.engine.ports import ChangeLog, Profile
+from whimbrel_worker.engine.retention import Kept, log_needed_since
 from whimbrel_worker.engine.retry import Backoff, retrying
 from whimbrel_worker.errors import ConfigurationError, Transient
 from whimbrel_worker.tasks import shard_collect, shard_stream
@@ -108,6 +109,7 @@ class Following:
         self._meter = LagMeter(context.source.covers, self._interval)
         self._readings: deque[tuple[Reading, float]] = deque()
         self._offset = 0.0
+        self._kept = Kept(retrying(context.source.retention, backoff=_START))
         self._drained_to = ""
         self._result_at = 0.0
 
@@ -214,6 +216,7 @@ class Following:
                     before = time.time()
                     offset = source.clock() - (before + time.time()) / 2
                     offset_due = time.monotonic() + _CLOCK_SECONDS
+                    self._kept.seconds = source.retention()
                 asked = time.time()
                 self._readings.append((Reading(source.position(), asked + offset), offset))
             except Transient as error:
@@ -253,6 +256,11 @@ class Following:
 
     def _result(self, sample: Sample) -> StreamResult:
         progress = self._board.progress()
+        since = log_needed_since(
+            progress.oldest_pending, progress.newest_routed, sample.end_of_log_at,
+            seconds(self._context.file.stream.checkpoint_interval),
+        )  # fmt: skip
+        until = self._kept.until(since)
         return StreamResult(
             position=self._least(),
             lag_seconds=None if sample.seconds is None else round(sample.seconds, 3),
@@ -261,6 +269,8 @@ class Following:
             last_change_time=_moment(progress.newest_applied),
             end_of_log_at=_moment(sample.end_of_log_at and sample.end_of_log_at - self._offset),
             drained_to=self._drained_to,
+            retention_deadline=_moment(until and until - self._offset),
+            retention_seconds=self._kept.seconds,
         )
 
     def _table_statuses(self) -> list[TableStatus]:

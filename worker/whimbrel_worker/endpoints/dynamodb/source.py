@@ -200,6 +200,10 @@ class DynamoDBSource:
                 "to be in the target", len(old), oldest.table, oldest.shard, moments.moment_text(old[oldest]),
             )  # fmt: skip
 
+    def retention(self) -> float | None:
+        """Streams keep a record for 24 hours (Amazon DynamoDB Developer Guide, "DynamoDB Streams")."""
+        return STREAM_KEPT_SECONDS
+
     # --- reading ---
 
     @contextlib.contextmanager
@@ -226,6 +230,11 @@ class DynamoDBSource:
         if lacking := self._switch.lacking(names):
             before(lacking)
         return self._switch.enable(names)
+
+    def enabled_streams(self, tables: Sequence[str]) -> dict[str, str]:
+        """The ARN of the stream of each of these tables that has one now."""
+        described = zip(tables, each(lambda name: describe(self.client, name), tables), strict=True)
+        return {name: found.stream for name, found in described if found is not None and found.stream}
 
     def restore_streams(self, tables: Sequence[str]) -> None:
         """Disable the streams of these tables again."""

@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import sql
 
-from whimbrel_api.reports import JournalEntry, Record
+from whimbrel_api.reports import REPEATED_STEPS, JournalEntry, Record
 from whimbrel_worker.endpoints.postgres import chunks as chunk_rows
+from whimbrel_worker.endpoints.postgres import retirement
 from whimbrel_worker.endpoints.postgres.connector import Connection, Connector, Kept
 from whimbrel_worker.endpoints.postgres.failures import translate
-from whimbrel_worker.endpoints.postgres.layout import LAYOUT_VERSION, ensure_layout, layout_exists
+from whimbrel_worker.endpoints.postgres.layout import LAYOUT_VERSION, ensure_layout, tables_there
 from whimbrel_worker.endpoints.postgres.names import control_table
 from whimbrel_worker.engine.ports import Chunk, TableRow
 from whimbrel_worker.engine.retry import Backoff, retrying
@@ -22,6 +23,7 @@ from whimbrel_worker.errors import ConfigurationError, Conflict
 
 T = TypeVar("T")
 _JOURNAL_KEPT = 100
+_TRUTH = {"migrations", "journal"}
 
 
 def _sql(text: str) -> sql.Composed:
@@ -271,6 +273,16 @@ class PostgresControlStore:
             (self._migration, task, from_index),
         )
 
+    def retire(self, kept: Sequence[str]) -> None:
+        """Leave of the migration only a tombstone: its row, the newest journal entries `kept`, and `retired`."""
+        retirement.clear_rows(self._transact, self._migration)
+        retirement.drop_unneeded(self._connector, self._transact, self._migration)
+        self._transact(lambda connection: self._bury(connection, kept))
+
+    def _bury(self, connection: Connection, kept: Sequence[str]) -> None:
+        retirement.bury(connection, self._migration, kept)
+        self._journal(connection, "retired", "")
+
     def _fence_lost(self, connection: Connection, index: int, attempt: int) -> int:
         raised = connection.execute(
             _sql(
@@ -301,7 +313,8 @@ class PostgresControlStore:
             raise another_source(self._migration, found, source_id)
 
     def _record(self, connection: Connection) -> Record:
-        if not layout_exists(connection):
+        there = tables_there(connection)
+        if not there >= _TRUTH:
             return Record()
         found = connection.execute(
             _sql(
@@ -312,10 +325,8 @@ class PostgresControlStore:
         ).fetchone()
         if found is None:
             return Record()
-        total, done = self._one(
-            connection,
-            "SELECT count(*), count(*) FILTER (WHERE state = 'done') FROM {chunks} WHERE migration = %s",
-        )
+        counted = "SELECT count(*), count(*) FILTER (WHERE state = 'done') FROM {chunks} WHERE migration = %s"
+        total, done = self._one(connection, counted) if "chunks" in there else (0, 0)
         journal = self._journal_entries(connection)
         return Record(
             exists=True,
@@ -331,13 +342,13 @@ class PostgresControlStore:
         )
 
     def _journal_entries(self, connection: Connection) -> list[JournalEntry]:
-        """The newest entries in order; time-outs, of which there may be many, never crowd a milestone out."""
+        """The newest entries in order; steps of which there may be many never crowd a milestone out."""
         rows = connection.execute(
             _sql(
                 "SELECT number, step, detail, recorded_at FROM {journal} WHERE migration = %s"
-                " ORDER BY step = 'timed-out', number DESC LIMIT %s"
+                " ORDER BY step IN (%s, %s, %s, %s), number DESC LIMIT %s"
             ),
-            (self._migration, _JOURNAL_KEPT),
+            (self._migration, *REPEATED_STEPS, _JOURNAL_KEPT),
         ).fetchall()
         return [JournalEntry(step=step, detail=detail, recorded_at=at) for _, step, detail, at in sorted(rows)]
 

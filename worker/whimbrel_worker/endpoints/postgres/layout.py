@@ -51,10 +51,15 @@ def ensure_layout(connector: Connector) -> None:
 
 def layout_exists(connection: Connection) -> bool:
     """Whether all control tables are there."""
+    return tables_there(connection) >= set(_TABLES)
+
+
+def tables_there(connection: Connection) -> frozenset[str]:
+    """The control tables that are there. Where all migrations are retired, only the tombstones' are."""
     found = connection.execute(
-        "SELECT count(*) FROM information_schema.tables WHERE table_schema = %s", (CONTROL_SCHEMA,)
-    ).fetchone()
-    return found is not None and found[0] >= len(_TABLES)
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = %s", (CONTROL_SCHEMA,)
+    ).fetchall()
+    return frozenset(str(name) for (name,) in found)
 
 
 def run_ddl(connection: Connection, statement: sql.Composed, where: str) -> str:

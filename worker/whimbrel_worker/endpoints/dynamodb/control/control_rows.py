@@ -110,8 +110,21 @@ class ControlTable:
                 ":m": {"S": self.migration}, ":low": {"S": low}, ":high": {"S": prefix + "\U0010ffff"},
             },
             "ScanIndexForward": not newest_first,
-            **self._consistent(),
         }  # fmt: skip
+        return self._queried(request, most, page)
+
+    def everything(self) -> Iterator[Entry]:
+        """All of the migration's rows, whatever they are."""
+        request: dict[str, object] = {
+            "TableName": CONTROL_TABLE,
+            "KeyConditionExpression": "#m = :m",
+            "ExpressionAttributeNames": {"#m": PARTITION},
+            "ExpressionAttributeValues": {":m": {"S": self.migration}},
+        }
+        return self._queried(request, 0, _PAGE)
+
+    def _queried(self, request: dict[str, object], most: int, page: int) -> Iterator[Entry]:
+        request |= self._consistent()
         given = 0
         while True:
             request["Limit"] = min(most - given, page) if most else page

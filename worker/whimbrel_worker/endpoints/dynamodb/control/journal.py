@@ -3,26 +3,25 @@
 from datetime import UTC, datetime
 from typing import Final
 
-from whimbrel_api.reports import JournalEntry
+from whimbrel_api.reports import REPEATED_STEPS, JournalEntry
 from whimbrel_worker.endpoints.dynamodb.control.control_rows import ControlTable, Entry
 from whimbrel_worker.errors import Conflict
 
-_PREFIX: Final = "journal#"
+PREFIX: Final = "journal#"
 _KEPT: Final = 100
-_MANY: Final = "timed-out"
 
 
 def read_journal(control: ControlTable) -> list[JournalEntry]:
-    """The newest entries in order; time-outs, of which there may be many, never crowd a milestone out."""
-    entries = list(control.entries(_PREFIX))
-    ranked = sorted(entries, key=lambda entry: (entry.text("step") == _MANY, -entry.number("number")))
+    """The newest entries in order; steps of which there may be many never crowd a milestone out."""
+    entries = list(control.entries(PREFIX))
+    ranked = sorted(entries, key=lambda entry: (entry.text("step") in REPEATED_STEPS, -entry.number("number")))
     kept = sorted(ranked[:_KEPT], key=lambda entry: entry.number("number"))
     return [_journal_entry(entry) for entry in kept]
 
 
 def newest(control: ControlTable) -> Entry | None:
     """The last entry's row."""
-    return next(control.entries(_PREFIX, newest_first=True, most=1), None)
+    return next(control.entries(PREFIX, newest_first=True, most=1), None)
 
 
 def write(control: ControlTable, step: str, detail: str) -> None:
@@ -32,7 +31,7 @@ def write(control: ControlTable, step: str, detail: str) -> None:
         return
     number = 1 if last is None else last.number("number") + 1
     added = control.update(
-        f"{_PREFIX}{number:06d}",
+        f"{PREFIX}{number:06d}",
         "SET #number = :number, #step = :step, #detail = :detail, #recordedAt = :now",
         where="attribute_not_exists(#step)",
         values={"number": number, "step": step, "detail": detail, "now": control.clock()},

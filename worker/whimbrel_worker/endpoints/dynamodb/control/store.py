@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from whimbrel_api.reports import Record
 from whimbrel_worker.endpoints.dynamodb.calls.failures import Refused
 from whimbrel_worker.endpoints.dynamodb.control import chunks as chunk_rows
-from whimbrel_worker.endpoints.dynamodb.control import epochs, journal, worker_rows
+from whimbrel_worker.endpoints.dynamodb.control import epochs, journal, retirement, worker_rows
 from whimbrel_worker.endpoints.dynamodb.control.chunks import ChunkBook, Tallied
 from whimbrel_worker.endpoints.dynamodb.control.control_rows import NO_TABLE, ControlTable, Entry, Value
 from whimbrel_worker.endpoints.dynamodb.control.worker_rows import MIGRATION, WORKERS
@@ -174,6 +174,10 @@ class DynamoDBControlStore:
         for row in self._retried(lambda: list(self._control.entries(f"{WORKERS}{task}#", start=start))):
             if not row.has("dropped"):
                 self._retried(partial(worker_rows.drop_row, self._control, row.key))
+
+    def retire(self, kept: Sequence[str]) -> None:
+        """Leave of the migration only a tombstone: its row, the newest journal entries `kept`, and `retired`."""
+        self._retried(lambda: retirement.retire(self._control, kept))
 
     # --- inside ---
 
