@@ -11,7 +11,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from whimbrel_api.durations import seconds
-from whimbrel_api.endpoints import AuroraDSQLTarget
+from whimbrel_api.endpoints import AuroraDSQLTarget, DynamoDBSource
 from whimbrel_api.migration import MigrationSpec, Mode, SchemaMode
 from whimbrel_api.reverse_sync import ReverseSyncSpec
 from whimbrel_api.validation import ValidationSpec
@@ -81,6 +81,13 @@ def _own_region(target: AuroraDSQLTarget) -> bool:
     return not foreign or target.endpoint.endswith(f".{target.region}{_DSQL_DOMAIN}")
 
 
+def _own_kinesis(source: DynamoDBSource) -> bool:
+    return all(
+        not each.stream.startswith("arn:") or f":kinesis:{source.region}:" in each.stream
+        for each in source.kinesis_streams
+    )
+
+
 def _no_idle_overrides(spec: ValidationSpec) -> bool:
     return spec.migration_ref is None or not spec.tables.overrides
 
@@ -126,6 +133,12 @@ RULES: Final = (
         AuroraDSQLTarget, "region",
         f"!self.endpoint.endsWith('{_DSQL_DOMAIN}') || self.endpoint.endsWith('.' + self.region + '{_DSQL_DOMAIN}')",
         "not the region in the endpoint's name; give the cluster's own", _own_region,
+    ),
+    Rule(
+        DynamoDBSource, "kinesisStreams",
+        "self.kinesisStreams.all(each, !each.stream.startsWith('arn:')"
+        " || each.stream.contains(':kinesis:' + self.region + ':'))",
+        "a table's Kinesis data stream lies in the table's own region; correct the ARN or the region", _own_kinesis,
     ),
     Rule(
         ValidationSpec, "tables.overrides",
