@@ -64,6 +64,7 @@ KinesisStreamName = Annotated[
     ),
 ]
 
+
 class KinesisStream(Model):
     """The tables whose changes are read from one Kinesis data stream. Several tables may share a stream."""
 

@@ -66,6 +66,10 @@ def _spoolable(spec: MigrationSpec) -> bool:
     return spec.stream.spool is None or spec.source.dynamodb is not None
 
 
+def _one_long_log(spec: MigrationSpec) -> bool:
+    return spec.stream.spool is None or spec.source.dynamodb is None or not spec.source.dynamodb.kinesis_streams
+
+
 def _recreate_named(spec: MigrationSpec) -> bool:
     recreates = spec.schema_.mode is SchemaMode.RECREATE
     return recreates == bool(spec.schema_.recreate) and (not recreates or spec.target.dynamodb is not None)
@@ -116,6 +120,13 @@ RULES: Final = (
     Rule(
         MigrationSpec, "stream.spool", "!has(self.stream.spool) || has(self.source.dynamodb)",
         "this source keeps its own log for as long as it is set to; leave it out", _spoolable,
+    ),
+    Rule(
+        MigrationSpec, "stream.spool",
+        "!has(self.stream.spool) || !has(self.source.dynamodb) || size(self.source.dynamodb.kinesisStreams) == 0",
+        "not together with source.dynamodb.kinesisStreams, which keep changes themselves; raise their retention,"
+        " or move the other tables in a migration of their own",
+        _one_long_log,
     ),
     Rule(
         MigrationSpec, "schema.recreate",
