@@ -1,4 +1,4 @@
-"""A Kinesis data stream as shards of records: delivery late, twice and out of order, splits and merges; no protocol here.
+"""A Kinesis data stream as shards of records: late, twice and out of order, with splits and merges; no protocol here.
 
 A record waits for a time drawn from the stream's dials before it arrives, in the shard that is open by then. So it may
 arrive after a newer one of its item, or in a child while the newer one is in the parent, as the service may have it.
