@@ -33,7 +33,7 @@ class Reader:
 
     world: World
     log: KinesisLog = field(init=False)
-    rows: dict[ShardRef, ShardRow] = field(init=False)
+    rows: dict[ShardRef, ShardRow] = field(default_factory=dict)
     items: dict[str, dict[Row, Row]] = field(init=False)
     pages: dict[ShardRef, Iterator[Page]] = field(default_factory=dict)
     runs: dict[ShardRef, EmptyRun] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Reader:
     def __post_init__(self) -> None:
         self.log = self.world.log()
         tables = list(self.world.tables.values())
-        self.rows = {row.ref: row for row in self.log.capture(tables)}
+        self.rows = self.rows or {row.ref: row for row in self.log.capture(tables)}
         self.items = {
             name: {key: (*key, item) for key, item in items.items()} for name, items in self.world.items.items()
         }
@@ -208,6 +208,21 @@ def test_what_was_applied_in_either_parent_is_remembered(side: int) -> None:
     world.now += 21
     reader.finish()
     assert reader.agrees()
+
+
+def test_where_a_reader_stands_does_not_depend_on_what_it_remembers() -> None:
+    """A freeze finds out by a reader of its own how far the stream's worker has to come."""
+    world = World(1)
+    reader = Reader(world)
+    two_versions(world, 70.0)
+    reader.finish()
+    world.now += REMEMBERED_SECONDS + 5
+    other = Reader(world, rows=dict(reader.rows))
+    world.now += 10
+    reader.finish()
+    other.finish()
+    assert other.only().position == reader.only().position
+    assert int(reader.only().position) == world.stream.shards["shardId-000000000000"].numbers[-1]
 
 
 # --- shards ---

@@ -93,7 +93,7 @@ class KinesisService:
 
     def _create(self, request: Mapping[str, Any]) -> None:
         name = str(request["StreamName"])
-        arn = f"arn:aws:kinesis:{self._region}:000000000000:stream/{name}"
+        arn = _arn(self._region, name)
         if arn in self.streams:
             raise Refusal("ResourceInUseException", f"Stream {name} already exists")
         stream = KinesisStream(name, arn, self._clock(), self._seed + len(self.streams))
@@ -165,14 +165,25 @@ class KinesisService:
         parts = [stream.arn, shard.shard_id, position, self._clock(), self.generation]
         return base64.b64encode(json.dumps(parts).encode()).decode()
 
+    def named(self, name: str) -> KinesisStream:
+        """The stream of that name; ValueError where there is none."""
+        found = next((stream for stream in self.streams.values() if stream.name == name), None)
+        if found is None:
+            raise ValueError(f"there is no Kinesis data stream {name}")
+        return found
+
     def _stream(self, request: Mapping[str, Any]) -> KinesisStream:
-        name = request.get("StreamARN") or f"arn:aws:kinesis:{self._region}:000000000000:stream/{request['StreamName']}"
-        return self._named(str(name))
+        arn = request.get("StreamARN") or _arn(self._region, str(request.get("StreamName")))
+        return self._named(str(arn))
 
     def _named(self, arn: str) -> KinesisStream:
         if arn not in self.streams:
             raise Refusal("ResourceNotFoundException", f"Stream {arn} not found")
         return self.streams[arn]
+
+
+def _arn(region: str, name: str) -> str:
+    return f"arn:aws:kinesis:{region}:000000000000:stream/{name}"
 
 
 def _position(stream: KinesisStream, shard: KinesisShard, request: Mapping[str, Any]) -> int:

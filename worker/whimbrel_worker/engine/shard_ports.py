@@ -59,7 +59,8 @@ class Page:
 
     `proven`: everything created before this moment is in this page or in one before it, as the log itself proves; 0 for
     nothing; None where the log proves it by the order of its records. `behind`: the log says that there is more to
-    read, so that an empty page says nothing of quiet.
+    read, so that an empty page says nothing of quiet. `position`: the last record of the table in this page where that
+    is not the last change, because records were left out; else empty.
     """
 
     changes: Sequence[ItemChange]
@@ -67,6 +68,7 @@ class Page:
     ended: bool = False
     proven: float | None = None
     behind: bool = False
+    position: str = ""
 
 
 class ShardState(StrEnum):

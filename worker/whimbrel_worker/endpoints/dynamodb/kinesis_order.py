@@ -59,11 +59,10 @@ class Memory:
     def counts(self, told: Told) -> bool:
         """Whether this change is to be applied, after all that was shown before. It is remembered."""
         self._measure(told)
+        self._forget(told.arrived)
         if told.change.by_ttl and not self.keep_ttl:
             return False
-        counts = self._judged(told)
-        self._forget(told.arrived)
-        return counts
+        return self._judged(told)
 
     def _judged(self, told: Told) -> bool:
         key = tuple(told.change.key)
@@ -93,7 +92,7 @@ class Memory:
     def _forget(self, now: float) -> None:
         while self._newest:
             oldest = next(iter(self._newest.values()))
-            if oldest.arrived >= now - self.seconds and len(self._newest) <= self.most:
+            if oldest.arrived >= now - self.seconds and len(self._newest) < self.most:
                 return
             self.horizon = max(self.horizon, oldest.arrived)
             self._newest.popitem(last=False)

@@ -70,9 +70,10 @@ class KinesisShard:
             arrivals = [seen for seen in map(arrival, answer.get("Records") or ()) if seen.number > self._last]
             if arrivals and self._last < 0:
                 self._remember_parents(table, arrivals[0].arrived)
-            changes = self._counting(table, arrivals)
+            changes, position = self._counting(table, arrivals)
             self._iterator = str(answer.get("NextShardIterator") or "")
-            yield self._page(changes, arrivals, asked, answer.get("MillisBehindLatest"))
+            page = self._page(changes, arrivals, asked, answer.get("MillisBehindLatest"))
+            yield replace(page, position=position)
 
     def needed_from(self) -> float:
         """Since when all that arrived is needed, in seconds since 1970; 0 for the shard's beginning.
@@ -105,19 +106,27 @@ class KinesisShard:
         proven = max(0.0, through - max(LATE_SECONDS, self._memory.late)) if through else 0.0
         return Page(changes, asked, ended, proven, behind=isinstance(behind, int) and behind > 0)
 
-    def _counting(self, table: Table, arrivals: Sequence[Arrival]) -> list[ItemChange]:
-        """The changes that are to be applied. What was applied before is shown to the memory only."""
+    def _counting(self, table: Table, arrivals: Sequence[Arrival]) -> tuple[list[ItemChange], str]:
+        """The changes that are to be applied, and the last of the table's records, which may be one that is left out.
+
+        Where a reader stands so does not depend on what it remembers. What was applied before is shown to the memory
+        only.
+        """
         found: list[ItemChange] = []
+        position = ""
         for seen in arrivals:
             if seen.table != table.source_name:
                 continue
             each, before = told(table, seen), self._memory.unjudged
             counts = self._memory.counts(each)
-            if seen.number > self._done and counts:
+            if seen.number <= self._done:
+                continue
+            position = str(seen.number)
+            if counts:
                 found.append(each.change)
                 self._warned += self._memory.unjudged > before and each.change.at >= self.row.skip_before
         self._warn(table)
-        return found
+        return found, position
 
     def _warn(self, table: Table) -> None:
         if self._warned:

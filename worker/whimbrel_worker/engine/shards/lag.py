@@ -55,12 +55,11 @@ def advanced(row: ShardRow, page: Page, run: EmptyRun, changes: int) -> tuple[Sh
     """The row and the run once this page is in the target; `changes` of its records were applied."""
     state = ShardState.DONE if page.ended else ShardState.READING
     row = replace(row, read_to=max(row.read_to, _proven_by(page)))
-    if page.changes:
-        newest = page.changes[-1]
+    if page.changes or page.position:
         moved = replace(
-            row, state=state, position=newest.sequence,
+            row, state=state, position=page.position or page.changes[-1].sequence,
             quiet_since=0.0, asked_at=page.asked_at, changes=row.changes + changes,
-            last_change_at=max(row.last_change_at, *(change.at for change in page.changes)),
+            last_change_at=max([row.last_change_at, *(change.at for change in page.changes)]),
         )  # fmt: skip
         return moved, EmptyRun()
     if page.behind:
