@@ -1,4 +1,4 @@
-"""Which records of a Kinesis data stream still count: in whatever order and however often they come, the newest does."""
+"""Which records of a Kinesis data stream still count: in whatever order they come, or how often, the newest does."""
 
 from __future__ import annotations
 

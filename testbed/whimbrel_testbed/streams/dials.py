@@ -36,7 +36,7 @@ class Dials:
     describes: deque[float] = field(default_factory=deque)
 
     def admit(self, operation: str, now: float) -> None:
-        """Let a call of this operation (`GetRecords`, `kinesis:GetRecords`) pass, or raise the Refusal whose turn it is."""
+        """Let a call (`GetRecords`, `kinesis:GetRecords`) pass, or raise the Refusal that is its turn."""
         if operation in self.refused:
             action = operation if ":" in operation else f"dynamodb:{operation}"
             raise Refusal(

@@ -61,7 +61,7 @@ class Proxy:
         try:
             arguments = json.loads(await request.read() or b"{}")
             return web.json_response({"result": await self._desk.order(request.match_info["order"], arguments)})
-        except (ValueError, UpstreamError, aiohttp.ClientError) as error:
+        except (ValueError, Refusal, UpstreamError, aiohttp.ClientError) as error:
             return web.json_response({"error": str(error)}, status=400)
 
     async def _call(self, request: web.Request) -> web.Response:
