@@ -188,14 +188,16 @@ class KinesisShard:
 
     def _tail(self, shard: str, since: float) -> Iterator[Arrival]:
         """What arrived in a closed shard since then; nothing where it is no longer kept."""
-        other = KinesisShard(self.streams, replace(self.row, ref=replace(self.row.ref, shard=shard)))
+        ask, place = self.streams.kinesis.ask, {"StreamARN": arn_of(self.row.ref.stream), "ShardId": shard}
         try:
-            iterator = other._begin_at(since)
+            answer = ask(
+                "GetShardIterator", {**place, "ShardIteratorType": "AT_TIMESTAMP", "Timestamp": round(since, 3)}
+            )
+            iterator = answer.get("ShardIterator")
             while iterator:
-                request = {"ShardIterator": iterator, "Limit": _RECORDS_A_PAGE}
-                answer = self.streams.kinesis.ask("GetRecords", request)
+                answer = ask("GetRecords", {"ShardIterator": iterator, "Limit": _RECORDS_A_PAGE})
                 yield from map(arrival, answer.get("Records") or ())
-                iterator = str(answer.get("NextShardIterator") or "")
+                iterator = answer.get("NextShardIterator")
         except Refused as refusal:
             if refusal.code != NOT_FOUND and refusal.code not in _INVALID:
                 raise

@@ -13,17 +13,15 @@ from whimbrel_worker.errors import WorkerError
 from whimbrel_worker.values.columns import Row
 
 _LEVEL: Final = 1
-_PAGE: Final = struct.Struct(">ddBI")
+_PAGE: Final = struct.Struct(">dBI")
 _CHANGE: Final = struct.Struct(">dBHHH")
 _LENGTH: Final = struct.Struct(">I")
 _AFTER, _TTL = 1, 2
-_UNSAID: Final = -1.0
 
 
 def packed(page: Page) -> bytes:
     """A page as bytes. Raises WorkerError for a change whose cells are not bytes."""
-    proven = _UNSAID if page.proven is None else page.proven
-    parts = [_PAGE.pack(page.asked_at, proven, page.ended, len(page.changes))]
+    parts = [_PAGE.pack(page.asked_at, page.ended, len(page.changes))]
     for change in page.changes:
         parts += _parts(change)
     return zlib.compress(b"".join(parts), _LEVEL)
@@ -47,12 +45,12 @@ def _parts(change: ItemChange) -> list[bytes]:
 def unpacked(payload: bytes) -> Page:
     """The page that was packed."""
     data = zlib.decompress(payload)
-    asked_at, proven, ended, count = _PAGE.unpack_from(data)
+    asked_at, ended, count = _PAGE.unpack_from(data)
     at, changes = _PAGE.size, []
     for _ in range(count):
         change, at = _change(data, at)
         changes.append(change)
-    return Page(changes, asked_at, bool(ended), None if proven == _UNSAID else proven)
+    return Page(changes, asked_at, bool(ended))
 
 
 def _change(data: bytes, at: int) -> tuple[ItemChange, int]:
