@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -16,6 +18,9 @@ from whimbrel_worker.endpoints.dynamodb.client import Client
 from whimbrel_worker.endpoints.dynamodb.failures import Reply, of_reply
 from whimbrel_worker.endpoints.dynamodb.kinesis_shards import KinesisLog
 from whimbrel_worker.endpoints.dynamodb.kinesis_streams import KinesisStreams
+from whimbrel_worker.endpoints.dynamodb.moments import moment_text
+from whimbrel_worker.engine.ports import Problem
+from whimbrel_worker.engine.shard_ports import Page, Shard, ShardRow
 from whimbrel_worker.values.columns import Row, Table
 
 BEGAN = 1_700_000_000.0
@@ -32,7 +37,8 @@ class _Direct:
     def ask(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         self.asked.append(operation)
         try:
-            body = self._body(operation, request)
+            with self.world.lock:
+                body = self._body(operation, request)
         except Refusal as refusal:
             told = json.dumps(refusal.as_json()).encode()
             raise of_reply(Reply("the test", "keys", operation, 400, {}, told, self.service)) from None
@@ -58,6 +64,7 @@ class World:
 
     def __init__(self, seed: int, names: tuple[str, ...] = ("t",), shards: int = 1) -> None:
         self.now = BEGAN
+        self.lock = threading.RLock()
         self.service = KinesisService(lambda: self.now, seed, "us-east-1")
         self.tables: dict[str, Table] = {name: item_table(name) for name in names}
         self.items: dict[str, dict[Row, bytes]] = {name: {} for name in names}
@@ -86,6 +93,10 @@ class World:
 
     def write(self, table: str, key: str, *, remove: bool = False, by_ttl: bool = False) -> None:
         """Put a new version of an item, or delete it."""
+        with self.lock:
+            self._write(table, key, remove, by_ttl)
+
+    def _write(self, table: str, key: str, remove: bool, by_ttl: bool) -> None:
         cell = f'{{"S":"{key}"}}'.encode()
         before = self.items[table].pop((cell,), None)
         if remove and before is None:
@@ -100,3 +111,40 @@ class World:
         identity = {"userIdentity": {"type": "Service", "principalId": "dynamodb.amazonaws.com"}} if by_ttl else {}
         record = {"eventName": event, "dynamodb": {"Keys": {"id": {"S": key}}, **images}, **identity}
         self.service.heard(table, record, self.now)
+
+
+class LiveWorld(World):
+    """The same by this machine's clock, for workers with threads."""
+
+    @property
+    def now(self) -> float:
+        return time.time()
+
+    @now.setter
+    def now(self, _: float) -> None:
+        return
+
+
+@dataclass
+class LiveSource:
+    """Implements shard_ports.ShardReader over a world."""
+
+    world: World
+
+    def __post_init__(self) -> None:
+        self.log = self.world.log()
+
+    def clock(self) -> float:
+        return self.world.now
+
+    def moment(self, at: float) -> str:
+        return moment_text(at)
+
+    def discover(self) -> tuple[list[Table], list[Problem]]:
+        return list(self.world.tables.values()), []
+
+    def shards(self, table: Table) -> list[Shard]:
+        return self.log.shards(table)
+
+    def read(self, table: Table, row: ShardRow) -> Iterator[Page]:
+        return self.log.read(table, row)
