@@ -100,6 +100,13 @@ class Reader:
         return row
 
 
+def first_of(world: World) -> str:
+    """An iterator at the beginning of the first shard."""
+    shard = world.kinesis.ask("ListShards", {"StreamARN": world.arn})["Shards"][0]["ShardId"]
+    place = {"StreamARN": world.arn, "ShardId": shard, "ShardIteratorType": "TRIM_HORIZON"}
+    return str(world.kinesis.ask("GetShardIterator", place)["ShardIterator"])
+
+
 def written(world: World, *keys: str) -> None:
     for key in keys:
         world.write("t", key)
@@ -158,11 +165,8 @@ def test_the_stand_in_does_bring_them_out_of_order() -> None:
             world.write("t", str(version % 3))
             world.now += 1.0
         world.now += 60.0
-        shard = world.kinesis.ask("ListShards", {"StreamARN": world.arn})["Shards"][0]["ShardId"]
-        place = {"StreamARN": world.arn, "ShardId": shard, "ShardIteratorType": "TRIM_HORIZON"}
-        iterator = world.kinesis.ask("GetShardIterator", place)["ShardIterator"]
         last = {}
-        for record in world.kinesis.ask("GetRecords", {"ShardIterator": iterator})["Records"]:
+        for record in world.kinesis.ask("GetRecords", {"ShardIterator": first_of(world)})["Records"]:
             image = json.loads(base64.b64decode(record["Data"]))["dynamodb"]["NewImage"]
             last[image["id"]["S"]] = image["v"]["N"]
         newest = {json.loads(item)["id"]["S"]: json.loads(item)["v"]["N"] for item in world.items["t"].values()}
@@ -426,6 +430,38 @@ def test_a_record_that_is_not_understood_stops_its_table() -> None:
         "t", {"eventName": "INSERT", "dynamodb": {"Keys": {"id": {"S": "x"}}}}, BEGAN, BEGAN, "NANOSECOND"
     )
     with pytest.raises(Incompatible, match="NANOSECOND"):
+        reader.step(reader.only().ref)
+
+
+def test_binary_values_are_decoded_once_wherever_they_stand() -> None:
+    """As a record of the service showed them: the bytes 18, 2, 8, 123 came as RWdJSWV3PT0=."""
+    world = World(1)
+    binary = {"B": "EgIIew=="}
+    image = {
+        "id": {"S": "x"},
+        "b": binary,
+        "s": {"BS": ["AA==", "/w=="]},
+        "m": {"M": {"l": {"L": [binary, {"B": ""}]}}},
+    }
+    record = {"eventName": "INSERT", "dynamodb": {"Keys": {"id": {"S": "x"}}, "NewImage": image}}
+    world.stream.offer("t", record, world.now, world.now, "MICROSECOND")
+    reader = Reader(world)
+    data = world.kinesis.ask("GetRecords", {"ShardIterator": first_of(world)})["Records"][0]["Data"]
+    assert "RWdJSWV3PT0=" in base64.b64decode(data).decode()
+    (change,) = reader.step(reader.only().ref).changes
+    assert change.after is not None
+    assert json.loads(bytes(change.after[1])) == image  # type: ignore[arg-type]
+
+
+def test_a_binary_value_that_is_encoded_once_stops_its_table() -> None:
+    world = World(1)
+    image = {"id": {"S": "x"}, "b": {"B": "EgIIew=="}}
+    body = {"ApproximateCreationDateTime": int(BEGAN * 1000), "Keys": {"id": {"S": "x"}}, "NewImage": image}
+    whole = {"eventName": "INSERT", "tableName": "t", "dynamodb": body}
+    data = base64.b64encode(json.dumps(whole).encode()).decode()
+    world.kinesis.ask("PutRecord", {"StreamARN": world.arn, "Data": data})
+    reader = Reader(world)
+    with pytest.raises(Incompatible, match="encoded by base64 twice"):
         reader.step(reader.only().ref)
 
 

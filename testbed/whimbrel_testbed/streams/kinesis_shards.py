@@ -100,6 +100,11 @@ class KinesisStream:
         """A change of a table that was made at `made`; no two have the same microsecond."""
         self._moment = max(int(made * _MICROSECONDS), self._moment + 1)
         body = {name: value for name, value in record["dynamodb"].items() if name != "SequenceNumber"}
+        body |= {
+            part: {name: _encoded(value) for name, value in body[part].items()}
+            for part in ("Keys", "NewImage", "OldImage")
+            if part in body
+        }
         unit = 1 if precision == "MICROSECOND" else 1000
         body |= {"ApproximateCreationDateTime": self._moment // unit, "ApproximateCreationDateTimePrecision": precision}
         whole = {
@@ -153,3 +158,15 @@ class KinesisStream:
         shard = KinesisShard(f"shardId-{next(self._names):012d}", low, high, self.numbers.take(), parents)
         self.shards[shard.shard_id] = shard
         return shard
+
+
+def _encoded(value: Any) -> Any:
+    """An attribute with its binary values encoded once more, as the service does it on the way to Kinesis."""
+    ((kind, inner),) = value.items()
+    if kind == "B":
+        return {kind: base64.b64encode(inner.encode()).decode()}
+    if kind == "BS":
+        return {kind: [base64.b64encode(each.encode()).decode() for each in inner]}
+    if kind == "L":
+        return {kind: [_encoded(each) for each in inner]}
+    return {kind: {name: _encoded(each) for name, each in inner.items()}} if kind == "M" else value

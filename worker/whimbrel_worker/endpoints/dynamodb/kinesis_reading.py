@@ -68,7 +68,7 @@ class KinesisShard:
             asked = self.streams.kinesis.clock()
             answer = self._answer()
             arrivals = [seen for seen in map(arrival, answer.get("Records") or ()) if seen.number > self._last]
-            if arrivals and self._last < 0:
+            if arrivals and self._last < 0 and self.row.parent:
                 self._remember_parents(table, arrivals[0].arrived)
             changes, position = self._counting(table, arrivals)
             self._iterator = str(answer.get("NextShardIterator") or "")

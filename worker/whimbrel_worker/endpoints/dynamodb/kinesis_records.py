@@ -2,7 +2,8 @@
 
 Where records come from stands in kinesis_shards, in which order they count in kinesis_order. Form: Amazon DynamoDB
 Developer Guide, "Using Kinesis Data Streams to capture changes to DynamoDB": base64 of a JSON object that is the
-record of DynamoDB Streams without a sequence number, with the table's name and a finer time.
+record of DynamoDB Streams without a sequence number, with the table's name and a finer time, and with binary values
+that are encoded once more.
 """
 
 import base64
@@ -25,18 +26,22 @@ _USUAL: Final = "MILLISECOND"
 _FORM: Final = "application/json"
 _MICROSECONDS: Final = 1_000_000
 _DIGEST_BYTES: Final = 8
+_BINARY: Final = (b'"B"', b'"BS"')
+"""One of these stands in every record with a binary value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """A record of the stream. `arrived`: seconds since 1970, Kinesis' clock. `body`: the opened data.
 
-    `body` is None where DynamoDB did not write the record: other programs may write into the stream too.
+    `body` is None where DynamoDB did not write the record: other programs may write into the stream too. `binary`:
+    whether it may hold binary values.
     """
 
     number: int
     arrived: float
     body: Mapping[str, Any] | None
+    binary: bool = True
 
     @property
     def table(self) -> str:
@@ -63,7 +68,8 @@ class Told:
 def arrival(record: Mapping[str, Any]) -> Arrival:
     """One of GetRecords' records."""
     number, arrived = int(record["SequenceNumber"]), float(record.get("ApproximateArrivalTimestamp") or 0.0)
-    return Arrival(number, arrived, _opened(str(record.get("Data", ""))))
+    data = base64.b64decode(str(record.get("Data", "")))
+    return Arrival(number, arrived, _opened(data), any(mark in data for mark in _BINARY))
 
 
 def told(table: Table, seen: Arrival) -> Told:
@@ -76,14 +82,50 @@ def told(table: Table, seen: Arrival) -> Told:
         raise _unknown(table, body, inner)
     moment *= unit
     again = {**inner, "SequenceNumber": str(seen.number), "ApproximateCreationDateTime": moment / _MICROSECONDS}
+    if seen.binary:
+        again |= {name: _item(table, again[name]) for name in ("Keys", "NewImage") if again.get(name)}
     (change,) = item_changes(table, [{**body, "dynamodb": again}])
     return Told(change, seen.arrived, moment, unit, _digest(inner.get("OldImage")), _digest(inner.get("NewImage")))
 
 
-def _opened(data: str) -> Mapping[str, Any] | None:
+def _item(table: Table, item: Mapping[str, Any]) -> dict[str, Any]:
+    """An item with its binary values as DynamoDB gives them. Raises Incompatible where one is no base64 of base64."""
+    try:
+        return {name: _attribute(value) for name, value in item.items()}
+    except ValueError:
+        raise Incompatible(
+            "a binary value in the Kinesis data stream is not encoded as expected",
+            where=table.name,
+            why="binary values are encoded by base64 twice there, and this one is not; it would become another value",
+            todo="follow the table by DynamoDB Streams (take it out of source.dynamodb.kinesisStreams in a new "
+            "migration), and report this",
+        ) from None
+
+
+def _attribute(value: Mapping[str, Any]) -> dict[str, Any]:
+    ((kind, inner),) = value.items()
+    if kind == "B":
+        return {kind: _once(inner)}
+    if kind == "BS":
+        return {kind: [_once(each) for each in inner]}
+    if kind == "L":
+        return {kind: [_attribute(each) for each in inner]}
+    if kind == "M":
+        return {kind: {name: _attribute(each) for name, each in inner.items()}}
+    return {kind: inner}
+
+
+def _once(text: str) -> str:
+    """The base64 in this base64. Raises ValueError where there is none."""
+    inner = base64.b64decode(text, validate=True)
+    base64.b64decode(inner, validate=True)
+    return inner.decode("ascii")
+
+
+def _opened(data: bytes) -> Mapping[str, Any] | None:
     """The JSON object in a record's data, where DynamoDB wrote it."""
     try:
-        body = orjson.loads(base64.b64decode(data))
+        body = orjson.loads(data)
     except ValueError:
         return None
     ours = isinstance(body, dict) and isinstance(body.get("dynamodb"), dict) and body.get("tableName")
