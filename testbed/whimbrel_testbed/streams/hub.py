@@ -80,7 +80,10 @@ class Hub:
         return self.kinesis.destination(operation, table, request)
 
     async def catch_up_kinesis(self) -> None:
-        """Have in all Kinesis data streams what was acknowledged by now, or on its way there."""
+        """Have in all Kinesis data streams what was acknowledged by now, or on its way there.
+
+        No reader waits for it: as in the service, a change arrives a moment after its write was answered.
+        """
         for table in self.kinesis.tables():
             for tail in self._tails(table):
                 await tail.catch_up()

@@ -71,8 +71,8 @@ def _told(found: Mapping[str, tuple[Destination, StreamState]]) -> list[Problem]
             f"tables are followed by Kinesis data streams ({len(found)}): {some(sorted(found))}",
             why=f"{'; '.join(words[:5])}; records may come twice and out of order there: they are put in order by their"
             " time, as far as they come within a minute of each other",
-            todo="run a full comparison before the cutover; it finds what came later than that, and changes that DynamoDB"
-            " left out as too large for a record of Kinesis (its metric FailedToReplicateRecordCount)",
+            todo="run a full comparison before the cutover; it finds what came later than that, and what DynamoDB left"
+            " out as too large for a record of Kinesis (its metric FailedToReplicateRecordCount)",
             fatal=False,
         )
     ]
