@@ -15,8 +15,8 @@ import orjson
 
 from whimbrel_testbed.dynamodb.client import dynamodb_client
 from whimbrel_testbed.dynamodb.local import DynamoDBServer
-from whimbrel_worker.endpoints.dynamodb.access import Access
-from whimbrel_worker.endpoints.dynamodb.client import Client
+from whimbrel_worker.endpoints.dynamodb.calls.access import Access
+from whimbrel_worker.endpoints.dynamodb.calls.client import Client
 from whimbrel_worker.secrets import Secrets
 from whimbrel_worker.values.items import batch_write_body, cut_page
 

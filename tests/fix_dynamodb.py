@@ -7,12 +7,13 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
 from support.item_moves import ItemMove, item_move
 from whimbrel_testbed.dynamodb.client import delete_tables, dynamodb_client
+from whimbrel_testbed.dynamodb.database import memory_directory
 from whimbrel_testbed.dynamodb.local import DynamoDBServer, dynamodb_server
 
 if TYPE_CHECKING:
@@ -31,9 +32,14 @@ def fresh_prefix(facts: Mapping[str, str]) -> Iterator[str]:
     delete_tables(dynamodb_client(facts), prefix)
 
 
-@pytest.fixture(scope="session")
+def _lasting(fixture_name: str, config: pytest.Config) -> Literal["session", "module"]:
+    """Where its streams grow slower with each record (see database), a server lasts for a module only."""
+    return "session" if memory_directory() is not None else "module"
+
+
+@pytest.fixture(scope=_lasting)
 def dynamodb() -> Iterator[DynamoDBServer]:
-    """A DynamoDB Local for the whole run: stop or break one of your own."""
+    """A DynamoDB Local for the whole run or for the module: stop or break one of your own."""
     with dynamodb_server() as server:
         yield server
 
@@ -47,9 +53,9 @@ def polardb() -> Iterator[PolarDBServer]:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope=_lasting)
 def stream_bed(dynamodb: DynamoDBServer) -> Iterator[StreamServer]:
-    """A stream server in front of `dynamodb` for the whole run: steer the streams of your own tables only."""
+    """A stream server in front of `dynamodb`, for as long as that: steer the streams of your own tables only."""
     from whimbrel_testbed.streams.server import stream_server
 
     with stream_server(dynamodb) as server:

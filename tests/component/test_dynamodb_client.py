@@ -23,11 +23,11 @@ from whimbrel_testbed.dynamodb.faults import Call, Cut, Delay, Fault, LoseReply,
 from whimbrel_testbed.dynamodb.local import DynamoDBServer
 from whimbrel_testbed.dynamodb.proxy import DynamoDBProxy
 from whimbrel_testbed.polardb.server import PolarDBServer
-from whimbrel_worker.endpoints.dynamodb.access import Access, of_source, of_target
-from whimbrel_worker.endpoints.dynamodb.client import Client
-from whimbrel_worker.endpoints.dynamodb.failures import Refused, RightMissing, SignInRefused
-from whimbrel_worker.endpoints.dynamodb.retries import Patience, Throttled, Unanswered, Unreachable
-from whimbrel_worker.endpoints.dynamodb.wire import Lost, NotHTTP, Wire
+from whimbrel_worker.endpoints.dynamodb.calls.access import Access, of_source, of_target
+from whimbrel_worker.endpoints.dynamodb.calls.client import Client
+from whimbrel_worker.endpoints.dynamodb.calls.failures import Refused, RightMissing, SignInRefused
+from whimbrel_worker.endpoints.dynamodb.calls.retries import Patience, Throttled, Unanswered, Unreachable
+from whimbrel_worker.endpoints.dynamodb.calls.wire import Lost, NotHTTP, Wire
 from whimbrel_worker.engine.retry import Backoff
 from whimbrel_worker.errors import ConfigurationError, Transient
 from whimbrel_worker.secrets import Secrets

@@ -10,8 +10,8 @@ import pytest
 from support.item_targets import ItemCase, prepared
 from whimbrel_testbed.dynamodb.faults import Call, Fault, LoseReply
 from whimbrel_testbed.dynamodb.proxy import DynamoDBProxy
-from whimbrel_worker.endpoints.dynamodb.control import DynamoDBControlStore
-from whimbrel_worker.endpoints.dynamodb.epochs import raise_epoch
+from whimbrel_worker.endpoints.dynamodb.control.epochs import raise_epoch
+from whimbrel_worker.endpoints.dynamodb.control.store import DynamoDBControlStore
 from whimbrel_worker.engine.ports import Chunk, ChunkProgress, TableRow
 from whimbrel_worker.errors import ConfigurationError, FencedOut
 
@@ -82,7 +82,7 @@ def test_a_raise_that_died_half_way_is_finished_by_the_next(
     def die(_: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("whimbrel_worker.endpoints.dynamodb.epochs.reach", die)
+    monkeypatch.setattr("whimbrel_worker.endpoints.dynamodb.control.epochs.reach", die)
     with pytest.raises(KeyboardInterrupt):
         target.control().raise_epoch("switched", "plan 1")
     monkeypatch.undo()

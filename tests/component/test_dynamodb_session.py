@@ -11,7 +11,7 @@ import pytest
 from support.item_targets import ItemCase, block, key, prepared, row, rows, texts
 from whimbrel_testbed.dynamodb.faults import Call, Cut, Fault, LoseReply, Throttle, Unprocessed
 from whimbrel_testbed.dynamodb.proxy import DynamoDBProxy
-from whimbrel_worker.endpoints.dynamodb.pace import Pace
+from whimbrel_worker.endpoints.dynamodb.calls.pace import Pace
 from whimbrel_worker.endpoints.dynamodb.target import DynamoDBTarget
 from whimbrel_worker.engine.ports import Chunk, ChunkProgress, Delete, Insert, Session, TableRow, Upsert, Write
 from whimbrel_worker.errors import FencedOut, Incompatible
@@ -246,7 +246,7 @@ def test_a_table_that_is_gone_stops_itself(item_case: ItemCase) -> None:
 def test_a_long_write_shows_that_its_worker_lives_and_stops_when_fenced_out(
     aws_case: ItemCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("whimbrel_worker.endpoints.dynamodb.writer._BEAT_SECONDS", 0.05)
+    monkeypatch.setattr("whimbrel_worker.endpoints.dynamodb.items.writer._BEAT_SECONDS", 0.05)
     monkeypatch.setattr("whimbrel_worker.endpoints.dynamodb.session._PROOF_SECONDS", 0.05)
     table = aws_case.table()
     target = prepared(aws_case, table, write_units_per_second=50.0)

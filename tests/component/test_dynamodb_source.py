@@ -19,8 +19,8 @@ from whimbrel_testbed.dynamodb.faults import Call, Fault, LoseReply, Rule, Throt
 from whimbrel_testbed.dynamodb.local import DynamoDBServer
 from whimbrel_testbed.dynamodb.proxy import DynamoDBProxy
 from whimbrel_testbed.polardb.server import PolarDBServer
-from whimbrel_worker.endpoints.dynamodb import scan
-from whimbrel_worker.endpoints.dynamodb.scan import ScanReader
+from whimbrel_worker.endpoints.dynamodb.items import scan
+from whimbrel_worker.endpoints.dynamodb.items.scan import ScanReader
 from whimbrel_worker.endpoints.polardb.behaviour import POLARDB
 from whimbrel_worker.engine.bookmarks import bookmark_of
 from whimbrel_worker.engine.shard_ports import ShardRef, ShardRow

@@ -72,6 +72,11 @@ def described(case: ItemCase, table: Table) -> dict[str, Any]:
     return found
 
 
+def time_to_live(case: ItemCase, table: Table) -> dict[str, Any]:
+    found: dict[str, Any] = case.direct.describe_time_to_live(TableName=table.target_name)["TimeToLiveDescription"]
+    return found
+
+
 def test_a_table_is_made_as_on_the_source(item_case: ItemCase) -> None:
     tags = [{"Key": "team", "Value": "air"}, {"Key": "aws:cloudformation:stack", "Value": "x"}]
     table = item_case.table("in.dex_ed", **INDEXED, TimeToLive="until", Tags=tags, BillingMode="PAY_PER_REQUEST")
@@ -83,8 +88,10 @@ def test_a_table_is_made_as_on_the_source(item_case: ItemCase) -> None:
     assert found["KeySchema"] == DEFINITION["KeySchema"]
     for which, wanted in (("GlobalSecondaryIndexes", GLOBAL_INDEX), ("LocalSecondaryIndexes", LOCAL_INDEX)):
         assert [{name: index[name] for name in wanted} for index in found[which]] == [wanted]
-    ttl = item_case.direct.describe_time_to_live(TableName=table.target_name)["TimeToLiveDescription"]
-    assert (ttl["AttributeName"], ttl["TimeToLiveStatus"]) == ("until", "ENABLED")
+    assert time_to_live(item_case, table)["TimeToLiveStatus"] == "DISABLED"
+    for _ in range(2):
+        schema.enable_time_to_live(table)
+        assert time_to_live(item_case, table) == {"AttributeName": "until", "TimeToLiveStatus": "ENABLED"}
     if item_case.name == "polardb":  # DynamoDB Local has no tags
         assert item_case.direct.list_tags_of_resource(ResourceArn=found["TableArn"])["Tags"] == tags[:1]
     assert schema.mismatches(table) == []

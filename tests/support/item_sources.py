@@ -6,10 +6,10 @@ from typing import Any, Protocol
 
 from whimbrel_api.tasks import TaskFile
 from whimbrel_testbed.dynamodb.client import dynamodb_client
-from whimbrel_worker.endpoints.dynamodb.access import of_source
-from whimbrel_worker.endpoints.dynamodb.client import Client
+from whimbrel_worker.endpoints.dynamodb.calls.access import of_source
+from whimbrel_worker.endpoints.dynamodb.calls.client import Client
+from whimbrel_worker.endpoints.dynamodb.calls.retries import Patience
 from whimbrel_worker.endpoints.dynamodb.dialect import AWS
-from whimbrel_worker.endpoints.dynamodb.retries import Patience
 from whimbrel_worker.endpoints.dynamodb.source import DynamoDBSource
 from whimbrel_worker.engine.shard_ports import ShardRow, ShardStore
 from whimbrel_worker.secrets import Secrets

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from whimbrel_testbed.dynamodb.client import delete_tables, dynamodb_client
-from whimbrel_worker.endpoints.dynamodb.access import Access
-from whimbrel_worker.endpoints.dynamodb.client import Client
-from whimbrel_worker.endpoints.dynamodb.retries import Patience
+from whimbrel_worker.endpoints.dynamodb.calls.access import Access
+from whimbrel_worker.endpoints.dynamodb.calls.client import Client
+from whimbrel_worker.endpoints.dynamodb.calls.retries import Patience
 from whimbrel_worker.endpoints.dynamodb.target import DynamoDBTarget, TargetOptions
 from whimbrel_worker.secrets import Secrets
 from whimbrel_worker.values.behaviour import Behaviour

@@ -14,11 +14,11 @@ from whimbrel_api.endpoints import KinesisStream
 from whimbrel_testbed.streams.kinesis import KinesisService
 from whimbrel_testbed.streams.kinesis_shards import KinesisStream as Stream
 from whimbrel_testbed.streams.refusals import Refusal
-from whimbrel_worker.endpoints.dynamodb.client import Client
-from whimbrel_worker.endpoints.dynamodb.failures import Reply, of_reply
-from whimbrel_worker.endpoints.dynamodb.kinesis_shards import KinesisLog
-from whimbrel_worker.endpoints.dynamodb.kinesis_streams import KinesisStreams
-from whimbrel_worker.endpoints.dynamodb.moments import moment_text
+from whimbrel_worker.endpoints.dynamodb.calls.client import Client
+from whimbrel_worker.endpoints.dynamodb.calls.failures import Reply, of_reply
+from whimbrel_worker.endpoints.dynamodb.kinesis.log import KinesisLog
+from whimbrel_worker.endpoints.dynamodb.kinesis.streams import KinesisStreams
+from whimbrel_worker.endpoints.dynamodb.streams.moments import moment_text
 from whimbrel_worker.engine.ports import Problem
 from whimbrel_worker.engine.shard_ports import Page, Shard, ShardRow
 from whimbrel_worker.values.columns import Row, Table

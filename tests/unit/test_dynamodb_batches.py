@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.item_targets import DEFINITION, block, key, row
-from whimbrel_worker.endpoints.dynamodb.batches import Batch, Limits, batches_of, consumed
-from whimbrel_worker.endpoints.dynamodb.creation import add_index_request, create_request, missing_indexes
-from whimbrel_worker.endpoints.dynamodb.definition import Described
+from whimbrel_worker.endpoints.dynamodb.items.batches import Batch, Limits, batches_of, consumed
+from whimbrel_worker.endpoints.dynamodb.tables.creation import add_index_request, create_request, missing_indexes
+from whimbrel_worker.endpoints.dynamodb.tables.definition import Described
 from whimbrel_worker.engine.ports import Delete, Insert, Upsert, Write
 from whimbrel_worker.values.columns import Column, Kind, Table
 

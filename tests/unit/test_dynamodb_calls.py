@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whimbrel_worker.endpoints.dynamodb.access import Access
-from whimbrel_worker.endpoints.dynamodb.clock import Clock
-from whimbrel_worker.endpoints.dynamodb.failures import (
+from whimbrel_worker.endpoints.dynamodb.calls.access import Access
+from whimbrel_worker.endpoints.dynamodb.calls.clock import Clock
+from whimbrel_worker.endpoints.dynamodb.calls.failures import (
     Refused,
     Reply,
     RightMissing,
@@ -23,8 +23,8 @@ from whimbrel_worker.endpoints.dynamodb.failures import (
     of_reply,
     without_values,
 )
-from whimbrel_worker.endpoints.dynamodb.pace import Pace, Units, read_units, write_units
-from whimbrel_worker.endpoints.dynamodb.retries import (
+from whimbrel_worker.endpoints.dynamodb.calls.pace import Pace, Units, read_units, write_units
+from whimbrel_worker.endpoints.dynamodb.calls.retries import (
     Contended,
     Patience,
     Throttled,
@@ -33,8 +33,8 @@ from whimbrel_worker.endpoints.dynamodb.retries import (
     may_repeat,
     retrying,
 )
-from whimbrel_worker.endpoints.dynamodb.signing import Signer
-from whimbrel_worker.endpoints.dynamodb.wire import Lost, NotConnected, NotHTTP, Untrusted
+from whimbrel_worker.endpoints.dynamodb.calls.signing import Signer
+from whimbrel_worker.endpoints.dynamodb.calls.wire import Lost, NotConnected, NotHTTP, Untrusted
 from whimbrel_worker.engine.retry import Backoff
 from whimbrel_worker.errors import ConfigurationError, Transient
 from whimbrel_worker.secrets import Secrets

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whimbrel_worker.endpoints.dynamodb.kinesis_order import REMEMBERED_SECONDS, Memory
-from whimbrel_worker.endpoints.dynamodb.kinesis_records import Told
+from whimbrel_worker.endpoints.dynamodb.kinesis.order import REMEMBERED_SECONDS, Memory
+from whimbrel_worker.endpoints.dynamodb.kinesis.records import Told
 from whimbrel_worker.engine.shard_ports import ItemChange
 
 SECOND = 1_000_000

@@ -10,13 +10,13 @@ from support.memory_kinesis import World
 from whimbrel_api.endpoints import DynamoDBSource
 from whimbrel_api.rules import breaches
 from whimbrel_api.tasks import TaskFile
-from whimbrel_worker.endpoints.dynamodb.access import of_source
-from whimbrel_worker.endpoints.dynamodb.checks import Trials, refused
-from whimbrel_worker.endpoints.dynamodb.definition import Described
+from whimbrel_worker.endpoints.dynamodb.calls.access import of_source
+from whimbrel_worker.endpoints.dynamodb.calls.signing import KINESIS, Signer
 from whimbrel_worker.endpoints.dynamodb.dialect import AWS
-from whimbrel_worker.endpoints.dynamodb.estimate import assess, limits_of, too_long
-from whimbrel_worker.endpoints.dynamodb.kinesis_checks import KinesisLook, look
-from whimbrel_worker.endpoints.dynamodb.signing import KINESIS, Signer
+from whimbrel_worker.endpoints.dynamodb.preflight.checks import Trials, refused
+from whimbrel_worker.endpoints.dynamodb.preflight.estimate import assess, limits_of, too_long
+from whimbrel_worker.endpoints.dynamodb.preflight.kinesis import KinesisLook, look
+from whimbrel_worker.endpoints.dynamodb.tables.definition import Described
 from whimbrel_worker.engine.ports import Problem
 from whimbrel_worker.secrets import Secrets
 

@@ -13,9 +13,9 @@ import pytest
 
 from support.memory_kinesis import BEGAN, World
 from whimbrel_testbed.streams.kinesis_shards import Disorder
-from whimbrel_worker.endpoints.dynamodb.kinesis_order import REMEMBERED_SECONDS
-from whimbrel_worker.endpoints.dynamodb.kinesis_reading import LATE_SECONDS
-from whimbrel_worker.endpoints.dynamodb.kinesis_shards import KinesisLog
+from whimbrel_worker.endpoints.dynamodb.kinesis.log import KinesisLog
+from whimbrel_worker.endpoints.dynamodb.kinesis.order import REMEMBERED_SECONDS
+from whimbrel_worker.endpoints.dynamodb.kinesis.reading import LATE_SECONDS
 from whimbrel_worker.engine.ports import Delete
 from whimbrel_worker.engine.shard_ports import Page, Shard, ShardRef, ShardRow, ShardState
 from whimbrel_worker.engine.shards.batch import writes_of

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from whimbrel_api.tasks import TaskFile
-from whimbrel_worker.endpoints.dynamodb.definition import Described
-from whimbrel_worker.endpoints.dynamodb.estimate import too_long
+from whimbrel_worker.endpoints.dynamodb.preflight.estimate import too_long
+from whimbrel_worker.endpoints.dynamodb.tables.definition import Described
 
 LARGE = Described({"TableName": "large", "ItemCount": 10**8, "TableSizeBytes": 10**12})
 

@@ -15,11 +15,11 @@ from rich.console import Console
 from whimbrel_api.migration import Migration, Phase
 from whimbrel_cli.demo.director import Director
 from whimbrel_cli.demo.options import Options
+from whimbrel_cli.demo.pairs import set_stage
 from whimbrel_cli.demo.report import compare, show_around, show_failure, show_times
 from whimbrel_cli.demo.shell import Shell
 from whimbrel_cli.demo.stage import (
     Stage,
-    set_stage,
     step,
     wait_for_interrupt,
     write_manifest,

@@ -12,11 +12,11 @@ from whimbrel_api.manifests import load_manifests
 from whimbrel_api.migration import Migration, Phase
 from whimbrel_cli.demo.director import Director
 from whimbrel_cli.demo.options import Options
+from whimbrel_cli.demo.pairs import set_stage
 from whimbrel_cli.demo.report import compare, show_around, show_failure, show_times
 from whimbrel_cli.demo.stage import (
     Stage,
     leave,
-    set_stage,
     wait_for_interrupt,
     write_manifest,
     write_secrets,

@@ -4,7 +4,7 @@ import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn, Protocol
 from rich.console import Console
 from rich.syntax import Syntax
 
-from whimbrel_cli.demo.options import Options, Pair
+from whimbrel_cli.demo.options import Options
 from whimbrel_cli.figures import span
 from whimbrel_cli.overlay import applied
 
@@ -70,18 +70,6 @@ class Stage(ABC):
     @abstractmethod
     def places(self) -> Sequence[tuple[str, str]]:
         """How to look at both servers: pairs of what and command. Writes the scripts that they need."""
-
-
-def set_stage(stack: ExitStack, console: Console, options: Options) -> Stage:
-    """Starts both servers and fills the source. Raises TestbedError."""
-    # Each brings servers that the other does not need.
-    if options.pair is Pair.DYNAMODB:
-        from whimbrel_cli.demo.dynamodb_stage import set_dynamodb_stage
-
-        return set_dynamodb_stage(stack, console, options)
-    from whimbrel_cli.demo.mysql_stage import set_mysql_stage
-
-    return set_mysql_stage(stack, console, options)
 
 
 @contextmanager

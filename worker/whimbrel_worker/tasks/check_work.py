@@ -10,7 +10,7 @@ from zlib import crc32
 
 from whimbrel_api.migration import CheckResult, TableStatus
 from whimbrel_api.reports import CheckReport
-from whimbrel_worker.endpoints.dynamodb.failures import Refused
+from whimbrel_worker.endpoints.dynamodb.calls.failures import Refused
 from whimbrel_worker.engine.compare.changed_keys import ChangedKeys
 from whimbrel_worker.engine.compare.comparison import Comparison, deal
 from whimbrel_worker.engine.compare.findings import Findings

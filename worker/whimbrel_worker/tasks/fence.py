@@ -1,9 +1,11 @@
 """Raises the epoch, so that no worker of the old one can write any more, and journals why."""
 
+from whimbrel_api.reports import Record
+from whimbrel_api.tasks import FenceOptions
 from whimbrel_worker.errors import ConfigurationError, FencedOut
 from whimbrel_worker.tasks.context import TaskContext
 from whimbrel_worker.tasks.inspect import read_record
-from whimbrel_worker.tasks.sharding import put_back
+from whimbrel_worker.tasks.sharding import settle
 
 _RAISING = {"switched", "cancelled"}
 
@@ -23,11 +25,17 @@ def run(context: TaskContext) -> None:
         )
     if options.plan_attempt:
         control.set_plan_attempt(options.plan_attempt)
-    if options.step in _RAISING:
-        control.raise_epoch(options.step, options.detail)
-    else:
+    if options.step not in _RAISING:
         control.journal(options.step, options.detail)
+    elif not _is_done(record, options):
+        control.raise_epoch(options.step, options.detail)
     if options.step in _RAISING:
-        put_back(context)
+        settle(context, switched=options.step == "switched")
     after = read_record(context)
     context.report.update(record=after, epoch=after.epoch)
+
+
+def _is_done(record: Record, options: FenceOptions) -> bool:
+    """Whether this very order was carried out before its result could be told; other steps may stand behind it."""
+    last = record.last(options.step)
+    return last is not None and last.detail == options.detail

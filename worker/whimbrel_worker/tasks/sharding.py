@@ -6,7 +6,7 @@ put back at the end.
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from whimbrel_api.migration import Mode
@@ -14,12 +14,12 @@ from whimbrel_worker.endpoints.dynamodb.source import DynamoDBSource
 from whimbrel_worker.endpoints.dynamodb.target import DynamoDBTarget
 from whimbrel_worker.engine.ports import ControlStore
 from whimbrel_worker.engine.shard_ports import ShardState
-from whimbrel_worker.errors import ConfigurationError, Incompatible, Transient
+from whimbrel_worker.errors import WorkerError
 from whimbrel_worker.tasks.context import TaskContext
 from whimbrel_worker.values.columns import Table
 
 _log = logging.getLogger(__name__)
-ENABLED, RESTORED, LEFT = "streams-enabled", "streams-restored", "streams-left"
+ENABLED, LEFT = "streams-enabled", "left-undone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +71,37 @@ def enabled_here(control: ControlStore) -> set[str]:
     return set(json.loads(entry.detail)) if entry is not None else set()
 
 
-def put_back(context: TaskContext) -> None:
-    """Disable the streams that were enabled here. One that cannot be is named in the journal and the log, once."""
+def settle(context: TaskContext, *, switched: bool) -> None:
+    """Disable the streams that were enabled here and, once the traffic has moved, switch time to live on at the target.
+
+    Both are safe to repeat. What cannot be done does not undo the switch: the journal and the log name it.
+    """
     ends = sharded_ends(context)
     if ends is None:
         return
     control = context.target.control()
-    names, record = sorted(enabled_here(control)), control.record()
-    if not names or record.last(RESTORED) is not None or record.last(LEFT) is not None:
-        return
+    names = sorted(enabled_here(control))
+    undone = _attempt(f"disable the streams of {', '.join(names)}", lambda: ends.source.restore_streams(names))
+    if switched:
+        undone += _attempt("switch time to live on at the target", lambda: _enable_time_to_live(ends))
+    if undone:
+        control.journal(LEFT, "; ".join(undone)[:1024])
+
+
+def _enable_time_to_live(ends: ShardedEnds) -> None:
+    schema = ends.target.schema()
+    for table in ends.source.discover()[0]:
+        schema.enable_time_to_live(table)
+
+
+def _attempt(what: str, action: Callable[[], None]) -> list[str]:
+    """What could not be done, for the journal."""
     try:
-        ends.source.restore_streams(names)
-    except (ConfigurationError, Incompatible, Transient) as error:
-        _log.warning("streams of %s are left enabled: %s", ", ".join(names), error)
-        control.journal(LEFT, json.dumps(names))
-        return
-    control.journal(RESTORED, json.dumps(names))
+        action()
+    except WorkerError as error:
+        _log.warning("left to do by hand: %s: %s", what, error)
+        return [what]
+    return []
 
 
 def applied_through(context: TaskContext) -> str:

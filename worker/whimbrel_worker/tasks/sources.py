@@ -4,10 +4,10 @@ import threading
 from typing import Final
 
 from whimbrel_api.tasks import TaskFile
-from whimbrel_worker.endpoints.dynamodb.access import of_source
-from whimbrel_worker.endpoints.dynamodb.client import Client
+from whimbrel_worker.endpoints.dynamodb.calls.access import of_source
+from whimbrel_worker.endpoints.dynamodb.calls.client import Client
+from whimbrel_worker.endpoints.dynamodb.calls.retries import Patience
 from whimbrel_worker.endpoints.dynamodb.dialect import AWS
-from whimbrel_worker.endpoints.dynamodb.retries import Patience
 from whimbrel_worker.endpoints.dynamodb.source import DynamoDBSource
 from whimbrel_worker.endpoints.dynamodb.target import DynamoDBTarget
 from whimbrel_worker.endpoints.mysql.source import MySQLSource

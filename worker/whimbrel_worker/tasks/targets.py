@@ -9,8 +9,8 @@ from whimbrel_api.endpoints import Dialect
 from whimbrel_api.endpoints import DynamoDBTarget as DynamoDBTargetSpec
 from whimbrel_api.tasks import TaskFile
 from whimbrel_worker.endpoints.dsql import cluster as dsql
-from whimbrel_worker.endpoints.dynamodb.access import of_target
-from whimbrel_worker.endpoints.dynamodb.client import Client
+from whimbrel_worker.endpoints.dynamodb.calls.access import of_target
+from whimbrel_worker.endpoints.dynamodb.calls.client import Client
 from whimbrel_worker.endpoints.dynamodb.dialect import AWS
 from whimbrel_worker.endpoints.dynamodb.target import DynamoDBTarget, TargetOptions
 from whimbrel_worker.endpoints.polardb.behaviour import POLARDB

@@ -1,18 +1,18 @@
 """Which change log a table has, DynamoDB Streams or a Kinesis data stream, and the one interface of both.
 
-What each log does stands in shards and streams, and in kinesis_shards.
+What each log does stands in streams and in kinesis.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from whimbrel_worker.endpoints.dynamodb.catalogue import describe
-from whimbrel_worker.endpoints.dynamodb.estimate import STREAM_KEPT_SECONDS
-from whimbrel_worker.endpoints.dynamodb.gaps import other_stream
-from whimbrel_worker.endpoints.dynamodb.kinesis_shards import KinesisLog
-from whimbrel_worker.endpoints.dynamodb.kinesis_streams import is_kinesis
-from whimbrel_worker.endpoints.dynamodb.shards import ShardLog
-from whimbrel_worker.endpoints.dynamodb.streams import StreamSwitch, capture
+from whimbrel_worker.endpoints.dynamodb.kinesis.log import KinesisLog
+from whimbrel_worker.endpoints.dynamodb.kinesis.streams import is_kinesis
+from whimbrel_worker.endpoints.dynamodb.preflight.estimate import STREAM_KEPT_SECONDS
+from whimbrel_worker.endpoints.dynamodb.streams.gaps import other_stream
+from whimbrel_worker.endpoints.dynamodb.streams.shards import ShardLog
+from whimbrel_worker.endpoints.dynamodb.streams.switch import StreamSwitch, capture
+from whimbrel_worker.endpoints.dynamodb.tables.catalogue import describe
 from whimbrel_worker.engine.shard_ports import Page, Shard, ShardRef, ShardRow
 from whimbrel_worker.values.columns import Table
 

@@ -22,11 +22,11 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from whimbrel_worker.endpoints.dynamodb.chunks import update_chunk
-from whimbrel_worker.endpoints.dynamodb.control_rows import ControlTable
-from whimbrel_worker.endpoints.dynamodb.fence import Fence
-from whimbrel_worker.endpoints.dynamodb.worker_rows import WorkerRow, advance, beat, retake_row, take_row
-from whimbrel_worker.endpoints.dynamodb.writer import BatchWriter
+from whimbrel_worker.endpoints.dynamodb.control.chunks import update_chunk
+from whimbrel_worker.endpoints.dynamodb.control.control_rows import ControlTable
+from whimbrel_worker.endpoints.dynamodb.control.fence import Fence
+from whimbrel_worker.endpoints.dynamodb.control.worker_rows import WorkerRow, advance, beat, retake_row, take_row
+from whimbrel_worker.endpoints.dynamodb.items.writer import BatchWriter
 from whimbrel_worker.engine.ports import ChunkProgress, Identity, SessionState, Tally, Write
 from whimbrel_worker.engine.retry import retrying
 from whimbrel_worker.errors import FencedOut, Transient

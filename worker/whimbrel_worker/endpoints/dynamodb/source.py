@@ -11,8 +11,19 @@ from urllib.parse import urlsplit
 from whimbrel_api.migration import Mode, NewTables, TtlDeletes
 from whimbrel_api.reports import TableAssessment
 from whimbrel_api.tasks import TaskFile, TaskKind
-from whimbrel_worker.endpoints.dynamodb import moments
-from whimbrel_worker.endpoints.dynamodb.catalogue import (
+from whimbrel_worker.endpoints.dynamodb.calls.client import Client
+from whimbrel_worker.endpoints.dynamodb.calls.failures import Refused, RightMissing
+from whimbrel_worker.endpoints.dynamodb.calls.pace import Units
+from whimbrel_worker.endpoints.dynamodb.items.scan import ScanReader
+from whimbrel_worker.endpoints.dynamodb.kinesis.log import KinesisLog
+from whimbrel_worker.endpoints.dynamodb.kinesis.streams import KinesisStreams
+from whimbrel_worker.endpoints.dynamodb.logs import Logs
+from whimbrel_worker.endpoints.dynamodb.preflight.checks import Trials, check, refused
+from whimbrel_worker.endpoints.dynamodb.preflight.estimate import STREAM_KEPT_SECONDS, assess, limits_of, too_long
+from whimbrel_worker.endpoints.dynamodb.preflight.kinesis import KinesisLook, look
+from whimbrel_worker.endpoints.dynamodb.streams import moments
+from whimbrel_worker.endpoints.dynamodb.streams.shards import ShardLog
+from whimbrel_worker.endpoints.dynamodb.tables.catalogue import (
     NOT_FOUND,
     Catalogue,
     describe,
@@ -20,19 +31,8 @@ from whimbrel_worker.endpoints.dynamodb.catalogue import (
     read_catalogue,
     table_names,
 )
-from whimbrel_worker.endpoints.dynamodb.checks import Trials, check, refused
-from whimbrel_worker.endpoints.dynamodb.client import Client
-from whimbrel_worker.endpoints.dynamodb.definition import Described
-from whimbrel_worker.endpoints.dynamodb.discover import discover, selected
-from whimbrel_worker.endpoints.dynamodb.estimate import STREAM_KEPT_SECONDS, assess, limits_of, too_long
-from whimbrel_worker.endpoints.dynamodb.failures import Refused, RightMissing
-from whimbrel_worker.endpoints.dynamodb.kinesis_checks import KinesisLook, look
-from whimbrel_worker.endpoints.dynamodb.kinesis_shards import KinesisLog
-from whimbrel_worker.endpoints.dynamodb.kinesis_streams import KinesisStreams
-from whimbrel_worker.endpoints.dynamodb.logs import Logs
-from whimbrel_worker.endpoints.dynamodb.pace import Units
-from whimbrel_worker.endpoints.dynamodb.scan import ScanReader
-from whimbrel_worker.endpoints.dynamodb.shards import ShardLog
+from whimbrel_worker.endpoints.dynamodb.tables.definition import Described
+from whimbrel_worker.endpoints.dynamodb.tables.discover import discover, selected
 from whimbrel_worker.engine.ports import ChangeLog, Problem
 from whimbrel_worker.engine.shard_ports import BEGINNING, Page, Shard, ShardRow, ShardState, ShardStore
 from whimbrel_worker.errors import ConfigurationError, SourceLogLost, WorkerError
@@ -132,7 +132,7 @@ class DynamoDBSource:
 
     def _wants_details(self) -> bool:
         """Whether this task makes tables, or tells of them: only it needs time to live and tags."""
-        makes = (TaskKind.PREFLIGHT, TaskKind.SCHEMA)
+        makes = (TaskKind.PREFLIGHT, TaskKind.SCHEMA, TaskKind.FENCE)
         adds = self._file.task is TaskKind.STREAM and self._file.stream.new_tables is NewTables.ADD
         return self._file.task in makes or adds
 

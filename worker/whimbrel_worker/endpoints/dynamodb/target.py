@@ -5,17 +5,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from whimbrel_worker.endpoints.dynamodb.client import Client
-from whimbrel_worker.endpoints.dynamodb.control import DynamoDBControlStore
-from whimbrel_worker.endpoints.dynamodb.control_rows import CONTROL_TABLE, ControlTable
-from whimbrel_worker.endpoints.dynamodb.failures import Refused
-from whimbrel_worker.endpoints.dynamodb.fence import Fence
-from whimbrel_worker.endpoints.dynamodb.pace import Pace, Units
-from whimbrel_worker.endpoints.dynamodb.reader import DynamoDBReader
-from whimbrel_worker.endpoints.dynamodb.schema import DynamoDBSchema
+from whimbrel_worker.endpoints.dynamodb.calls.client import Client
+from whimbrel_worker.endpoints.dynamodb.calls.failures import Refused
+from whimbrel_worker.endpoints.dynamodb.calls.pace import Pace, Units
+from whimbrel_worker.endpoints.dynamodb.control.control_rows import CONTROL_TABLE, ControlTable
+from whimbrel_worker.endpoints.dynamodb.control.fence import Fence
+from whimbrel_worker.endpoints.dynamodb.control.shard_store import DynamoDBShardStore
+from whimbrel_worker.endpoints.dynamodb.control.store import DynamoDBControlStore
+from whimbrel_worker.endpoints.dynamodb.items.reader import DynamoDBReader
+from whimbrel_worker.endpoints.dynamodb.items.writer import BatchWriter
 from whimbrel_worker.endpoints.dynamodb.session import ItemSession
-from whimbrel_worker.endpoints.dynamodb.shard_store import DynamoDBShardStore
-from whimbrel_worker.endpoints.dynamodb.writer import BatchWriter
+from whimbrel_worker.endpoints.dynamodb.tables.schema import DynamoDBSchema
 from whimbrel_worker.engine.ports import Identity, Profile
 from whimbrel_worker.engine.retry import Backoff, retrying
 from whimbrel_worker.errors import ConfigurationError

@@ -1,0 +1,1 @@
+"""How a DynamoDB service is called: addresses, keys, signatures, retries, pace. What is asked stands beside."""

@@ -1,0 +1,1 @@
+"""The control table on a target: workers, chunks, shards, journal, epochs. Sessions, which write under it: session."""

@@ -1,0 +1,112 @@
+"""Which records of a Kinesis data stream still count, although they may come twice and out of order. Pure.
+
+What is promised is the time in each record, not the order of the records (Amazon DynamoDB Developer Guide, "Using
+Kinesis Data Streams to capture changes to DynamoDB"). So the newest change of a key wins: the memory knows the newest
+time of each key that arrived lately, and whatever comes after a newer change of its key is left out. Records are never
+held back, and what has been applied is never taken back to an older state. Decision 11 says why, and what lies beyond.
+"""
+
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
+from typing import Final
+
+from whimbrel_worker.endpoints.dynamodb.kinesis.records import Told
+from whimbrel_worker.values.columns import Cell
+
+REMEMBERED_SECONDS: Final = 60.0
+"""How long after a key's newest change arrived an older one that comes late is known as such."""
+_MOST_KEYS: Final = 50_000
+"""Some 15 MB for one shard; a shard takes 1,000 records a second."""
+_MICROSECONDS: Final = 1_000_000
+
+Key = tuple[Cell, ...]
+
+
+@dataclass(slots=True)
+class _Newest:
+    """A key's newest moment (microseconds, exact to `unit`), and all changes of that moment as steps of its image."""
+
+    moment: int
+    unit: int
+    arrived: float
+    steps: list[tuple[bytes, bytes]]
+
+
+@dataclass(slots=True)
+class Memory:
+    """The newest change of each key that arrived after `horizon` (seconds since 1970, Kinesis' clock).
+
+    A change made after the horizon is judged rightly in whatever order it comes: a newer one of its key would have
+    arrived after the horizon too, and is remembered. `unjudged` counts the changes of keys that are not remembered and
+    that were made before it: they are applied, and only a comparison can tell whether a newer one came first.
+    With `keep_ttl` false the service's own deletes count for nothing, because they are not applied.
+    """
+
+    horizon: float = 0.0
+    keep_ttl: bool = True
+    seconds: float = REMEMBERED_SECONDS
+    most: int = _MOST_KEYS
+    unjudged: int = 0
+    _newest: OrderedDict[Key, _Newest] = field(default_factory=OrderedDict)
+    _late: float = 0.0
+    _late_at: float = 0.0
+
+    @property
+    def late(self) -> float:
+        """The longest time in seconds that a change took lately to arrive."""
+        return self._late
+
+    def counts(self, told: Told) -> bool:
+        """Whether this change is to be applied, after all that was shown before. It is remembered."""
+        self._measure(told)
+        self._forget(told.arrived)
+        if told.change.by_ttl and not self.keep_ttl:
+            return False
+        return self._judged(told)
+
+    def _judged(self, told: Told) -> bool:
+        key = tuple(told.change.key)
+        newest, step = self._newest.get(key), (told.before, told.after)
+        if newest is None:
+            self.unjudged += told.moment < self.horizon * _MICROSECONDS
+            self._newest[key] = _Newest(told.moment, told.unit, told.arrived, [step])
+            return True
+        unit = max(newest.unit, told.unit)
+        distance = told.moment // unit - newest.moment // unit
+        if distance < 0 or (distance == 0 and step in newest.steps):
+            return False
+        self._newest.move_to_end(key)
+        newest.arrived = max(newest.arrived, told.arrived)
+        if distance > 0:
+            newest.moment, newest.unit, newest.steps = told.moment, told.unit, [step]
+            return True
+        newest.moment, newest.unit = max(newest.moment, told.moment), unit
+        newest.steps.append(step)
+        return _leads_to(told.after, newest.steps)
+
+    def _measure(self, told: Told) -> None:
+        late = max(0.0, told.arrived - told.moment / _MICROSECONDS)
+        if late >= self._late or told.arrived - self._late_at > self.seconds:
+            self._late, self._late_at = late, told.arrived
+
+    def _forget(self, now: float) -> None:
+        while self._newest:
+            oldest = next(iter(self._newest.values()))
+            if oldest.arrived >= now - self.seconds and len(self._newest) < self.most:
+                return
+            self.horizon = max(self.horizon, oldest.arrived)
+            self._newest.popitem(last=False)
+
+
+def _leads_to(image: bytes, steps: list[tuple[bytes, bytes]]) -> bool:
+    """Whether steps of the same moment, each from one image to the next, may end with this one.
+
+    They form one trail, so its end is entered once more than it is left. Where steps are still missing there are
+    several such ends, and in a circle none: then the latest to come is taken for the last.
+    """
+    balance: Counter[bytes] = Counter()
+    for before, after in steps:
+        balance[after] += 1
+        balance[before] -= 1
+    ends = {end for end, surplus in balance.items() if surplus > 0}
+    return image in ends or not ends

@@ -1,0 +1,1 @@
+"""DynamoDB Streams: switched on, listed, read; positions are given, not kept here."""
