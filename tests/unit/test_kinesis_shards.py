@@ -387,6 +387,18 @@ def test_a_destination_that_is_switched_off_is_a_loss() -> None:
             look()
 
 
+def test_a_stream_that_begins_to_spread_records_over_all_shards_is_a_loss() -> None:
+    world = World(1)
+    log, table = world.log(), world.tables["t"]
+    assert log.capture([table])
+    world.stream.distribution = "AUTO"
+    with pytest.raises(Incompatible, match="USER_PARTITION_KEY"):
+        world.log().capture([table])
+    log.streams.forget(world.arn)
+    with pytest.raises(SourceLogLost, match="AUTO"):
+        log.shards(table)
+
+
 def test_a_stream_made_anew_under_its_name_is_another_one() -> None:
     world = World(1)
     reader = Reader(world)

@@ -114,7 +114,7 @@ class KinesisService:
         summary = {
             "StreamName": stream.name, "StreamARN": stream.arn, "StreamStatus": stream.status,
             "RetentionPeriodHours": stream.kept_hours, "StreamCreationTimestamp": stream.created,
-            "OpenShardCount": len(stream.open_shards),
+            "OpenShardCount": len(stream.open_shards), "RecordDistributionStrategy": stream.distribution,
         }  # fmt: skip
         return {"StreamDescriptionSummary": summary}
 

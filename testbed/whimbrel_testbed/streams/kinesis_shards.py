@@ -75,6 +75,7 @@ class KinesisStream:
     seed: int
     kept_hours: int = 24
     status: str = "ACTIVE"
+    distribution: str = "USER_PARTITION_KEY"
     disorder: Disorder = field(default_factory=Disorder)
     shards: dict[str, KinesisShard] = field(default_factory=dict)
     _waiting: list[tuple[float, int, int, str]] = field(default_factory=list)

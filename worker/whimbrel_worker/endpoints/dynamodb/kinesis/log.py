@@ -17,7 +17,7 @@ from whimbrel_worker.endpoints.dynamodb.kinesis.streams import (
     arn_of,
     as_shard,
 )
-from whimbrel_worker.endpoints.dynamodb.streams.gaps import destination_off, other_stream
+from whimbrel_worker.endpoints.dynamodb.streams.gaps import destination_off, other_stream, scattered
 from whimbrel_worker.endpoints.dynamodb.tables.catalogue import NOT_FOUND, describe, each
 from whimbrel_worker.engine.shard_ports import Page, Shard, ShardRow, ShardState
 from whimbrel_worker.errors import Incompatible
@@ -43,6 +43,8 @@ class KinesisLog:
         state = self.streams.state(destination.arn)
         if state is None or not state.is_readable:
             raise not_readable(table, destination.arn, state)
+        if state.scatters:
+            raise not_ordered(table, destination.arn)
         return destination, state
 
     def capture(self, tables: Sequence[Table]) -> list[ShardRow]:
@@ -78,6 +80,8 @@ class KinesisLog:
         if listed is None or state is None:
             self.streams.forget(destination.arn)
             raise other_stream(table.name, destination.arn, "")
+        if state.scatters:
+            raise scattered(table.name, destination.arn)
         return [as_shard(table.name, state.stream, shard) for shard in listed]
 
     def read(self, table: Table, row: ShardRow) -> Iterator[Page]:
@@ -128,4 +132,16 @@ def not_readable(table: str, arn: str, state: StreamState | None) -> Incompatibl
         where=table,
         why=f"{arn} is {state.status if state else 'not there'}",
         todo="create it, or wait until it is ACTIVE, and enable it as the table's destination",
+    )
+
+
+def not_ordered(table: str, arn: str) -> Incompatible:
+    """The stream's records are not sent to shards by their keys."""
+    return Incompatible(
+        "the table's Kinesis data stream spreads an item's changes over all shards",
+        where=table,
+        why=f"the record distribution strategy of {arn} is AUTO; order is restored within a shard, so an item's changes"
+        " have to share one",
+        todo=f"aws kinesis update-stream-record-distribution-strategy --stream-arn {arn} --record-distribution-strategy"
+        " USER_PARTITION_KEY, then try again",
     )

@@ -21,6 +21,8 @@ _MARK: Final = "@"
 """Between a stream's ARN and the second it was made in: a stream of the same name made anew has the same ARN."""
 _SERVICE: Final = ":kinesis:"
 _WRITTEN: Final = ("ACTIVE", "UPDATING")
+_BY_KEY: Final = "USER_PARTITION_KEY"
+"""What a stream does that does not say: records of one partition key share a shard."""
 _SHARDS_A_PAGE: Final = 1000
 _LOOK_AGAIN_SECONDS: Final = 30.0
 
@@ -51,12 +53,16 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """A Kinesis data stream. `stream`: its name for a ShardRef; `kept`: seconds; `open_shards`: how many."""
+    """A Kinesis data stream. `stream`: its name for a ShardRef; `kept`: seconds; `open_shards`: how many.
+
+    `scatters`: an item's records go into any shard, so that no shard holds the order of an item's changes.
+    """
 
     stream: str
     status: str
     kept: float
     open_shards: int
+    scatters: bool = False
 
     @property
     def is_readable(self) -> bool:
@@ -123,6 +129,7 @@ class KinesisStreams:
             status=str(said.get("StreamStatus")),
             kept=float(said["RetentionPeriodHours"]) * 3600.0,
             open_shards=int(said.get("OpenShardCount") or 0),
+            scatters=said.get("RecordDistributionStrategy", _BY_KEY) != _BY_KEY,
         )
 
     def listed(self, arn: str) -> list[Mapping[str, Any]] | None:

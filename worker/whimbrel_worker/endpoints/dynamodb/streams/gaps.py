@@ -61,6 +61,17 @@ def destination_off(table: str, stream: str, status: str) -> SourceLogLost:
     )
 
 
+def scattered(table: str, arn: str) -> SourceLogLost:
+    """The stream was set to spread records over all shards while it was followed."""
+    return SourceLogLost(
+        "the order of an item's changes is lost in the table's Kinesis data stream",
+        where=table,
+        why=f"the record distribution strategy of {arn} was changed to AUTO: an item's changes go into any shard now",
+        todo=f"set it back (aws kinesis update-stream-record-distribution-strategy --stream-arn {arn} "
+        "--record-distribution-strategy USER_PARTITION_KEY), empty the target's table and begin a new migration of it",
+    )
+
+
 def no_table(table: str) -> Incompatible:
     """The whole table is gone, and its stream with it."""
     return Incompatible(
