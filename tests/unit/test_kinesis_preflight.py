@@ -39,7 +39,7 @@ def looked(world: World, names: tuple[str, ...] = ("t",), stream: str = "s") -> 
     log = world.log(stream=stream)
     trials = Trials(log.streams.client, log.streams.client, AWS, a_file())
     found = look(log, trials, [Described({"TableName": name, "TableStatus": "ACTIVE"}) for name in names])
-    return found, [*found.judged(), *refused(trials.refusals)]
+    return found, [*found.judged(5400.0), *refused(trials.refusals)]
 
 
 # --- manifests ---
@@ -87,6 +87,7 @@ def test_a_stream_that_serves_is_told_with_what_it_keeps() -> None:
     (problem,) = problems
     assert not problem.fatal
     assert "168 hours in 2 open shards" in problem.why
+    assert "the copy takes about 1.5 h" in problem.why
     assert "GetRecords" in world.kinesis.asked
 
 

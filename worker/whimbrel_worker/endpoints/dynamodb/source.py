@@ -19,7 +19,13 @@ from whimbrel_worker.endpoints.dynamodb.kinesis.log import KinesisLog
 from whimbrel_worker.endpoints.dynamodb.kinesis.streams import KinesisStreams
 from whimbrel_worker.endpoints.dynamodb.logs import Logs
 from whimbrel_worker.endpoints.dynamodb.preflight.checks import Trials, check, refused
-from whimbrel_worker.endpoints.dynamodb.preflight.estimate import STREAM_KEPT_SECONDS, assess, limits_of, too_long
+from whimbrel_worker.endpoints.dynamodb.preflight.estimate import (
+    STREAM_KEPT_SECONDS,
+    assess,
+    limits_of,
+    too_long,
+    total_seconds,
+)
 from whimbrel_worker.endpoints.dynamodb.preflight.kinesis import KinesisLook, look
 from whimbrel_worker.endpoints.dynamodb.streams import moments
 from whimbrel_worker.endpoints.dynamodb.streams.shards import ShardLog
@@ -84,10 +90,11 @@ class DynamoDBSource:
         self._looked = self._look()
         trials = Trials(self.client, self._logs.own.streams, self.behaviour, self._file, self._logs.by_kinesis)
         kinesis = self._look_at_kinesis(trials, self._looked.tables)
+        seconds = total_seconds(self._looked.tables, limits_of(self._file))
         long = list(too_long(self._looked.tables, self._file, self._kept(kinesis, self._looked.tables)))
         if long and self._has_begun():
             long = [replace(problem, fatal=False, todo="nothing now: the copy has begun") for problem in long]
-        return [*check(trials, self._looked.tables), *kinesis.judged(), *long]
+        return [*check(trials, self._looked.tables), *kinesis.judged(seconds), *long]
 
     def _look_at_kinesis(self, trials: Trials, tables: Sequence[Described]) -> KinesisLook:
         follows = self._file.mode is Mode.SNAPSHOT_AND_STREAM

@@ -48,9 +48,9 @@ class KinesisLook:
         """For how many seconds the stream keeps records that keeps them the shortest; None without any."""
         return min((state.kept for _, state in self.found.values()), default=None)
 
-    def judged(self) -> list[Problem]:
-        """All problems, those of streams with their tables."""
-        return [*self.problems, *_told(self.found), *_shared(self.found), *_coarse(self.found)]
+    def judged(self, copy_seconds: float) -> list[Problem]:
+        """All problems, those of streams with their tables. `copy_seconds`: how long the copy is estimated to take."""
+        return [*self.problems, *_told(self.found, copy_seconds), *_shared(self.found), *_coarse(self.found)]
 
 
 def look(log: KinesisLog, trials: Trials, tables: Sequence[Described]) -> KinesisLook:
@@ -61,7 +61,7 @@ def look(log: KinesisLog, trials: Trials, tables: Sequence[Described]) -> Kinesi
     return found
 
 
-def _told(found: Mapping[str, tuple[Destination, StreamState]]) -> list[Problem]:
+def _told(found: Mapping[str, tuple[Destination, StreamState]], copy_seconds: float) -> list[Problem]:
     if not found:
         return []
     streams = sorted({(arn_of(state.stream), state.kept, state.open_shards) for _, state in found.values()})
@@ -69,8 +69,8 @@ def _told(found: Mapping[str, tuple[Destination, StreamState]]) -> list[Problem]
     return [
         Problem(
             f"tables are followed by Kinesis data streams ({len(found)}): {some(sorted(found))}",
-            why=f"{'; '.join(words[:5])}; records may come twice and out of order there: they are put in order by their"
-            " time, as far as they come within a minute of each other",
+            why=f"{'; '.join(words[:5])}; the copy takes about {copy_seconds / 3600:.1f} h; records may come"
+            " twice and out of order there: they are put in order by their time, as far as they come within a minute of each other",
             todo="run a full comparison before the cutover; it finds what came later than that, and what DynamoDB left"
             " out as too large for a record of Kinesis (its metric FailedToReplicateRecordCount)",
             fatal=False,
