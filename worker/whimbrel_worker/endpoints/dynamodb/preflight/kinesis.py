@@ -70,7 +70,8 @@ def _told(found: Mapping[str, tuple[Destination, StreamState]], copy_seconds: fl
         Problem(
             f"tables are followed by Kinesis data streams ({len(found)}): {some(sorted(found))}",
             why=f"{'; '.join(words[:5])}; the copy takes about {copy_seconds / 3600:.1f} h; records may come"
-            " twice and out of order there: they are put in order by their time, as far as they come within a minute of each other",
+            " twice and out of order there: they are put in order by their time, as far as they come"
+            " within a minute of each other",
             todo="run a full comparison before the cutover; it finds what came later than that, and what DynamoDB left"
             " out as too large for a record of Kinesis (its metric FailedToReplicateRecordCount)",
             fatal=False,
