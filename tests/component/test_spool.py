@@ -6,8 +6,7 @@ The stream server is the source, the PolarDB stand-in the target; the workers ar
 import random
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 
 from support.item_moves import ItemMove, an_item, fill
 from support.moves import order
+from support.patience import PATIENCE, eventually
 from whimbrel_api.reports import ErrorCategory, WorkerReport
 from whimbrel_api.tasks import ExitCode
 from whimbrel_testbed.dynamodb.compare import client_of
@@ -24,17 +24,8 @@ from whimbrel_testbed.streams.server import StreamServer
 from whimbrel_worker.engine.shard_ports import ShardRef
 from whimbrel_worker.engine.spool.spool import Spool
 
-PATIENCE = 60.0
 ITEMS = 40
 STREAM = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
-
-
-def until(holds: Callable[[], Any], told: Callable[[], object] = lambda: "") -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while not (found := holds()):
-        assert time.monotonic() < deadline, told()
-        time.sleep(0.1)
-    return found
 
 
 class Stream:
@@ -132,7 +123,7 @@ class Bed:
     def write(self, count: int, stream: Stream) -> None:
         """Write, wait until all of it and every end lie on the volume, let the stream forget it."""
         self.writer.write(count)
-        until(
+        eventually(
             lambda: stream.alive() and self.collected() >= self.writer.written and self.ends_collected(),
             lambda: f"{self.collected()} of {self.writer.written}: {stream.log()}",
         )
@@ -150,7 +141,7 @@ class Bed:
         assert code == ExitCode.DONE, report.last_error
 
     def equal(self, stream: Stream) -> None:
-        until(
+        eventually(
             lambda: self.move.differences(self.table) == [], lambda: (self.move.differences(self.table), stream.log())
         )
 
@@ -177,7 +168,7 @@ def test_a_copy_that_outlasts_the_stream_loses_nothing(bed: Bed) -> None:
         bed.equal(applying)
         bed.writer.write(20)
         bed.equal(applying)
-        until(lambda: len(list(bed.spool().folder.iterdir())) <= 2, applying.log)
+        eventually(lambda: len(list(bed.spool().folder.iterdir())) <= 2, applying.log)
         order(bed.move.task("stream"), retire=True)
         assert applying.process.wait(PATIENCE) == ExitCode.DONE, applying.log()
 
@@ -185,8 +176,8 @@ def test_a_copy_that_outlasts_the_stream_loses_nothing(bed: Bed) -> None:
 def test_a_collector_says_what_it_keeps_and_claims_no_lag(bed: Bed) -> None:
     with streaming(bed.move, collect=True) as stream:
         bed.write(20, stream)
-        told = until(lambda: (report := stream.report()) and report.stream, stream.log)
-        found = until(
+        told = eventually(lambda: (report := stream.report()) and report.stream, stream.log)
+        found = eventually(
             lambda: (report := stream.report()) and report.stream and report.stream.collected_bytes, stream.log
         )
         assert found > 0

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import pymysql
 
+from support.patience import beside
 from whimbrel_testbed.mysql import MySQLServer
 
 CHURNED = ["words", "users", "pairs"]
@@ -63,19 +64,8 @@ def churn(
 @contextmanager
 def churning(lab: Place, rng: random.Random, keys: int = 60, pause: float = 0.02) -> Iterator[threading.Event]:
     """An application in a thread of its own, two transactions each `pause` seconds, until the event is set."""
-    stop = threading.Event()
-
-    def work() -> None:
-        while not stop.wait(pause):
-            churn(lab, rng, 2, keys, stop)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
+    with beside(lambda stop: churn(lab, rng, 2, keys, stop), pause) as stop:
         yield stop
-    finally:
-        stop.set()
-        thread.join()
 
 
 def _attempt(cursor: Any, statement: str) -> None:

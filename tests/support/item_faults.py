@@ -7,13 +7,14 @@ import random
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from support import patience
 from support.item_moves import Item, ItemMove, an_item
 from support.moves import order
 from whimbrel_api.reports import WorkerReport
@@ -30,20 +31,11 @@ MOST_UNDER_WAY = 16 * 25
 """Items in the requests that a worker sends at once."""
 STALE_SECONDS = 11.0
 """A worker that stood still for so long has no proof any more that it may write."""
-_OFTEN = 0.05
+eventually = partial(patience.eventually, seconds=PATIENCE, often=0.05)
 _WRITES = frozenset({"BatchWriteItem", "TransactWriteItems"})
 _THROTTLES = ("ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded")
 _READS = frozenset({"Scan", "GetRecords", "GetShardIterator", "DescribeStream", "DescribeTable", "ListTables"})
 _ANSWERED = _WRITES | _READS | {"CreateTable", "PutItem", "Query", "UpdateTable"}
-
-
-def eventually(holds: Callable[[], Any], told: Callable[[], object] = lambda: "") -> Any:
-    """What holds once it does; asked again and again until the patience ends."""
-    deadline = time.monotonic() + PATIENCE
-    while not (found := holds()):
-        assert time.monotonic() < deadline, told()
-        time.sleep(_OFTEN)
-    return found
 
 
 def facts_of(end: Endpoint) -> dict[str, str]:
@@ -269,30 +261,21 @@ def key_of(item: Item) -> Item:
 @contextmanager
 def working(move: ItemMove, table: str, seed: int, numbers: int, pause: float = 0.02) -> Iterator[threading.Event]:
     """An application in a thread of its own, until the event is set or the block is left."""
-    stop = threading.Event()
     application = Application(move.origin, table, random.Random(seed), numbers)
-
-    def work() -> None:
-        while not stop.wait(pause):
-            application.change(3, stop)
-
-    thread = threading.Thread(target=work)
-    thread.start()
     try:
-        yield stop
+        with patience.beside(lambda stop: application.change(3, stop), pause) as stop:
+            yield stop
     finally:
-        stop.set()
-        thread.join()
         print(f"the application, seed {seed}: {application.counts}")
 
 
 @contextmanager
 def watched(move: ItemMove, table: str) -> Iterator[list[str]]:
     """The target's hot items while the block runs: each time that a counter went back is a line. No line may be."""
-    stop, lines, seen = threading.Event(), list[str](), dict[str, int]()
+    lines, seen = list[str](), dict[str, int]()
     client = client_of(move.goal)
 
-    def look() -> None:
+    def look(_: threading.Event) -> None:
         for hot in HOT:
             key = {"pk": {"S": hot}, "sk": {"N": "0"}}
             item = client.get_item(TableName=table, Key=key, ConsistentRead=True).get("Item", {})
@@ -301,15 +284,8 @@ def watched(move: ItemMove, table: str) -> Iterator[list[str]]:
                 lines.append(f"{hot} went back from {seen[hot]} to {turn}")
             seen[hot] = turn
 
-    def work() -> None:
-        while not stop.wait(0.03):
-            look()
-
-    thread = threading.Thread(target=work)
-    thread.start()
     try:
-        yield lines
+        with patience.beside(look, 0.03):
+            yield lines
     finally:
-        stop.set()
-        thread.join()
         print(f"the target's counters in the end: {seen}")

@@ -18,10 +18,10 @@ from whimbrel_worker.endpoints.dynamodb.calls.client import Client
 from whimbrel_worker.endpoints.dynamodb.calls.failures import Reply, of_reply
 from whimbrel_worker.endpoints.dynamodb.kinesis.log import KinesisLog
 from whimbrel_worker.endpoints.dynamodb.kinesis.streams import KinesisStreams
-from whimbrel_worker.endpoints.dynamodb.streams.moments import moment_text
 from whimbrel_worker.engine.ports import Problem
 from whimbrel_worker.engine.shard_ports import Page, Shard, ShardRow
 from whimbrel_worker.values.columns import Row, Table
+from whimbrel_worker.values.moments import moment_text
 
 BEGAN = 1_700_000_000.0
 

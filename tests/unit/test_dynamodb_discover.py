@@ -15,12 +15,12 @@ from whimbrel_api.migration import Mode, Tables
 from whimbrel_api.tasks import TaskFile
 from whimbrel_worker.endpoints.dynamodb.items.segments import Place, following, place_of, segments_for
 from whimbrel_worker.endpoints.dynamodb.preflight.estimate import Limits, assess, table_seconds, too_long, total_seconds
-from whimbrel_worker.endpoints.dynamodb.streams import moments
 from whimbrel_worker.endpoints.dynamodb.streams.records import item_changes
 from whimbrel_worker.endpoints.dynamodb.tables.definition import Described, definition_of
 from whimbrel_worker.endpoints.dynamodb.tables.discover import discover, item_table, selected
 from whimbrel_worker.engine.ports import Problem
 from whimbrel_worker.errors import ConfigurationError, Incompatible
+from whimbrel_worker.values import moments
 from whimbrel_worker.values.selection import is_wanted
 
 HOUR = 3600.0

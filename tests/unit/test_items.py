@@ -23,14 +23,12 @@ from whimbrel_worker.values.items import (
     canonical_attribute,
     canonical_item,
     canonical_number,
-    cut_batch,
-    cut_object,
     cut_page,
     differing_attributes,
     key_bytes,
     key_cells,
     key_json,
-    split_items,
+    open_batch,
 )
 
 _HOSTILE = [
@@ -112,6 +110,10 @@ DUMPS = st.sampled_from(sorted(_DUMPS))
 # --- cutting ---
 
 
+def cut_array(array: bytes) -> list[bytes]:
+    return cut_page(b'{"Items":' + array + b"}").items
+
+
 @given(ITEMS | FLAT_ITEMS, DUMPS)
 def test_a_page_is_cut_into_what_a_parser_finds(items: list[dict[str, Any]], style: str) -> None:
     rest = {"Count": len(items), "ScannedCount": 9, "ConsumedCapacity": {"TableName": 'x"}},{"', "CapacityUnits": 2.5}}
@@ -128,18 +130,18 @@ def test_a_page_is_cut_into_what_a_parser_finds(items: list[dict[str, Any]], sty
 def test_the_pieces_are_the_very_bytes(items: list[dict[str, Any]], style: str) -> None:
     dump = _DUMPS[style]
     texts = [dump(item) for item in items]
-    assert split_items(dump(items)) == texts
+    assert cut_array(dump(items)) == texts
     assert cut_page(dump({"Count": len(items), "Items": items})).items == texts
-    assert cut_batch(dump({"Responses": {"a.b": items}, "UnprocessedKeys": {}})) == (
-        {"a.b": texts},
+    assert open_batch(dump({"Responses": {"a.b": items}, "UnprocessedKeys": {}})) == (
+        {"a.b": [orjson.dumps(item) for item in items]},
         {"UnprocessedKeys": {}},
     )
 
 
 @given(_items(_attributes()), DUMPS)
-def test_an_object_is_cut_into_its_members(item: dict[str, Any], style: str) -> None:
-    members = cut_object(_DUMPS[style](item))
-    assert {name: json.loads(value) for name, value in members.items()} == item
+def test_an_item_of_a_batch_keeps_its_members(item: dict[str, Any], style: str) -> None:
+    (written,) = open_batch(_DUMPS[style]({"Responses": {"t": [item]}}))[0]["t"]
+    assert json.loads(written) == item
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 5, 20])
@@ -149,7 +151,7 @@ def test_items_may_be_nested_as_deep_as_dynamodb_allows(depth: int) -> None:
         attribute = {"M": {"x": attribute}} if level % 2 else {"L": [attribute, {"N": "1"}]}
     flat = {"pk": {"S": "a"}}
     items = [flat, {"pk": {"S": "b"}, "deep": attribute}, flat]
-    assert split_items(orjson.dumps(items)) == [orjson.dumps(item) for item in items]
+    assert cut_array(orjson.dumps(items)) == [orjson.dumps(item) for item in items]
 
 
 def test_items_with_spaces_between_some_of_them_only() -> None:
@@ -175,9 +177,9 @@ def test_an_empty_page_has_a_place_to_go_on() -> None:
     "text", [b"", b"[", b"{", b"null", b'[{"a":{"S":"1"}}', b'[{"a"', b"[1]", b"[]x", b"[}]", b'{"Items":[}', b"\xff"]
 )
 def test_what_is_cut_short_is_refused(text: bytes) -> None:
-    for cut in (split_items, cut_page, cut_batch):
+    for cut in (cut_array, cut_page, open_batch):
         with pytest.raises(Incompatible):
-            cut(text if cut is split_items else b'{"Responses":{"t":' + text if cut is cut_batch else text)
+            cut(b'{"Responses":{"t":' + text if cut is open_batch else text)
 
 
 @given(ITEMS)
@@ -347,4 +349,4 @@ def test_the_common_comparison_knows_attributes_and_items() -> None:
 def test_no_spelling_makes_cutting_slow(items: list[dict[str, Any]]) -> None:
     """Possessive repeats: a string that never ends is given up at once, however long it is."""
     with pytest.raises(Incompatible):
-        split_items(orjson.dumps(items)[:-1] + b',{"a":{"S":"' + b'\\"}},{' * 20_000)
+        cut_array(orjson.dumps(items)[:-1] + b',{"a":{"S":"' + b'\\"}},{' * 20_000)

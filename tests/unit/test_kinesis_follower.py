@@ -8,22 +8,21 @@ from collections.abc import Callable
 
 from support.memory_kinesis import LiveSource, LiveWorld
 from support.memory_shards import MemoryItems
+from support.patience import eventually
 from whimbrel_testbed.streams.kinesis_shards import Disorder
 from whimbrel_worker.engine.shards.follower import Follower, Options
 from whimbrel_worker.engine.shards.lag import sample
 from whimbrel_worker.engine.shards.tables import Followed
 from whimbrel_worker.errors import Transient
 
-PATIENCE = 20.0
-
 
 def until(condition: Callable[[], bool], *followers: Follower) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
+    def holds() -> bool:
         for follower in followers:
             follower.check()
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.02)
+        return condition()
+
+    eventually(holds, seconds=20.0, often=0.02)
 
 
 def test_two_workers_follow_a_stream_that_splits_and_merges_and_repeats_itself() -> None:

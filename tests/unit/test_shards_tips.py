@@ -10,7 +10,8 @@ from support.memory_shards import MemorySource, MemoryStore
 from whimbrel_worker.engine.shard_ports import Holder, ShardRef, ShardRow, ShardState
 from whimbrel_worker.engine.shards.lineage import number
 from whimbrel_worker.engine.shards.stillness import Stillness
-from whimbrel_worker.engine.shards.tips import digest, freeze_position, name_of, reached, seconds_of
+from whimbrel_worker.engine.shards.tips import digest, reached
+from whimbrel_worker.values.moments import freeze_position, name_of, seconds_of
 
 A, B, C = (ShardRef("t", "arn", name) for name in "abc")
 NOW = 2000.0

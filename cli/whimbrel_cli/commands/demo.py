@@ -21,7 +21,7 @@ from whimbrel_cli.exits import EXIT_CODES, CliError
 @click.option("--on-cluster", is_flag=True, help="On a Kubernetes cluster of its own, by the operator and kubectl.")
 @click.option("--keep", is_flag=True, help="Leave the servers running at the end, to look around, until Ctrl-C.")
 @click.option("--rate", type=click.FloatRange(min=1), default=200.0, show_default=True, help="Rows changed per second.")
-@click.option("--rows", type=click.IntRange(min=1), help="Load only the first rows of each table.")
+@click.option("--rows", type=click.IntRange(min=1), help="Load only the first rows of each table (dynamodb: 20,000).")
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the traffic.")
 @click.option("--timeout", type=float, help="Give up after so many seconds; by default 300, on a cluster 600.")
 @click.option(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 
@@ -21,6 +21,9 @@ from whimbrel_testbed.polardb.server import PolarDBServer, polardb_server
 from whimbrel_testbed.provision import postgres_bin
 from whimbrel_testbed.streams.server import StreamServer, stream_server
 
+ROWS: Final = 20_000
+"""Items of a table unless more are asked for: DynamoDB Local takes minutes for all of them."""
+
 
 def set_dynamodb_stage(stack: ExitStack, console: Console, options: Options) -> "DynamoDBStage":
     """Starts both servers and fills the source, with the first `rows` rows of each table. Raises TestbedError."""
@@ -29,8 +32,9 @@ def set_dynamodb_stage(stack: ExitStack, console: Console, options: Options) -> 
         dynamodb = stack.enter_context(stream_server())
     with step(console, "Starting a server that behaves as PolarDB's DynamoDB endpoint does"):
         polardb = stack.enter_context(polardb_server())
-    with step(console, "Loading the flights of 2013 from New York into DynamoDB"):
-        loaded = load_flights(dynamodb.facts(), rows=options.rows)
+    rows = options.rows or ROWS
+    with step(console, f"Loading flights of 2013 from New York into DynamoDB, the first {count(rows)} of each table"):
+        loaded = load_flights(dynamodb.facts(), rows=rows)
     console.print(f"  {count(sum(loaded.values()))} items in {len(loaded)} tables", highlight=False)
     return DynamoDBStage(folder, tuple(loaded), dynamodb, polardb)
 

@@ -225,3 +225,15 @@ class ShardedTarget(Target, Protocol):
 
     def writer(self) -> ItemWriter:
         """Writes items."""
+
+
+class ShardedEnds(Protocol):
+    """Both ends of a migration whose log is divided into shards."""
+
+    @property
+    def source(self) -> ShardedSource:
+        """Where the changes come from."""
+
+    @property
+    def target(self) -> ShardedTarget:
+        """Where they go."""

@@ -8,20 +8,20 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from whimbrel_api.reports import StreamResult
 from whimbrel_api.tasks import TaskFile
 from whimbrel_worker.engine.ports import ChunkProgress, Session, SessionState, Write
 from whimbrel_worker.engine.retry import Backoff, retrying
-from whimbrel_worker.engine.shard_ports import Holder, ShardedSource, ShardedTarget
+from whimbrel_worker.engine.shard_ports import Holder, ShardedEnds
 from whimbrel_worker.engine.shards.follower import Follower, Options
 from whimbrel_worker.engine.shards.tables import Followed
-from whimbrel_worker.engine.shards.tips import seconds_of
 from whimbrel_worker.engine.spool.sources import collecting
 from whimbrel_worker.engine.spool.spool import Spool, open_spool
 from whimbrel_worker.errors import ConfigurationError, Transient
 from whimbrel_worker.tasks.context import Stopped, TaskContext
+from whimbrel_worker.values.moments import seconds_of
 
 _LOG = logging.getLogger(__name__)
 TASK: Final = "stream"
@@ -30,25 +30,13 @@ _RESULT_SECONDS: Final = 5.0
 _START: Final = Backoff(base=0.2, cap=10.0, attempts=20)
 
 
-class Ends(Protocol):
-    """Both ends of a migration whose log is divided into shards."""
-
-    @property
-    def source(self) -> ShardedSource:
-        """Where the changes come from."""
-
-    @property
-    def target(self) -> ShardedTarget:
-        """Where they will go."""
-
-
 def spool_of(file: TaskFile, start: str) -> Spool:
     """The migration's folder on the volume of its spool. Raises ConfigurationError where it cannot be used."""
     spool = file.stream.spool
     return open_spool(Path(file.spool), spool.claim_name if spool is not None else file.spool, file.migration, start)
 
 
-def run(context: TaskContext, ends: Ends) -> None:
+def run(context: TaskContext, ends: ShardedEnds) -> None:
     """Collect. Returns when retired; raises Stopped, SourceLogLost, FencedOut or what else ends the work."""
     start = ends.target.control().record().start_position
     if not start or not context.file.spool:
@@ -71,7 +59,14 @@ class _Collecting:
     """One run, from its control row to its end."""
 
     def __init__(
-        self, context: TaskContext, ends: Ends, spool: Spool, session: Session, *, state: SessionState, start: str
+        self,
+        context: TaskContext,
+        ends: ShardedEnds,
+        spool: Spool,
+        session: Session,
+        *,
+        state: SessionState,
+        start: str,
     ) -> None:
         self._context, self._spool, self._position = context, spool, state.position or start
         self._failed_at, self._result_at = 0.0, float("-inf")
@@ -152,7 +147,7 @@ class _Beats:
         self._session.close()
 
 
-def _tables(ends: Ends) -> Followed:
+def _tables(ends: ShardedEnds) -> Followed:
     """All tables of the migration but the stopped ones. One that is gone is for the copy to stop."""
     control = ends.target.control()
     rows = {row.name: row for row in control.tables()}

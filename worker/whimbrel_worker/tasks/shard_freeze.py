@@ -9,18 +9,18 @@ from math import floor
 
 from whimbrel_api.reports import FreezeResult
 from whimbrel_worker.engine.retry import Backoff, retrying
-from whimbrel_worker.engine.shard_ports import ShardRow
+from whimbrel_worker.engine.shard_ports import ShardedEnds, ShardRow
 from whimbrel_worker.engine.shards.lineage import number
 from whimbrel_worker.engine.shards.stillness import Stillness
-from whimbrel_worker.engine.shards.tips import digest, freeze_position, seconds_of
+from whimbrel_worker.engine.shards.tips import digest
 from whimbrel_worker.tasks.context import TaskContext
-from whimbrel_worker.tasks.shard_stream import Ends
 from whimbrel_worker.values.columns import Table
+from whimbrel_worker.values.moments import freeze_position, seconds_of
 
 _START = Backoff(base=0.2, cap=10.0, attempts=20)
 
 
-def run(context: TaskContext, ends: Ends) -> None:
+def run(context: TaskContext, ends: ShardedEnds) -> None:
     """Watch until quiet, keep the tips, report the position. Raises SourceLogLost and what else ends the work."""
     wanted, store = context.file.freeze.quiet_seconds, ends.target.shards()
     tables = retrying(lambda: _tables(ends), backoff=_START)
@@ -39,14 +39,14 @@ def run(context: TaskContext, ends: Ends) -> None:
     context.report.update(freeze=FreezeResult(position=position, quiet_seconds=wanted, last_position=position))
 
 
-def _tables(ends: Ends) -> dict[str, Table]:
+def _tables(ends: ShardedEnds) -> dict[str, Table]:
     """The tables that are followed."""
     followed = {row.name for row in ends.target.control().tables() if row.state != "Stopped"}
     tables, _ = ends.source.discover()
     return {table.name: table for table in tables if table.name in followed}
 
 
-def _position(ends: Ends, rows: Iterable[ShardRow], base: float) -> str:
+def _position(ends: ShardedEnds, rows: Iterable[ShardRow], base: float) -> str:
     """The moment is that of the newest change, or `base`, the start of the copy.
 
     In whole seconds, so that no way of keeping a fraction can make two of what is one.

@@ -8,24 +8,25 @@ import logging
 import threading
 import time
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final
 
 from whimbrel_api.migration import TableStatus, TtlDeletes
 from whimbrel_api.reports import StreamResult
 from whimbrel_worker.engine.retry import Backoff, retrying
-from whimbrel_worker.engine.shard_ports import ShardedSource, ShardedTarget, ShardReader, ShardTaker
+from whimbrel_worker.engine.shard_ports import ShardedEnds, ShardReader, ShardTaker
 from whimbrel_worker.engine.shards.added import AddedTables, AddOptions
 from whimbrel_worker.engine.shards.discovery import GONE
 from whimbrel_worker.engine.shards.flow import all_passed
 from whimbrel_worker.engine.shards.follower import Follower, Options
 from whimbrel_worker.engine.shards.lag import least_proven, sample
 from whimbrel_worker.engine.shards.tables import Followed
-from whimbrel_worker.engine.shards.tips import name_of, reached, seconds_of
+from whimbrel_worker.engine.shards.tips import reached
 from whimbrel_worker.engine.spool.sources import applying
 from whimbrel_worker.errors import ConfigurationError, Transient
 from whimbrel_worker.tasks.context import Stopped, TaskContext
 from whimbrel_worker.tasks.shard_collect import spool_of
 from whimbrel_worker.tasks.sharding import remember_enabled
+from whimbrel_worker.values.moments import name_of, seconds_of
 
 _LOG = logging.getLogger(__name__)
 TASK: Final = "stream"
@@ -38,19 +39,7 @@ _REPORTED_TABLES: Final = 100
 _START: Final = Backoff(base=0.2, cap=10.0, attempts=20)
 
 
-class Ends(Protocol):
-    """Both ends of a migration whose log is divided into shards."""
-
-    @property
-    def source(self) -> ShardedSource:
-        """Where the changes come from."""
-
-    @property
-    def target(self) -> ShardedTarget:
-        """Where they go."""
-
-
-def run(context: TaskContext, ends: Ends) -> None:
+def run(context: TaskContext, ends: ShardedEnds) -> None:
     """Follow the shards. Returns when retired; raises Stopped, SourceLogLost, FencedOut or what else ends the work."""
     start = ends.target.control().record().start_position
     if not start or not ends.target.shards().all():
@@ -80,14 +69,14 @@ def run(context: TaskContext, ends: Ends) -> None:
         session.close()
 
 
-def _spooled(context: TaskContext, ends: Ends, start: str) -> tuple[ShardReader, ShardTaker]:
+def _spooled(context: TaskContext, ends: ShardedEnds, start: str) -> tuple[ShardReader, ShardTaker]:
     """Both ends, with what was collected during the copy before what the source still has, where there is a volume."""
     if not context.file.spool:
         return ends.source, ends.target
     return applying(ends.source, ends.target, spool_of(context.file, start))
 
 
-def _tables(ends: Ends) -> Followed:
+def _tables(ends: ShardedEnds) -> Followed:
     """The tables to follow, and those that are not, with why: see tasks.stream. Copied ones only are followed."""
     control = ends.target.control()
     rows = {row.name: row for row in control.tables()}
@@ -101,7 +90,7 @@ def _tables(ends: Ends) -> Followed:
     return Followed(copied, stopped, lambda name, reason: control.set_table(name, "Stopped", reason[:4096]))
 
 
-def _add_options(context: TaskContext, ends: Ends) -> AddOptions:
+def _add_options(context: TaskContext, ends: ShardedEnds) -> AddOptions:
     control = ends.target.control()
     return AddOptions(
         index=context.file.index,
@@ -137,7 +126,7 @@ class Following:
     """One run of the stream, from its control row to its end."""
 
     def __init__(
-        self, context: TaskContext, ends: Ends, followed: Followed, follower: Follower, notice: _Notices
+        self, context: TaskContext, ends: ShardedEnds, followed: Followed, follower: Follower, notice: _Notices
     ) -> None:
         self._context, self._ends, self._followed, self._follower = context, ends, followed, follower
         self._options, self._notice = follower.options, notice

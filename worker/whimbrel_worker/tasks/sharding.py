@@ -23,18 +23,18 @@ ENABLED, LEFT = "streams-enabled", "left-undone"
 
 
 @dataclass(frozen=True, slots=True)
-class ShardedEnds:
-    """Both ends of a migration whose log is divided into shards."""
+class ItemEnds:
+    """Both ends of an item pair; implements engine.shard_ports.ShardedEnds."""
 
     source: DynamoDBSource
     target: DynamoDBTarget
 
 
-def sharded_ends(context: TaskContext) -> ShardedEnds | None:
+def sharded_ends(context: TaskContext) -> ItemEnds | None:
     """Both ends, or None where the log is one."""
     source, target = context.source, context.target
     if isinstance(source, DynamoDBSource) and isinstance(target, DynamoDBTarget):
-        return ShardedEnds(source, target)
+        return ItemEnds(source, target)
     return None
 
 
@@ -88,7 +88,7 @@ def settle(context: TaskContext, *, switched: bool) -> None:
         control.journal(LEFT, "; ".join(undone)[:1024])
 
 
-def _enable_time_to_live(ends: ShardedEnds) -> None:
+def _enable_time_to_live(ends: ItemEnds) -> None:
     schema = ends.target.schema()
     for table in ends.source.discover()[0]:
         schema.enable_time_to_live(table)

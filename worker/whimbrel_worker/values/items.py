@@ -42,19 +42,6 @@ _AFTER_STRING = frozenset({b",", b"]", b"}", b":", b" ", b"\t", b"\n", b"\r", b"
 # --- cutting ---
 
 
-def split_items(array: bytes) -> list[bytes]:
-    """The bytes of each item of a JSON array of items, as they stand. Raises Incompatible for what is no such array."""
-    items, end = _items_at(array, _skip(array, 0))
-    if array[end:].strip():
-        raise _unreadable("something follows after an array of items")
-    return items
-
-
-def cut_object(text: bytes) -> dict[str, bytes]:
-    """The members of a JSON object, each value's bytes as they stand. Raises Incompatible for what is no object."""
-    return {name: text[start:end] for name, start, end in _members(text)}
-
-
 @dataclass(frozen=True, slots=True)
 class PageBody:
     """A page of Scan or Query: the items' bytes, and what else the reply said, opened."""
@@ -103,39 +90,8 @@ def _page(body: bytes, cut: Callable[[bytes, int], tuple[list[bytes], int]]) -> 
     return PageBody(items, _loads(b"{" + b",".join(rest) + b"}"))
 
 
-def cut_batch(body: bytes) -> tuple[dict[str, list[bytes]], Mapping[str, Any]]:
-    """A reply of BatchGetItem: the items' bytes by table, and the rest of it (UnprocessedKeys), opened."""
-    items: dict[str, list[bytes]] = {}
-    rest: list[bytes] = []
-    position = _opened(body)
-    while (name := _NAME.match(body, position)) is not None:
-        start = name.end()
-        if name[1] == b'"Responses"':
-            position = _responses(body, start, items)
-        else:
-            position = _value_end(body, start)
-            rest.append(name[1] + b":" + body[start:position])
-        position = _next(body, position)
-    _closed(body, position)
-    return items, _loads(b"{" + b",".join(rest) + b"}")
-
-
-def _responses(text: bytes, position: int, items: dict[str, list[bytes]]) -> int:
-    """Cuts the object at a position, an array of items a table, into `items`. Returns where it ends."""
-    if text[position : position + 1] != b"{":
-        raise _unreadable("the items by table were expected")
-    position += 1
-    while (name := _NAME.match(text, position)) is not None:
-        items[str(orjson.loads(name[1]))], position = _items_at(text, name.end())
-        position = _next(text, position)
-    position = _skip(text, position)
-    if text[position : position + 1] != b"}":
-        raise _unreadable("the items by table do not end where they should")
-    return position + 1
-
-
 def open_batch(body: bytes) -> tuple[dict[str, list[bytes]], Mapping[str, Any]]:
-    """The same as cut_batch with each item written anew: what is compared by value need not stand as it was sent.
+    """A reply of BatchGetItem: the items by table, each written anew, and the rest of it (UnprocessedKeys), opened.
 
     A reply has its items three objects deep, where cutting costs ten times as much as opening.
     """
@@ -184,15 +140,6 @@ def _items_at(text: bytes, position: int) -> tuple[list[bytes], int]:
         end = _nested_end(text, position)  # deeper than the expression sees, or no item
         add(text[position:end])
         position = _next(text, end)
-
-
-def _members(text: bytes) -> Iterator[tuple[str, int, int]]:
-    position = _opened(text)
-    while (name := _NAME.match(text, position)) is not None:
-        end = _value_end(text, name.end())
-        yield str(orjson.loads(name[1])), name.end(), end
-        position = _next(text, end)
-    _closed(text, position)
 
 
 def _value_end(text: bytes, position: int) -> int:

@@ -27,7 +27,6 @@ from whimbrel_worker.endpoints.dynamodb.preflight.estimate import (
     total_seconds,
 )
 from whimbrel_worker.endpoints.dynamodb.preflight.kinesis import KinesisLook, look
-from whimbrel_worker.endpoints.dynamodb.streams import moments
 from whimbrel_worker.endpoints.dynamodb.streams.shards import ShardLog
 from whimbrel_worker.endpoints.dynamodb.tables.catalogue import (
     NOT_FOUND,
@@ -42,6 +41,7 @@ from whimbrel_worker.endpoints.dynamodb.tables.discover import discover, selecte
 from whimbrel_worker.engine.ports import ChangeLog, Problem
 from whimbrel_worker.engine.shard_ports import BEGINNING, Page, Shard, ShardRow, ShardState, ShardStore
 from whimbrel_worker.errors import ConfigurationError, SourceLogLost, WorkerError
+from whimbrel_worker.values import moments
 from whimbrel_worker.values.behaviour import Behaviour
 from whimbrel_worker.values.columns import Table
 

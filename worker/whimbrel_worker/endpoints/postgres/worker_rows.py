@@ -10,6 +10,7 @@ from psycopg import sql
 
 from whimbrel_worker.endpoints.postgres.connector import Connection
 from whimbrel_worker.endpoints.postgres.names import control_table
+from whimbrel_worker.engine.fenced import epoch_over, succeeded
 from whimbrel_worker.engine.ports import Identity
 from whimbrel_worker.errors import Conflict, FencedOut
 
@@ -68,12 +69,7 @@ def _require_epoch(connection: Connection, identity: Identity, epoch: int) -> No
         sql.SQL("SELECT epoch FROM {} WHERE migration = %s").format(_MIGRATIONS), (identity.migration,)
     ).fetchone()
     if found is None or found[0] != epoch:
-        raise FencedOut(
-            f"epoch {epoch} of this worker is over",
-            where=f"{identity.migration}, {identity.task} {identity.index}",
-            why=f"the target's control tables hold epoch {found[0] if found else 'none'}",
-            todo="nothing: the operator starts a worker of the new epoch if one is wanted",
-        )
+        raise epoch_over(epoch, found[0] if found else None, f"{identity.migration}, {identity.task} {identity.index}")
 
 
 def _hold_epoch(connection: Connection, identity: Identity, epoch: int) -> None:
@@ -137,9 +133,5 @@ def advance(connection: Connection, identity: Identity, row: WorkerRow, position
 
 
 def _succeeded(identity: Identity, row: WorkerRow) -> FencedOut:
-    return FencedOut(
-        "another worker holds the control row now",
-        where=f"{identity.migration}, {identity.task} {identity.index}",
-        why=f"no row with epoch {row.epoch}, attempt {row.attempt}, sequence {row.sequence}",
-        todo="nothing: the successor goes on from the last committed position",
-    )
+    held = f"epoch {row.epoch}, attempt {row.attempt}, sequence {row.sequence}"
+    return succeeded(f"{identity.migration}, {identity.task} {identity.index}", f"no row with {held}")

@@ -5,30 +5,13 @@ A freeze position is `<moment>#<name>`: two of them are equal exactly where no s
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Final
 
 from whimbrel_worker.engine.shard_ports import ShardRef, ShardRow
 from whimbrel_worker.engine.shards.lag import is_quiet, unsettled
 from whimbrel_worker.engine.shards.lineage import is_open, number
 
-_SEPARATOR: Final = "#"
 _NAME_LENGTH: Final = 16
-
-
-def freeze_position(moment: str, name: str) -> str:
-    """The position's text."""
-    return f"{moment}{_SEPARATOR}{name}"
-
-
-def name_of(position: str) -> str:
-    """The name in a freeze position; empty where it is a plain moment."""
-    return position.partition(_SEPARATOR)[2]
-
-
-def seconds_of(position: str) -> float:
-    """The moment of a position, in seconds since 1970. Raises ValueError for what is none."""
-    return datetime.fromisoformat(position.partition(_SEPARATOR)[0]).timestamp()
 
 
 def digest(tips: Mapping[ShardRef, int]) -> str:

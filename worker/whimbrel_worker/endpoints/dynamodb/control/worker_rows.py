@@ -15,6 +15,7 @@ from whimbrel_worker.endpoints.dynamodb.control.control_rows import (
     Value,
     expressions,
 )
+from whimbrel_worker.engine.fenced import epoch_over, succeeded
 from whimbrel_worker.engine.ports import Identity
 from whimbrel_worker.errors import FencedOut
 
@@ -47,7 +48,7 @@ def hold_epoch(control: ControlTable, epoch: int, who: str) -> None:
     """See that the epoch is still this one, strongly. Raises FencedOut otherwise."""
     values: dict[str, Value] = {"epoch": epoch}
     if control.update(MIGRATION, "SET #epoch = :epoch", where="#epoch = :epoch", values=values) is None:
-        raise epoch_over(control, epoch, who)
+        raise over(control, epoch, who)
 
 
 def take_row(control: ControlTable, identity: Identity, epoch: int) -> WorkerRow:
@@ -58,7 +59,7 @@ def take_row(control: ControlTable, identity: Identity, epoch: int) -> WorkerRow
     entry, who = worker_entry(identity.task, identity.index), f"{identity.task} {identity.index}"
     values: dict[str, Value] = {"epoch": epoch, "name": frozenset({entry})}
     if control.update(MIGRATION, "ADD #workers :name", where="#epoch = :epoch", values=values) is None:
-        raise epoch_over(control, epoch, who)
+        raise over(control, epoch, who)
     taken = control.update(
         entry,
         "SET #epoch = :epoch, #attempt = if_not_exists(#attempt, :zero) + :one, #heartbeat = :now,"
@@ -67,7 +68,7 @@ def take_row(control: ControlTable, identity: Identity, epoch: int) -> WorkerRow
         values={"epoch": epoch, "zero": 0, "one": 1, "empty": "", "now": control.clock()},
     )
     if taken is None:
-        raise epoch_over(control, epoch, who)
+        raise over(control, epoch, who)
     return row_of(taken)
 
 
@@ -84,7 +85,7 @@ def retake_row(control: ControlTable, identity: Identity, held: WorkerRow, step:
         values={"epoch": held.epoch, "attempt": held.attempt, "next": held.attempt + step, "now": control.clock()},
     )
     if retaken is None:
-        raise succeeded(control, identity, held)
+        raise replaced(control, identity, held)
     return row_of(retaken)
 
 
@@ -104,7 +105,7 @@ def beat(control: ControlTable, identity: Identity, row: WorkerRow) -> None:
     """Show that the holder lives, and see that it still holds the row. Raises FencedOut otherwise. Safe to repeat."""
     entry, values = worker_entry(identity.task, identity.index), {**_held(row), "now": control.clock()}
     if control.update(entry, "SET #heartbeat = :now", where=_HELD, values=values) is None:
-        raise succeeded(control, identity, row)
+        raise replaced(control, identity, row)
 
 
 def held_check(control: ControlTable, identity: Identity, row: WorkerRow) -> dict[str, object]:
@@ -154,22 +155,13 @@ def _held(row: WorkerRow) -> dict[str, Value]:
     return {"epoch": row.epoch, "attempt": row.attempt}
 
 
-def epoch_over(control: ControlTable, epoch: int, who: str) -> FencedOut:
+def over(control: ControlTable, epoch: int, who: str) -> FencedOut:
     """The error for a worker of an epoch that is over."""
     found = control.get(MIGRATION)
-    return FencedOut(
-        f"epoch {epoch} of this worker is over",
-        where=f"{control.migration}, {who}",
-        why=f"the target's control table holds epoch {found.number('epoch') if found else 'none'}",
-        todo="nothing: the operator starts a worker of the new epoch if one is wanted",
-    )
+    return epoch_over(epoch, found.number("epoch") if found else None, f"{control.migration}, {who}")
 
 
-def succeeded(control: ControlTable, identity: Identity, row: WorkerRow) -> FencedOut:
+def replaced(control: ControlTable, identity: Identity, row: WorkerRow) -> FencedOut:
     """The error for a worker whose row is another's now."""
-    return FencedOut(
-        "another worker holds the control row now",
-        where=f"{control.migration}, {identity.task} {identity.index}",
-        why=f"no row with epoch {row.epoch}, attempt {row.attempt}, sequence {row.sequence}",
-        todo="nothing: the successor goes on from the last committed position",
-    )
+    held = f"epoch {row.epoch}, attempt {row.attempt}, sequence {row.sequence}"
+    return succeeded(f"{control.migration}, {identity.task} {identity.index}", f"no row with {held}")

@@ -20,9 +20,10 @@ from whimbrel_worker.endpoints.dynamodb.calls.pace import Pace, Units
 from whimbrel_worker.endpoints.dynamodb.calls.retries import Throttled
 from whimbrel_worker.endpoints.dynamodb.control.fence import Fence
 from whimbrel_worker.endpoints.dynamodb.items.batches import Batch, Limits, batches_of, consumed
+from whimbrel_worker.engine.fenced import succeeded
 from whimbrel_worker.engine.ports import Tally, Write
 from whimbrel_worker.engine.retry import Backoff, retrying
-from whimbrel_worker.errors import FencedOut, Incompatible, Transient, WorkerError
+from whimbrel_worker.errors import Incompatible, Transient, WorkerError
 from whimbrel_worker.values.behaviour import Behaviour
 
 _BEAT_SECONDS: Final = 2.0
@@ -188,11 +189,9 @@ class BatchWriter:
         while not self._transacted(batch.transaction(orjson.dumps(check))):
             before, check = check, fence.check()
             if check == before:
-                raise FencedOut(
-                    "another worker holds the control row now",
-                    where=self._client.where,
-                    why="the transaction's check of this worker's row did not hold, so nothing of it was written",
-                    todo="nothing: the successor goes on from the last committed position",
+                raise succeeded(
+                    self._client.where,
+                    "the transaction's check of this worker's row did not hold, so nothing of it was written",
                 )
 
     def _transacted(self, body: bytes) -> bool:

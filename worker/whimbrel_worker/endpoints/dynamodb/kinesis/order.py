@@ -10,14 +10,13 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
 
-from whimbrel_worker.endpoints.dynamodb.kinesis.records import Told
+from whimbrel_worker.endpoints.dynamodb.kinesis.records import MICROSECONDS, Told
 from whimbrel_worker.values.columns import Cell
 
 REMEMBERED_SECONDS: Final = 60.0
 """How long after a key's newest change arrived an older one that comes late is known as such."""
 _MOST_KEYS: Final = 50_000
 """Some 15 MB for one shard; a shard takes 1,000 records a second."""
-_MICROSECONDS: Final = 1_000_000
 
 Key = tuple[Cell, ...]
 
@@ -68,7 +67,7 @@ class Memory:
         key = tuple(told.change.key)
         newest, step = self._newest.get(key), (told.before, told.after)
         if newest is None:
-            self.unjudged += told.moment < self.horizon * _MICROSECONDS
+            self.unjudged += told.moment < self.horizon * MICROSECONDS
             self._newest[key] = _Newest(told.moment, told.unit, told.arrived, [step])
             return True
         unit = max(newest.unit, told.unit)
@@ -85,7 +84,7 @@ class Memory:
         return _leads_to(told.after, newest.steps)
 
     def _measure(self, told: Told) -> None:
-        late = max(0.0, told.arrived - told.moment / _MICROSECONDS)
+        late = max(0.0, told.arrived - told.moment / MICROSECONDS)
         if late >= self._late or told.arrived - self._late_at > self.seconds:
             self._late, self._late_at = late, told.arrived
 

@@ -24,7 +24,8 @@ _UNITS: Final = {"MICROSECOND": 1, "MILLISECOND": 1000}
 _USUAL: Final = "MILLISECOND"
 """What a record means that does not say."""
 _FORM: Final = "application/json"
-_MICROSECONDS: Final = 1_000_000
+MICROSECONDS: Final = 1_000_000
+"""Of a second."""
 _DIGEST_BYTES: Final = 8
 _BINARY: Final = (b'"B"', b'"BS"')
 """One of these stands in every record with a binary value."""
@@ -81,7 +82,7 @@ def told(table: Table, seen: Arrival) -> Told:
     if unit is None or not isinstance(moment, int) or body.get("recordFormat", _FORM) != _FORM:
         raise _unknown(table, body, inner)
     moment *= unit
-    again = {**inner, "SequenceNumber": str(seen.number), "ApproximateCreationDateTime": moment / _MICROSECONDS}
+    again = {**inner, "SequenceNumber": str(seen.number), "ApproximateCreationDateTime": moment / MICROSECONDS}
     if seen.binary:
         again |= {name: _item(table, again[name]) for name in ("Keys", "NewImage") if again.get(name)}
     (change,) = item_changes(table, [{**body, "dynamodb": again}])

@@ -2,9 +2,9 @@
 
 from typing import Final
 
-from whimbrel_worker.endpoints.dynamodb.streams.moments import moment_text
 from whimbrel_worker.engine.shard_ports import BEGINNING, FROM_HERE, ShardRow
 from whimbrel_worker.errors import Incompatible, SourceLogLost
+from whimbrel_worker.values.moments import moment_text
 
 _TODO: Final = (
     "empty the target's table and begin a new migration of it; a copy that is faster, or a stream that is never paused "

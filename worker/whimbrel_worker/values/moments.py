@@ -8,8 +8,21 @@ moment with the name of kept shard positions behind a `#`.
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from math import floor
+from typing import Final
 
 from whimbrel_worker.errors import ConfigurationError
+
+_SEPARATOR: Final = "#"
+
+
+def freeze_position(moment: str, name: str) -> str:
+    """The text of a freeze position."""
+    return f"{moment}{_SEPARATOR}{name}"
+
+
+def name_of(position: str) -> str:
+    """The name in a freeze position; empty where it is a plain moment."""
+    return position.partition(_SEPARATOR)[2]
 
 
 def moment_text(at: float) -> str:
@@ -19,7 +32,7 @@ def moment_text(at: float) -> str:
 
 def seconds_of(position: str) -> float:
     """The moment of a position in seconds since 1970. Raises ConfigurationError for another kind of position."""
-    moment = position.partition("#")[0]
+    moment = position.partition(_SEPARATOR)[0]
     try:
         return datetime.fromisoformat(moment.removesuffix("Z") + "+00:00").timestamp()
     except ValueError:
