@@ -17,6 +17,7 @@ from whimbrel_worker.engine.shard_ports import ItemChange
 
 SECOND = 1_000_000
 BEGAN = 1_000_000.0
+NUMBERS = itertools.count(1)
 
 
 def change(key: str, made: float, arrived: float, *, step: tuple[str, str] = ("", ""), unit: int = 1,
@@ -24,18 +25,23 @@ def change(key: str, made: float, arrived: float, *, step: tuple[str, str] = (""
     moment = int(made * SECOND) // unit * unit
     before, after = (text.encode() for text in step)
     cell = key.encode()
-    row = ItemChange("1", (cell,), (cell, after) if after else None, moment / SECOND, by_ttl)
+    row = ItemChange(str(next(NUMBERS)), (cell,), (cell, after) if after else None, moment / SECOND, by_ttl)
     return Told(row, arrived, moment, unit, before, after)
 
 
 def applied(memory: Memory, deliveries: Iterable[Told]) -> dict[bytes, Told]:
     """What a target holds after these deliveries, which never goes back."""
     target: dict[bytes, Told] = {}
+    shown: dict[int, Told] = {}
     for told in deliveries:
+        shown[int(told.change.sequence)] = told
         if memory.counts(told):
             key = bytes(told.change.key[0])  # type: ignore[arg-type]
             assert key not in target or target[key].moment <= told.moment, "an item went back in time"
             target[key] = told
+        for number in memory.again:
+            target[bytes(shown[number].change.key[0])] = shown[number]  # type: ignore[arg-type]
+        memory.again.clear()
     return target
 
 
@@ -124,17 +130,39 @@ def test_two_changes_of_one_millisecond_are_ordered_by_their_images(order: tuple
     assert target[b"a"].after == b"v2"
 
 
-@pytest.mark.parametrize("order", [order for order in itertools.permutations(range(3)) if order[:2] != (2, 0)])
-def test_of_three_all_orders_but_one_are_told(order: tuple[int, ...]) -> None:
-    """Where the last comes first and the first second, nothing yet says which is which."""
-    steps = [("v0", "v1"), ("v1", "v2"), ("v2", "v3")]
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+@pytest.mark.parametrize("twice", [False, True])
+def test_any_order_of_changes_of_one_millisecond_ends_with_the_last(order: tuple[int, ...], twice: bool) -> None:
+    """Also where the last comes first and the first second: once those between have come, it is applied again."""
+    steps = [(f"v{number}", f"v{number + 1}") for number in range(4)]
+    memory = Memory()
+    deliveries = [change("a", BEGAN, BEGAN, step=steps[at], unit=1000) for at in (*order, *(order if twice else ()))]
+    assert applied(memory, deliveries)[b"a"].after == b"v4"
+    assert not memory.circles
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_an_item_that_comes_back_to_an_image_on_its_way_is_told_right(order: tuple[int, ...]) -> None:
+    steps = [("v0", ""), ("", "v0"), ("v0", "v1")]
     target = applied(Memory(), [change("a", BEGAN, BEGAN, step=steps[at], unit=1000) for at in order])
-    assert target[b"a"].after == b"v3"
+    assert target[b"a"].after == b"v1"
 
 
-def test_in_a_circle_within_one_millisecond_the_last_to_come_counts() -> None:
+@pytest.mark.parametrize("order", list(itertools.permutations(range(2))))
+def test_a_circle_within_one_millisecond_ends_where_the_item_was_before(order: tuple[int, ...]) -> None:
+    memory = Memory()
+    before = change("a", BEGAN - 1, BEGAN - 1, step=("v0", ""), unit=1000)
+    steps = [("", "v1"), ("v1", "")]
+    circle = [change("a", BEGAN, BEGAN, step=steps[at], unit=1000) for at in order]
+    assert applied(memory, [before, *circle])[b"a"].change.after is None
+    assert memory.circles == 1
+
+
+def test_in_a_circle_of_an_unknown_item_the_last_to_come_counts_and_is_counted() -> None:
+    memory = Memory()
     insert, removal = (change("a", BEGAN, BEGAN, step=step, unit=1000) for step in (("", "v1"), ("v1", "")))
-    assert applied(Memory(), [insert, removal])[b"a"].change.after is None
+    assert applied(memory, [insert, removal])[b"a"].change.after is None
+    assert memory.circles == 1
 
 
 def test_times_of_both_precisions_are_compared_by_the_coarser() -> None:

@@ -4,9 +4,10 @@ splits, merges and crashes end with the source's items, and no loss is passed ov
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -198,6 +199,46 @@ def test_what_was_applied_before_a_restart_is_remembered() -> None:
     world.now += 20
     reader.finish()
     assert reader.agrees()
+
+
+def four_versions(world: World, order: Sequence[int]) -> None:
+    """Changes of one item within one millisecond, which come in this order, a second apart."""
+    for turn, at in enumerate(order):
+        images = {"OldImage": version(at), "NewImage": version(at + 1)}
+        record = {"eventName": "MODIFY", "dynamodb": {"Keys": {"id": {"S": "k"}}, **images}}
+        world.stream.offer("t", record, BEGAN, world.now + turn, "MILLISECOND")
+    world.items["t"][b'{"S":"k"}',] = b'{"id":{"S":"k"},"v":{"N":"4"}}'
+
+
+def version(number: int) -> dict[str, dict[str, str]]:
+    return {"id": {"S": "k"}, "v": {"N": str(number)}}
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_any_order_within_one_millisecond_ends_with_the_last(order: tuple[int, ...], restart: bool) -> None:
+    world = World(1)
+    reader = Reader(world)
+    four_versions(world, order)
+    for _ in range(5):
+        reader.step(reader.only().ref)
+        world.now += 1
+        if restart:
+            reader.pages.clear()
+    reader.finish()
+    assert reader.agrees()
+
+
+def test_what_the_images_do_not_tell_is_warned_of_with_its_table(caplog: pytest.LogCaptureFixture) -> None:
+    world = World(1)
+    reader = Reader(world)
+    for before, after in ((1, 2), (2, 1)):
+        images = {"OldImage": version(before), "NewImage": version(after)}
+        record = {"eventName": "MODIFY", "dynamodb": {"Keys": {"id": {"S": "k"}}, **images}}
+        world.stream.offer("t", record, BEGAN, BEGAN, "MILLISECOND")
+    reader.finish()
+    assert "table t" in caplog.text
+    assert "ApproximateCreationDateTimePrecision=MICROSECOND" in caplog.text
 
 
 @pytest.mark.parametrize("side", [0, 1])

@@ -53,6 +53,7 @@ class KinesisShard:
     _through: float = 0.0
     _iterator: str = ""
     _warned: int = 0
+    _circles: int = 0
 
     def __post_init__(self) -> None:
         self._memory = Memory(keep_ttl=self.keep_ttl)
@@ -117,16 +118,28 @@ class KinesisShard:
         for seen in arrivals:
             if seen.table != table.source_name:
                 continue
-            each, before = told(table, seen), self._memory.unjudged
-            counts = self._memory.counts(each)
+            each, before, circles = told(table, seen), self._memory.unjudged, self._memory.circles
+            counts, again = self._memory.counts(each), self._memory.again[:]
+            self._memory.again.clear()
             if seen.number <= self._done:
                 continue
             position = str(seen.number)
-            if counts:
-                found.append(each.change)
-                self._warned += self._memory.unjudged > before and each.change.at >= self.row.skip_before
+            found += [each.change] if counts else self._anew(table, again)
+            self._circles += self._memory.circles - circles
+            self._warned += counts and self._memory.unjudged > before and each.change.at >= self.row.skip_before
         self._warn(table)
         return found, position
+
+    def _anew(self, table: Table, numbers: Sequence[int]) -> list[ItemChange]:
+        """Changes that were applied and then hidden by an older one of their moment, read once more."""
+        found: list[ItemChange] = []
+        for number in numbers:
+            seen = self._record_at(str(number))
+            if seen is None:
+                self._circles += 1
+            else:
+                found.append(told(table, seen).change)
+        return found
 
     def _warn(self, table: Table) -> None:
         if self._warned:
@@ -135,7 +148,15 @@ class KinesisShard:
                 "whether a newer change of the same item came first, only a comparison can tell",
                 table.name, self.row.ref.shard, self._warned, REMEMBERED_SECONDS,
             )  # fmt: skip
-        self._warned = 0
+        if self._circles:
+            _log.warning(
+                "table %s shard %s: %d times an item changed more than once within one moment, and which change was "
+                "the last, only a comparison can tell; microseconds tell moments apart: aws dynamodb "
+                "update-kinesis-streaming-destination --update-kinesis-streaming-configuration "
+                "ApproximateCreationDateTimePrecision=MICROSECOND",
+                table.name, self.row.ref.shard, self._circles,
+            )  # fmt: skip
+        self._warned = self._circles = 0
 
     def _answer(self) -> dict[str, Any]:
         """One answer; an iterator that has expired is made anew, a little further back than all was seen."""
@@ -220,20 +241,25 @@ class KinesisShard:
 
     def _arrived_at_position(self) -> float:
         """When the record at the position arrived; 0 where it is no longer kept, so that others may be gone too."""
-        place = {"ShardIteratorType": "AT_SEQUENCE_NUMBER", "StartingSequenceNumber": self.row.position}
+        seen = self._record_at(self.row.position)
+        return seen.arrived if seen else 0.0
+
+    def _record_at(self, number: str) -> Arrival | None:
+        """The shard's record of this sequence number; None where it is no longer kept, or was another shard's."""
+        place = {"ShardIteratorType": "AT_SEQUENCE_NUMBER", "StartingSequenceNumber": number}
         try:
             iterator = self._ask_iterator(place)
             for _ in range(_LOOKS):
                 answer = self.streams.kinesis.ask("GetRecords", {"ShardIterator": iterator, "Limit": 1})
                 for seen in map(arrival, answer.get("Records") or ()):
-                    return seen.arrived if seen.number == self._done else 0.0
+                    return seen if seen.number == int(number) else None
                 iterator = str(answer.get("NextShardIterator") or "")
                 if not iterator:
                     break
         except Refused as refusal:
             if refusal.code not in _INVALID:
                 raise
-        return 0.0
+        return None
 
     def _is_trimmed(self, since: float, kept: float) -> bool:
         return self.streams.kinesis.clock() - since > kept
