@@ -103,6 +103,12 @@ def test_without_the_memory_an_old_change_would_win() -> None:
     assert [memory.counts(new), memory.counts(old)] == [True, False]
 
 
+def test_a_change_that_comes_again_does_not_count_before_or_after_a_newer_one() -> None:
+    first, second = (change("a", BEGAN + made, BEGAN + made, step=(str(made), str(made + 1))) for made in (0, 1))
+    memory = Memory()
+    assert [memory.counts(told) for told in (first, first, second, first, second)] == [True, False, True, False, False]
+
+
 def test_what_is_older_than_the_memory_is_applied_and_counted() -> None:
     memory = Memory()
     assert memory.counts(change("a", BEGAN, BEGAN))

@@ -486,6 +486,18 @@ def test_a_record_that_is_not_understood_stops_its_table() -> None:
         reader.step(reader.only().ref)
 
 
+def test_an_item_with_two_partition_keys_stops_its_table() -> None:
+    world = World(1)
+    reader = Reader(world)
+    written(world, "k", "other", "k")
+    world.kinesis.ask("ListStreams", {})
+    (shard,) = world.stream.open_shards
+    assert shard.places[0] == shard.places[2] != shard.places[1]
+    shard.places[2] += 1
+    with pytest.raises(Incompatible, match="different partition keys"):
+        reader.step(reader.only().ref)
+
+
 def test_binary_values_are_decoded_once_wherever_they_stand() -> None:
     """As a record of the service showed them: the bytes 18, 2, 8, 123 came as RWdJSWV3PT0=."""
     world = World(1)

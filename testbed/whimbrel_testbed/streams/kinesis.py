@@ -231,7 +231,7 @@ def _described(shard: KinesisShard) -> dict[str, Any]:
 def _record(shard: KinesisShard, at: int) -> dict[str, Any]:
     return {
         "SequenceNumber": str(shard.numbers[at]), "ApproximateArrivalTimestamp": shard.arrived[at],
-        "Data": shard.data[at], "PartitionKey": shard.shard_id,
+        "Data": shard.data[at], "PartitionKey": f"{shard.places[at]:032X}",
     }  # fmt: skip
 
 

@@ -23,7 +23,10 @@ _MICROSECONDS: Final = 1_000_000
 
 @dataclass
 class KinesisShard:
-    """One shard with the hashes [low, high). `numbers`, `arrived` (Unix seconds) and `data` belong together."""
+    """One shard with the hashes [low, high). Its lists belong together.
+
+    `arrived`: Unix seconds. `places`: the hash of each record's key, within the shard's.
+    """
 
     shard_id: str
     low: int
@@ -34,6 +37,7 @@ class KinesisShard:
     numbers: list[int] = field(default_factory=list)
     arrived: list[float] = field(default_factory=list)
     data: list[str] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
 
     @property
     def is_open(self) -> bool:
@@ -53,7 +57,7 @@ class KinesisShard:
     def trim(self, before: float) -> int:
         """Forget what arrived before; return how many records that were."""
         count = bisect_left(self.arrived, before)
-        del self.numbers[:count], self.arrived[:count], self.data[:count]
+        del self.numbers[:count], self.arrived[:count], self.data[:count], self.places[:count]
         return count
 
 
@@ -130,6 +134,7 @@ class KinesisStream:
             shard.numbers.append(self.numbers.take())
             shard.arrived.append(self._arrived)
             shard.data.append(data)
+            shard.places.append(place)
 
     def split(self, shard: KinesisShard) -> list[KinesisShard]:
         """Close a shard; two children take the halves of its range."""

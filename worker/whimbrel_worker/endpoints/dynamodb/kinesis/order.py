@@ -43,6 +43,7 @@ class _Newest:
     steps: list[_Step]
     shown: bytes
     began: bytes | None = None
+    place: str = ""
 
     def holds(self, step: _Step) -> bool:
         """Whether this very change was there before, by the same record or by another."""
@@ -58,7 +59,7 @@ class Memory:
     that were made before it: they are applied, and only a comparison can tell whether a newer one came first.
     `circles` counts the changes that made an item again what it was before, all within one moment. `again`: numbers of
     records that were applied, then hidden by another of the same moment, and turned out to be the last: to be applied
-    once more; whoever does so empties it.
+    once more; whoever does so empties it. `scattered`: a key came with two partition keys, so it may lie in two shards.
     With `keep_ttl` false the service's own deletes count for nothing, because they are not applied.
     """
 
@@ -68,6 +69,7 @@ class Memory:
     most: int = _MOST_KEYS
     unjudged: int = 0
     circles: int = 0
+    scattered: bool = False
     again: list[int] = field(default_factory=list)
     _newest: OrderedDict[Key, _Newest] = field(default_factory=OrderedDict)
     _late: float = 0.0
@@ -93,6 +95,7 @@ class Memory:
             self.unjudged += told.moment < self.horizon * MICROSECONDS
             self._newest[key] = _first(told, None)
             return True
+        self.scattered |= newest.place != told.place
         unit = max(newest.unit, told.unit)
         distance = told.moment // unit - newest.moment // unit
         if distance < 0 or (distance == 0 and newest.holds(step)):
@@ -137,7 +140,7 @@ class Memory:
 
 def _first(told: Told, began: bytes | None, arrived: float = 0.0) -> _Newest:
     """What is known of a key after the first change of a moment; `arrived`: when one of its changes did before."""
-    return _Newest(told.moment, told.unit, max(arrived, told.arrived), [_step(told)], told.after, began)
+    return _Newest(told.moment, told.unit, max(arrived, told.arrived), [_step(told)], told.after, began, told.place)
 
 
 def _step(told: Told) -> _Step:

@@ -17,9 +17,9 @@ from typing import Any, Final
 
 from whimbrel_worker.endpoints.dynamodb.calls.failures import Refused
 from whimbrel_worker.endpoints.dynamodb.kinesis.order import REMEMBERED_SECONDS, Memory
-from whimbrel_worker.endpoints.dynamodb.kinesis.records import Arrival, arrival, told
-from whimbrel_worker.endpoints.dynamodb.kinesis.streams import KinesisStreams, arn_of
-from whimbrel_worker.endpoints.dynamodb.streams.gaps import no_shard, no_table, other_stream, unread
+from whimbrel_worker.endpoints.dynamodb.kinesis.records import Arrival, Told, arrival, told
+from whimbrel_worker.endpoints.dynamodb.kinesis.streams import KinesisStreams, ancestors, arn_of
+from whimbrel_worker.endpoints.dynamodb.streams.gaps import no_shard, no_table, other_stream, two_places, unread
 from whimbrel_worker.endpoints.dynamodb.tables.catalogue import NOT_FOUND, describe
 from whimbrel_worker.engine.shard_ports import BEGINNING, ItemChange, Page, ShardRow
 from whimbrel_worker.errors import Transient
@@ -118,8 +118,9 @@ class KinesisShard:
         for seen in arrivals:
             if seen.table != table.source_name:
                 continue
-            each, before, circles = told(table, seen), self._memory.unjudged, self._memory.circles
-            counts, again = self._memory.counts(each), self._memory.again[:]
+            before, circles = self._memory.unjudged, self._memory.circles
+            each, counts = self._judged(table, seen)
+            again = self._memory.again[:]
             self._memory.again.clear()
             if seen.number <= self._done:
                 continue
@@ -129,6 +130,14 @@ class KinesisShard:
             self._warned += counts and self._memory.unjudged > before and each.change.at >= self.row.skip_before
         self._warn(table)
         return found, position
+
+    def _judged(self, table: Table, seen: Arrival) -> tuple[Told, bool]:
+        """A record of the table, and whether it counts. Raises Incompatible where an item's lie in any shard."""
+        each = told(table, seen)
+        counts = self._memory.counts(each)
+        if self._memory.scattered:
+            raise two_places(table.name, arn_of(self.row.ref.stream))
+        return each, counts
 
     def _anew(self, table: Table, numbers: Sequence[int]) -> list[ItemChange]:
         """Changes that were applied and then hidden by an older one of their moment, read once more."""
@@ -152,9 +161,9 @@ class KinesisShard:
             _log.warning(
                 "table %s shard %s: %d times an item changed more than once within one moment, and which change was "
                 "the last, only a comparison can tell; microseconds tell moments apart: aws dynamodb "
-                "update-kinesis-streaming-destination --update-kinesis-streaming-configuration "
-                "ApproximateCreationDateTimePrecision=MICROSECOND",
-                table.name, self.row.ref.shard, self._circles,
+                "update-kinesis-streaming-destination --table-name %s --stream-arn %s "
+                "--update-kinesis-streaming-configuration ApproximateCreationDateTimePrecision=MICROSECOND",
+                table.name, self.row.ref.shard, self._circles, table.source_name, arn_of(self.row.ref.stream),
             )  # fmt: skip
         self._warned = self._circles = 0
 
@@ -187,25 +196,11 @@ class KinesisShard:
         """
         since = first - REMEMBERED_SECONDS
         self._memory.horizon = max(self._memory.horizon, since)
-        for shard in self._ancestors():
+        listed = self.streams.listed(arn_of(self.row.ref.stream)) or ()
+        for shard in ancestors(listed, (self.row.parent, self.row.adjacent), _GENERATIONS):
             for seen in self._tail(shard, since):
                 if seen.table == table.source_name:
-                    self._memory.counts(told(table, seen))
-
-    def _ancestors(self) -> list[str]:
-        """The shards that this one came from, as far as they are kept, the oldest first."""
-        listed = {str(each["ShardId"]): each for each in self.streams.listed(arn_of(self.row.ref.stream)) or ()}
-        found: list[str] = []
-        generation = [name for name in (self.row.parent, self.row.adjacent) if name in listed]
-        for _ in range(_GENERATIONS):
-            found += [name for name in generation if name not in found]
-            parents = [
-                str(listed[name].get(member) or "")
-                for name in generation
-                for member in ("ParentShardId", "AdjacentParentShardId")
-            ]
-            generation = [name for name in parents if name in listed]
-        return found[::-1]
+                    self._judged(table, seen)
 
     def _tail(self, shard: str, since: float) -> Iterator[Arrival]:
         """What arrived in a closed shard since then; nothing where it is no longer kept."""

@@ -36,13 +36,14 @@ class Arrival:
     """A record of the stream. `arrived`: seconds since 1970, Kinesis' clock. `body`: the opened data.
 
     `body` is None where DynamoDB did not write the record: other programs may write into the stream too. `binary`:
-    whether it may hold binary values.
+    whether it may hold binary values. `place`: its partition key, by which Kinesis picks the shard.
     """
 
     number: int
     arrived: float
     body: Mapping[str, Any] | None
     binary: bool = True
+    place: str = ""
 
     @property
     def table(self) -> str:
@@ -55,7 +56,7 @@ class Told:
     """A change and what orders it: when it was made, in microseconds since 1970, and the `unit` that this is exact to.
 
     `before` and `after`: digests of the item's images, empty where there was none. They tell what came first among
-    changes of the same moment.
+    changes of the same moment. `place`: see Arrival.
     """
 
     change: ItemChange
@@ -64,13 +65,16 @@ class Told:
     unit: int
     before: bytes
     after: bytes
+    place: str = ""
 
 
 def arrival(record: Mapping[str, Any]) -> Arrival:
     """One of GetRecords' records."""
     number, arrived = int(record["SequenceNumber"]), float(record.get("ApproximateArrivalTimestamp") or 0.0)
     data = base64.b64decode(str(record.get("Data", "")))
-    return Arrival(number, arrived, _opened(data), any(mark in data for mark in _BINARY))
+    return Arrival(
+        number, arrived, _opened(data), any(mark in data for mark in _BINARY), str(record.get("PartitionKey") or "")
+    )
 
 
 def told(table: Table, seen: Arrival) -> Told:
@@ -86,7 +90,8 @@ def told(table: Table, seen: Arrival) -> Told:
     if seen.binary:
         again |= {name: _item(table, again[name]) for name in ("Keys", "NewImage") if again.get(name)}
     (change,) = item_changes(table, [{**body, "dynamodb": again}])
-    return Told(change, seen.arrived, moment, unit, _digest(inner.get("OldImage")), _digest(inner.get("NewImage")))
+    before, after = _digest(inner.get("OldImage")), _digest(inner.get("NewImage"))
+    return Told(change, seen.arrived, moment, unit, before, after, seen.place)
 
 
 def _item(table: Table, item: Mapping[str, Any]) -> dict[str, Any]:

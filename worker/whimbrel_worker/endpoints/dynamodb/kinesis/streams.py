@@ -6,7 +6,7 @@ DynamoDB API reference (DescribeKinesisStreamingDestination).
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Final
@@ -24,6 +24,7 @@ _WRITTEN: Final = ("ACTIVE", "UPDATING")
 _BY_KEY: Final = "USER_PARTITION_KEY"
 """What a stream does that does not say: records of one partition key share a shard."""
 _SHARDS_A_PAGE: Final = 1000
+_PARENTS: Final = ("ParentShardId", "AdjacentParentShardId")
 _LOOK_AGAIN_SECONDS: Final = 30.0
 
 
@@ -149,8 +150,24 @@ class KinesisStreams:
             request = {"NextToken": answer["NextToken"], "MaxResults": _SHARDS_A_PAGE}
 
 
+def ancestors(listed: Iterable[Mapping[str, Any]], parents: Sequence[str], generations: int) -> list[str]:
+    """These parents and what they came from, so many generations as far as they are listed, the oldest first."""
+    known = {str(each["ShardId"]): each for each in listed}
+    found: list[str] = []
+    generation = [name for name in parents if name in known]
+    for _ in range(generations):
+        found += [name for name in generation if name not in found]
+        generation = _parents(known, generation)
+    return found[::-1]
+
+
+def _parents(known: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> list[str]:
+    named = [str(known.get(name, {}).get(member) or "") for name in names for member in _PARENTS]
+    return [name for name in named if name in known]
+
+
 def as_shard(table: str, stream: str, shard: Mapping[str, Any]) -> Shard:
     """A shard as the engine sees it, for one of the tables whose records it holds. Merged ones have two parents."""
     closed = bool((shard.get("SequenceNumberRange") or {}).get("EndingSequenceNumber"))
-    parent, adjacent = (str(shard.get(name) or "") for name in ("ParentShardId", "AdjacentParentShardId"))
+    parent, adjacent = (str(shard.get(name) or "") for name in _PARENTS)
     return Shard(ShardRef(table, stream, str(shard["ShardId"])), parent, closed, adjacent)

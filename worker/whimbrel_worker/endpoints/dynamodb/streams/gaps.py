@@ -72,6 +72,18 @@ def scattered(table: str, arn: str) -> SourceLogLost:
     )
 
 
+def two_places(table: str, arn: str) -> Incompatible:
+    """Records of one item have different partition keys, so that they go into different shards."""
+    return Incompatible(
+        "the order of an item's changes is not told by the table's Kinesis data stream",
+        where=table,
+        why=f"two records of one item came into {arn} with different partition keys, so an item's changes may lie in"
+        " several shards; order is restored within a shard",
+        todo="empty the target's table and begin a new migration of it that follows it by DynamoDB Streams (take it out"
+        " of source.dynamodb.kinesisStreams), and report this",
+    )
+
+
 def no_table(table: str) -> Incompatible:
     """The whole table is gone, and its stream with it."""
     return Incompatible(
