@@ -3,7 +3,7 @@
 What is promised is the time in each record, not the order of the records (Amazon DynamoDB Developer Guide, "Using
 Kinesis Data Streams to capture changes to DynamoDB"). So the newest change of a key wins: the memory knows the newest
 time of each key that arrived lately, and whatever comes after a newer change of its key is left out. Records are never
-held back, and what has been applied is never taken back to an earlier moment. Decision 11 says why, and what lies beyond.
+held back, and what has been applied is never taken back to an earlier moment. Decision 11 says why, and the limits.
 """
 
 from collections import Counter, OrderedDict
