@@ -30,6 +30,16 @@ class MySQLSource(Model):
     tls: Tls = Tls()
 
 
+class PolarDBSource(Model):
+    """A PolarDB for PostgreSQL server whose log is read on the way back. The Secret holds `username` and `password`."""
+
+    host: Host
+    port: Port = 5432
+    database: Identifier = "polardb_internal_dynamodb"
+    credentials_secret_ref: SecretRef
+    tls: Tls = Tls()
+
+
 class AuroraDSQLTarget(Model):
     """An Aurora DSQL cluster. The Secret holds `accessKeyId`, `secretAccessKey` and, where needed, `sessionToken`.
 
@@ -102,14 +112,17 @@ class Dialect(StrEnum):
 class DynamoDBTarget(Model):
     """A DynamoDB-compatible endpoint, such as PolarDB's: there an account's name and password are the keys.
 
-    The Secret holds `accessKeyId` and `secretAccessKey`. With `fencedWrites` every write is a transaction that checks
-    the worker's own control row; slower, and only where the endpoint takes TransactWriteItems.
+    The Secret holds `accessKeyId` and `secretAccessKey`. DynamoDB itself (`dialect: AWS`) needs neither endpoint nor
+    Secret: without a Secret the process's own AWS identity is used; with `roleArn` that role is assumed. With
+    `fencedWrites` every write is a transaction that checks the worker's own control row; slower, and only where the
+    endpoint takes TransactWriteItems.
     """
 
-    endpoint: Url
+    endpoint: Url | None = None
     region: Region = "us-east-1"
     dialect: Dialect = Dialect.POLARDB
-    credentials_secret_ref: SecretRef
+    credentials_secret_ref: SecretRef | None = None
+    role_arn: RoleArn | None = None
     fenced_writes: bool = Field(default=False, description="Whether each write checks the epoch in its transaction.")
     tls: Tls = Tls()
 
@@ -125,10 +138,11 @@ def _only(model: BaseModel, what: str) -> str:
 
 
 class Source(Model):
-    """Exactly one kind of source."""
+    """Exactly one kind of source. PolarDB's log is read by a ReverseSync only."""
 
     mysql: MySQLSource | None = None
     dynamodb: DynamoDBSource | None = None
+    polardb: PolarDBSource | None = None
 
     @property
     def kind(self) -> str:

@@ -18,7 +18,8 @@ from whimbrel_api.base import (
     ObjectMeta,
     Within,
 )
-from whimbrel_api.endpoints import Source, Target
+from whimbrel_api.endpoints import PolarDBSource, Source, Target
+from whimbrel_api.layout import Layout, OnTruncate, SlotGuard
 
 
 class Mode(StrEnum):
@@ -192,12 +193,43 @@ class SourceFreeze(StrEnum):
     OPERATOR = "Operator"
 
 
+class FreezeMethod(StrEnum):
+    """How the operator stops the writes to a MySQL source: the whole server, or the application's accounts."""
+
+    SUPER_READ_ONLY = "SuperReadOnly"
+    LOCK_ACCOUNTS = "LockAccounts"
+
+
+class FreezePolicy(Model):
+    """How the operator stops the writes to the source, where `sourceFreeze` is Operator."""
+
+    method: FreezeMethod = FreezeMethod.SUPER_READ_ONLY
+    accounts: list[Annotated[str, Field(min_length=1, max_length=300)]] = Field(
+        default=[], max_length=20, description="The accounts to lock, such as app@%, and to unlock again."
+    )
+
+
+class Window(Model):
+    """When a cutover may begin, over and over. One that has begun is not stopped by the window's end."""
+
+    schedule: str = Field(
+        min_length=9,
+        max_length=100,
+        description="When the window opens, as cron writes it: minute hour day month weekday.",
+    )
+    duration: Annotated[Duration, Within("1m", "24h")] = "1h"
+    time_zone: str = Field(default="UTC", min_length=1, max_length=64, description="Such as Europe/Berlin.")
+
+
 class Cutover(Model):
     """When and how traffic may move. An approval is the hash of the plan it is given for."""
 
     mode: CutoverMode = CutoverMode.MANUAL
     approved_plan: str = Field(default="", max_length=128, description="The status.plan.hash that is approved.")
+    not_before: Moment | None = Field(default=None, description="No cutover begins earlier.")
+    window: Window | None = Field(default=None, description="No cutover begins outside of it.")
     source_freeze: SourceFreeze = SourceFreeze.USER
+    freeze: FreezePolicy = FreezePolicy()
     timeout: Annotated[Duration, Within("1s", "24h")] = "10m"
 
 
@@ -207,6 +239,10 @@ class ReverseSyncPolicy(Model):
     enabled: bool = Field(
         default=False, description="Whether changes flow back after the cutover. Only where a way back exists."
     )
+    polardb: PolarDBSource | None = Field(default=None, description="The server behind the target's endpoint.")
+    layout: Layout = Layout()
+    guard: SlotGuard = SlotGuard()
+    on_truncate: OnTruncate = OnTruncate.STOP
 
 
 class MigrationSpec(Model):
@@ -225,6 +261,10 @@ class MigrationSpec(Model):
     reverse_sync: ReverseSyncPolicy = ReverseSyncPolicy()
     paused: bool = Field(default=False, description="Hold the work; the position is kept.")
     cancel: bool = Field(default=False, description="End the migration for good; the data stay in the target.")
+    retire: bool = Field(
+        default=False,
+        description="Once it is Completed or Cancelled: put streams back and drop the control tables' rows of it.",
+    )
 
 
 class Phase(StrEnum):
@@ -249,7 +289,10 @@ class CutoverState(StrEnum):
     FREEZING = "Freezing"
     DRAINING = "Draining"
     FINAL_CHECK = "FinalCheck"
+    ARMING_REVERSE = "ArmingReverse"
     SWITCHED = "Switched"
+    ROLLING_BACK = "RollingBack"
+    ROLLED_BACK = "RolledBack"
     TIMED_OUT = "TimedOut"
 
 

@@ -111,7 +111,7 @@ class StreamResult(Model):
 
     `quiet`: a log that offers no proof of its end has given nothing for a while, in all of its shards. No lag is
     claimed then; what the target really holds is for a comparison to say. `collected_bytes`: while the copy
-    runs, what was read onto the spool's volume.
+    runs, what was read onto the spool's volume. `retention_deadline`: when the source's log forgets what comes next.
     """
 
     position: str = ""
@@ -123,6 +123,36 @@ class StreamResult(Model):
     end_of_log_at: Moment | None = None
     drained_to: str = ""
     collected_bytes: int = 0
+    retention_deadline: Moment | None = None
+
+
+class SlotReport(Model):
+    """A replication slot as the server reports it. `retained_bytes`: how much of the log it holds back."""
+
+    name: str = ""
+    active: bool = False
+    wal_status: str = ""
+    retained_bytes: int | None = None
+
+
+class ReverseResult(Model):
+    """Where a way back stands. `armed`: slot, publication and kept position are there, nothing after them is lost.
+
+    `lag_seconds` counts from a heartbeat that came back through the log; None where none came lately. `drained_to`: the
+    ordered position (an LSN such as 0/16B3748) that DynamoDB holds. `left_behind`: what could not be taken away.
+    """
+
+    armed: bool = False
+    slot: SlotReport = SlotReport()
+    position: str = ""
+    end_of_log: str = ""
+    drained_to: str = ""
+    lag_seconds: float | None = None
+    lag_observed_at: Moment | None = None
+    changes_applied: int = 0
+    last_change_time: Moment | None = None
+    left_behind: list[str] = Field(default=[], max_length=20)
+    warnings: list[str] = Field(default=[], max_length=50)
 
 
 class CheckReport(Model):
@@ -187,3 +217,4 @@ class WorkerReport(Model):
     stream: StreamResult | None = None
     check: CheckReport | None = None
     freeze: FreezeResult | None = None
+    reverse: ReverseResult | None = None

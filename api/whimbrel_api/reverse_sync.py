@@ -9,39 +9,28 @@ from whimbrel_api.base import (
     API_VERSION,
     Condition,
     Duration,
-    Host,
-    Identifier,
     Model,
     Moment,
     ObjectMeta,
-    Port,
     Region,
     SecretRef,
     Tls,
     Within,
     require_one_origin,
 )
-from whimbrel_api.migration import Tables
+from whimbrel_api.endpoints import PolarDBSource, RoleArn, Url
+from whimbrel_api.layout import Layout, OnTruncate, SlotGuard
+from whimbrel_api.migration import Tables, TableStatus
 
 
-class PolarDBSource(Model):
-    """A PolarDB for PostgreSQL server whose log is read. The Secret holds `username` and `password`."""
-
-    host: Host
-    port: Port = 5432
-    database: Identifier
-    credentials_secret_ref: SecretRef
-    tls: Tls = Tls()
-
-
-class DynamoDBTarget(Model):
+class ReverseDynamoDB(Model):
     """DynamoDB, or what speaks its protocol at `endpoint`. Without a Secret the process's own AWS identity is used."""
 
     region: Region
-    endpoint: str = Field(
-        default="", max_length=2048, pattern=r"^(https?://[^\s/]+\S*)?$", description="A URL; AWS's own when empty."
-    )
+    endpoint: Url | None = None
     credentials_secret_ref: SecretRef | None = None
+    role_arn: RoleArn | None = None
+    tls: Tls = Tls()
 
 
 class ReverseSource(Model):
@@ -53,24 +42,7 @@ class ReverseSource(Model):
 class ReverseTarget(Model):
     """Exactly one kind of target."""
 
-    dynamodb: DynamoDBTarget
-
-
-class KeyColumn(Model):
-    """A key column and its DynamoDB type. Written out, as the letter N alone is a boolean to many YAML readers."""
-
-    name: Identifier
-    type: Literal["String", "Number", "Binary"] = Field(description="What DynamoDB calls S, N and B.")
-
-
-class Layout(Model):
-    """How items stand in the server's tables: the document's column, the keys, and the rule for a table's name."""
-
-    document_column: Identifier | None = None
-    key_columns: list[KeyColumn] = Field(
-        default=[], max_length=2, description="The partition key's column, then the sort key's."
-    )
-    table_rule: str = Field(default="", max_length=200, description="How a table's name follows from the server's.")
+    dynamodb: ReverseDynamoDB
 
 
 class Cleanup(Model):
@@ -92,6 +64,8 @@ class ReverseSyncSpec(Model):
     publication_name: str = Field(default="", max_length=63, description="The publication; made up when empty.")
     create_publication: bool = Field(default=True, description="Make the publication if it is missing.")
     layout: Layout = Layout()
+    guard: SlotGuard = SlotGuard()
+    on_truncate: OnTruncate = OnTruncate.STOP
     tables: Tables = Tables()
     checkpoint_interval: Annotated[Duration, Within("100ms", "1h")] = "3s"
     paused: bool = Field(default=False, description="Hold the stream; the slot keeps the log.")
@@ -132,6 +106,8 @@ class ReverseSyncStatus(Model):
     lag_observed_at: Moment | None = None
     position: str = Field(default="", max_length=16384)
     changes_applied: int = 0
+    last_change_time: Moment | None = None
+    tables: list[TableStatus] = Field(default=[], max_length=100)
     conditions: list[Condition] = Field(default=[], max_length=32)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from whimbrel_api.durations import seconds
-from whimbrel_api.endpoints import AuroraDSQLTarget, DynamoDBSource
+from whimbrel_api.endpoints import AuroraDSQLTarget, Dialect, DynamoDBSource, DynamoDBTarget
 from whimbrel_api.migration import MigrationSpec, Mode, SchemaMode
 from whimbrel_api.reverse_sync import ReverseSyncSpec
 from whimbrel_api.validation import ValidationSpec
@@ -56,6 +56,19 @@ def _compared_kind(spec: ValidationSpec) -> bool:
     if spec.source is None or spec.target is None:
         return True
     return (spec.source.dynamodb is None) == (spec.target.dynamodb is None)
+
+
+def _reachable_items(target: DynamoDBTarget) -> bool:
+    theirs = target.dialect is Dialect.POLARDB
+    return not theirs or (target.endpoint is not None and target.credentials_secret_ref is not None)
+
+
+def _forward_source(spec: MigrationSpec) -> bool:
+    return spec.source.polardb is None
+
+
+def _compared_source(spec: ValidationSpec) -> bool:
+    return spec.source is None or spec.source.polardb is None
 
 
 def _shared_log(spec: MigrationSpec) -> bool:
@@ -108,6 +121,19 @@ RULES: Final = (
     Rule(
         MigrationSpec, "reverseSync.enabled", _way_back_cel(),
         "there is no way back from this kind of target to this kind of source; set it to false", _has_way_back,
+    ),
+    Rule(
+        MigrationSpec, "source", "!has(self.source.polardb)",
+        "PolarDB is read on the way back only: make a ReverseSync", _forward_source,
+    ),
+    Rule(
+        ValidationSpec, "source", "!has(self.source) || !has(self.source.polardb)",
+        "name PolarDB's DynamoDB endpoint as the dynamodb target instead", _compared_source,
+    ),
+    Rule(
+        DynamoDBTarget, "endpoint",
+        "self.dialect != 'PolarDB' || (has(self.endpoint) && has(self.credentialsSecretRef))",
+        "PolarDB's endpoint and its Secret must be named", _reachable_items,
     ),
     Rule(
         MigrationSpec, "target", "has(self.source.dynamodb) == has(self.target.dynamodb)",

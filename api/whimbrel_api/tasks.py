@@ -6,7 +6,8 @@ from pydantic import Field
 
 from whimbrel_api.base import Model, Name
 from whimbrel_api.endpoints import Source, Target
-from whimbrel_api.migration import CheckMode, Mode, SampleRows, Schema, Snapshot, Stream, Tables
+from whimbrel_api.layout import Layout, OnTruncate, SlotGuard
+from whimbrel_api.migration import CheckMode, FreezePolicy, Mode, SampleRows, Schema, Snapshot, Stream, Tables
 from whimbrel_api.validation import Recheck, Report
 
 
@@ -21,6 +22,10 @@ class TaskKind(StrEnum):
     FREEZE = "freeze"
     FENCE = "fence"
     INSPECT = "inspect"
+    UNFREEZE = "unfreeze"
+    REVERSE = "reverse"
+    DISARM = "disarm"
+    RETIRE = "retire"
 
 
 class ExitCode(IntEnum):
@@ -69,9 +74,10 @@ class SchemaStage(StrEnum):
 
 
 class FreezeOptions(Model):
-    """For the freeze task: how long the source must have been quiet, in seconds."""
+    """For freeze and unfreeze: how long the source must have been quiet, in seconds, and who stops the writes."""
 
     quiet_seconds: float = 3.0
+    stop_writes: FreezePolicy | None = None
 
 
 class FenceOptions(Model):
@@ -84,6 +90,25 @@ class FenceOptions(Model):
     step: str = "switched"
     detail: str = ""
     plan_attempt: int = 0
+
+
+class ReverseOptions(Model):
+    """For the tasks of a way back, whose source is PolarDB and whose target is DynamoDB.
+
+    `owner` tells one ReverseSync from all others, such as namespace/name/uid: what it makes bears that mark. Names are
+    made up from it where they are empty. `cleanup` says what disarming takes away.
+    """
+
+    owner: str = ""
+    slot_name: str = ""
+    publication_name: str = ""
+    create_publication: bool = True
+    layout: Layout = Layout()
+    guard: SlotGuard = SlotGuard()
+    on_truncate: OnTruncate = OnTruncate.STOP
+    checkpoint_interval: str = "3s"
+    drop_slot: bool = True
+    drop_publication: bool = True
 
 
 class ReportResource(Model):
@@ -125,6 +150,7 @@ class TaskFile(Model):
     check: CheckOptions = CheckOptions()
     freeze: FreezeOptions = FreezeOptions()
     fence: FenceOptions = FenceOptions()
+    reverse: ReverseOptions = ReverseOptions()
     secrets: dict[str, str] = Field(default={})
     report_file: str = ""
     orders_file: str = ""
@@ -138,11 +164,14 @@ class Orders(Model):
     """Orders to a running worker; absent fields order nothing.
 
     `drain_to`: bring the target to this position, report at once when it is there. `retire`: finish, then exit 0.
-    `rows_per_second`: the limit over all workers together, 0 for none. `workers`: how many share it now.
+    `rows_per_second`: the limit over all workers together, 0 for none. `workers`: how many share it now. `hold`: take
+    no more until told otherwise, and go on reporting. `disarm`: with `retire`, take away what was made on the server.
     """
 
     drain_to: str = ""
     retire: bool = False
+    hold: bool = False
+    disarm: bool = False
     rows_per_second: int | None = Field(default=None, ge=0)
     workers: int | None = Field(default=None, ge=1)
 

@@ -83,6 +83,7 @@ class Process:
         await asyncio.wait((keeper, server, asked), return_when=asyncio.FIRST_COMPLETED)
         code = self._why(keeper, server)
         self._leads(False)
+        asyncio.get_running_loop().set_exception_handler(_tell_in_a_line)
         _end_at_the_latest(_GRACE_WITHOUT_LEASE if keeper.done() else _GRACE, code)
         stop.set()
         await _ended(server, (_GRACE_WITHOUT_LEASE if keeper.done() else _GRACE) / 2)
@@ -164,6 +165,13 @@ async def _cancelled(*tasks: asyncio.Task[Any]) -> None:
     for task in tasks:
         with contextlib.suppress(asyncio.CancelledError, Exception):
             await task
+
+
+def _tell_in_a_line(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Requests that kopf had under way when the process ended fail as they must: that is no defect with a traceback."""
+    failure = context.get("exception")
+    why = told(failure).line if isinstance(failure, Exception) else str(context.get("message", ""))
+    LOG.warning("left behind at the end: %s", why)
 
 
 def _end_at_the_latest(seconds: float, code: int) -> None:

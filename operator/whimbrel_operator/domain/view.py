@@ -161,6 +161,9 @@ class View:
         """What is asked for and not there yet, as a sentence; or empty."""
         asked = (
             (self.spec.cutover.source_freeze is SourceFreeze.OPERATOR, "spec.cutover.sourceFreeze: Operator", "User"),
+            (self.spec.cutover.not_before is not None, "spec.cutover.notBefore", "nothing"),
+            (self.spec.cutover.window is not None, "spec.cutover.window", "nothing"),
+            (self.spec.retire, "spec.retire: true", "false"),
             (self.spec.reverse_sync.enabled, "spec.reverseSync.enabled: true", "false"),
             (self.spec.validation.mode != "Full" and not self.sharded, "spec.validation.mode: Sample", "Full"),
         )

@@ -5,7 +5,7 @@ from whimbrel_api.tasks import FenceOptions
 from whimbrel_worker.errors import ConfigurationError, FencedOut
 from whimbrel_worker.tasks.context import TaskContext
 from whimbrel_worker.tasks.inspect import read_record
-from whimbrel_worker.tasks.sharding import settle
+from whimbrel_worker.tasks.sharding import LEFT, settle
 
 _RAISING = {"switched", "cancelled"}
 
@@ -36,6 +36,10 @@ def run(context: TaskContext) -> None:
 
 
 def _is_done(record: Record, options: FenceOptions) -> bool:
-    """Whether this very order was carried out before its result could be told; other steps may stand behind it."""
-    last = record.last(options.step)
-    return last is not None and last.detail == options.detail
+    """Whether this very order was carried out before its result could be told.
+
+    What settling left undone may stand behind it. Any other step means that the order is a new one: a later attempt's
+    switch at the same position has workers of a later epoch to fence out.
+    """
+    last = next((entry for entry in reversed(record.journal) if entry.step != LEFT), None)
+    return last is not None and (last.step, last.detail) == (options.step, options.detail)

@@ -104,14 +104,18 @@ class Access:
 
 def of_source(spec: DynamoDBSource, secrets: Secrets) -> Access:
     """Access to a source, AWS's own endpoint of the region unless another is named."""
-    secret = spec.credentials_secret_ref.name if spec.credentials_secret_ref else None
-    endpoint = spec.endpoint or f"https://dynamodb.{spec.region}.{_domain(spec.region)}"
-    return Access(endpoint, spec.region, secrets, secret, spec.role_arn, spec.tls)
+    return _access(spec, secrets)
 
 
 def of_target(spec: DynamoDBTarget, secrets: Secrets) -> Access:
-    """Access to a target."""
-    return Access(spec.endpoint, spec.region, secrets, spec.credentials_secret_ref.name, None, spec.tls)
+    """Access to a target, AWS's own endpoint of the region unless another is named."""
+    return _access(spec, secrets)
+
+
+def _access(spec: DynamoDBSource | DynamoDBTarget, secrets: Secrets) -> Access:
+    secret = spec.credentials_secret_ref.name if spec.credentials_secret_ref else None
+    endpoint = spec.endpoint or f"https://dynamodb.{spec.region}.{_domain(spec.region)}"
+    return Access(endpoint, spec.region, secrets, secret, spec.role_arn, spec.tls)
 
 
 def _domain(region: str) -> str:

@@ -1,0 +1,132 @@
+"""Slot and publication of a reverse sync: made once, found again after a stop, and nothing else ever dropped."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.polardb_log import PolarDBLog, polardb_log, read_to_marker
+from whimbrel_testbed.postgres import PostgresServer, postgres_server
+from whimbrel_worker.endpoints.polardb import publication, slots
+from whimbrel_worker.endpoints.polardb.arming import Armed, Cleared, Names, arm, arm_beside, chosen_names, disarm
+from whimbrel_worker.endpoints.polardb.changes import RowChange
+from whimbrel_worker.endpoints.polardb.connect import Connection
+from whimbrel_worker.endpoints.polardb.publication import Qualified
+from whimbrel_worker.errors import ConfigurationError, SourceLogLost
+
+_NUMBERS = itertools.count(1)
+ITEMS = [Qualified("public", "items")]
+WHERE = "here"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with postgres_server(major=16, settings={"synchronous_commit": "on", "max_replication_slots": "20"}) as running:
+        yield running
+
+
+@pytest.fixture
+def log(server: PostgresServer, tmp_path: Path) -> Iterator[PolarDBLog]:
+    made = polardb_log(server, tmp_path / "secret", f"arm_{os.getpid()}_{next(_NUMBERS)}")
+    made.sql("CREATE TABLE items (id integer PRIMARY KEY)")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def connection(log: PolarDBLog) -> Iterator[Connection]:
+    with log.connector.connect() as connected:
+        yield connected
+
+
+@pytest.fixture(params=["own", "chosen"])
+def names(request: pytest.FixtureRequest, log: PolarDBLog) -> Names:
+    return chosen_names(log.slot, "", "") if request.param == "own" else chosen_names(log.slot, log.slot, "p")
+
+
+def there(log: PolarDBLog) -> tuple[int, int]:
+    """How many slots and publications the database has."""
+    query = (
+        "SELECT (SELECT count(*) FROM pg_replication_slots WHERE database = current_database()), "
+        "(SELECT count(*) FROM pg_publication)"
+    )
+    slot_count, publication_count = log.sql(query)[0]
+    return slot_count, publication_count
+
+
+def test_arming_again_finds_what_is_there(log: PolarDBLog, connection: Connection, names: Names) -> None:
+    first = arm(connection, names, None, WHERE)
+    log.sql("INSERT INTO items VALUES (1)")
+    assert first.made
+    assert arm(connection, names, None, WHERE) == Armed(first.position, made=False)
+    assert disarm(connection, names, WHERE) == Cleared(slot=True, publication=True)
+    assert disarm(connection, names, WHERE) == Cleared()
+    assert there(log) == (0, 0)
+
+
+def test_a_stop_between_the_two_is_gone_on_from(log: PolarDBLog, connection: Connection, names: Names) -> None:
+    publication.create(connection, names.publication, names.mark, None, WHERE)
+    assert arm(connection, names, None, WHERE).made
+    slots.drop(connection, names.slot, WHERE)
+    assert disarm(connection, names, WHERE) == Cleared(slot=False, publication=True)
+
+
+def test_a_change_right_after_arming_comes(log: PolarDBLog, connection: Connection, names: Names) -> None:
+    log.slot, log.published = names.slot, names.publication
+    log.position = arm(connection, names, ITEMS, WHERE).position
+    log.sql("INSERT INTO items VALUES (1)")
+    log.beat()
+    with log.stream() as stream:
+        assert isinstance(read_to_marker(stream)[0], RowChange)
+        assert disarm(connection, names, WHERE) == Cleared(slot=True, publication=True)
+
+
+def test_a_slot_of_others_is_neither_used_nor_dropped(log: PolarDBLog, connection: Connection) -> None:
+    names = chosen_names(log.slot, log.slot, "p")
+    slots.create(connection, log.slot, WHERE)
+    with pytest.raises(ConfigurationError, match="somebody else made a slot"):
+        arm(connection, names, None, WHERE)
+    assert there(log) == (1, 0)
+    assert disarm(connection, names, WHERE) == Cleared(left=(f"slot {log.slot}",))
+    assert there(log) == (1, 0)
+
+
+def test_a_publication_of_others_is_neither_changed_nor_dropped(log: PolarDBLog, connection: Connection) -> None:
+    names = chosen_names(log.slot, "", "theirs")
+    log.sql("CREATE PUBLICATION theirs FOR TABLE items")
+    with pytest.raises(ConfigurationError, match="made by somebody else"):
+        arm(connection, names, None, WHERE)
+    assert there(log) == (0, 1)
+    assert arm_beside(connection, names, ITEMS, WHERE).made
+    assert not arm_beside(connection, names, ITEMS, WHERE).made
+    with pytest.raises(ConfigurationError, match="does not carry"):
+        arm_beside(connection, names, [Qualified("public", "other")], WHERE)
+    assert disarm(connection, names, WHERE) == Cleared(slot=True, left=("publication theirs",))
+    assert there(log) == (0, 1)
+
+
+def test_a_slot_whose_publication_somebody_dropped_is_made_anew(log: PolarDBLog, connection: Connection) -> None:
+    names = chosen_names(log.slot, "", "")
+    first = arm(connection, names, None, WHERE)
+    log.sql(f"DROP PUBLICATION {names.publication}")
+    log.sql("INSERT INTO items VALUES (1)")
+    second = arm(connection, names, None, WHERE)
+    assert second.made
+    log.slot, log.published, log.position = names.slot, names.publication, first.position
+    with pytest.raises(SourceLogLost, match="made anew"):
+        log.stream()
+    log.position = second.position
+    log.beat()
+    with log.stream() as stream:
+        assert read_to_marker(stream) == []
+
+
+def test_what_shall_stay_stays(log: PolarDBLog, connection: Connection, names: Names) -> None:
+    arm(connection, names, None, WHERE)
+    kept = disarm(connection, names, WHERE, slot=False, published=False)
+    assert kept == Cleared(left=(f"slot {names.slot}", f"publication {names.publication}"))
+    assert there(log) == (1, 1)
