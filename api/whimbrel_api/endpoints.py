@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from whimbrel_api.base import Host, Identifier, Model, Port, Region, SecretRef, Tls
+from whimbrel_api.base import Glob, Host, Identifier, Model, Port, Region, SecretRef, Tls
 
 Url = Annotated[
     str,
@@ -65,17 +65,40 @@ class PostgreSQLTarget(Model):
     tls: Tls = Tls()
 
 
+KinesisStreamName = Annotated[
+    str,
+    Field(
+        max_length=400,
+        pattern=r"^(arn:[a-z-]+:kinesis:[a-z0-9-]+:[0-9]{12}:stream/)?[a-zA-Z0-9_.-]{1,128}$",
+        description="A Kinesis data stream by its name, or by its ARN where a table has two destinations of that name.",
+    ),
+]
+
+
+class KinesisStream(Model):
+    """The tables whose changes are read from one Kinesis data stream. Several tables may share a stream."""
+
+    tables: list[Glob] = Field(min_length=1, max_length=100, description="Tables by name or pattern.")
+    stream: KinesisStreamName
+
+
 class DynamoDBSource(Model):
     """Amazon DynamoDB, its tables and their streams. The Secret holds `accessKeyId`, `secretAccessKey`, `sessionToken`.
 
     The session token may be missing. Without a Secret the process's own AWS identity is used; with `roleArn` that role
-    is assumed by whichever of the two.
+    is assumed by whichever of the two. A table that `kinesisStreams` names is followed by that stream, by the first
+    entry that fits, all others by DynamoDB Streams.
     """
 
     region: Region
     endpoint: Url | None = None
     credentials_secret_ref: SecretRef | None = None
     role_arn: RoleArn | None = None
+    kinesis_streams: list[KinesisStream] = Field(
+        default=[],
+        max_length=100,
+        description="Kinesis data streams as the change log of tables; each must be the table's destination already.",
+    )
     tls: Tls = Tls()
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from whimbrel_api.durations import seconds
-from whimbrel_api.endpoints import AuroraDSQLTarget, Dialect, DynamoDBTarget
+from whimbrel_api.endpoints import AuroraDSQLTarget, Dialect, DynamoDBSource, DynamoDBTarget
 from whimbrel_api.migration import MigrationSpec, Mode, SchemaMode
 from whimbrel_api.reverse_sync import ReverseSyncSpec
 from whimbrel_api.validation import ValidationSpec
@@ -82,6 +82,10 @@ def _spoolable(spec: MigrationSpec) -> bool:
     return spec.stream.spool is None or spec.source.dynamodb is not None
 
 
+def _one_long_log(spec: MigrationSpec) -> bool:
+    return spec.stream.spool is None or spec.source.dynamodb is None or not spec.source.dynamodb.kinesis_streams
+
+
 def _recreate_named(spec: MigrationSpec) -> bool:
     recreates = spec.schema_.mode is SchemaMode.RECREATE
     return recreates == bool(spec.schema_.recreate) and (not recreates or spec.target.dynamodb is not None)
@@ -95,6 +99,13 @@ def _reachable_lag(spec: MigrationSpec) -> bool:
 def _own_region(target: AuroraDSQLTarget) -> bool:
     foreign = target.endpoint.endswith(_DSQL_DOMAIN)
     return not foreign or target.endpoint.endswith(f".{target.region}{_DSQL_DOMAIN}")
+
+
+def _own_kinesis(source: DynamoDBSource) -> bool:
+    return all(
+        not each.stream.startswith("arn:") or f":kinesis:{source.region}:" in each.stream
+        for each in source.kinesis_streams
+    )
 
 
 def _no_idle_overrides(spec: ValidationSpec) -> bool:
@@ -143,6 +154,13 @@ RULES: Final = (
         "this source keeps its own log for as long as it is set to; leave it out", _spoolable,
     ),
     Rule(
+        MigrationSpec, "stream.spool",
+        "!has(self.stream.spool) || !has(self.source.dynamodb) || size(self.source.dynamodb.kinesisStreams) == 0",
+        "not together with source.dynamodb.kinesisStreams, which keep changes themselves; raise their retention,"
+        " or move the other tables in a migration of their own",
+        _one_long_log,
+    ),
+    Rule(
         MigrationSpec, "schema.recreate",
         "(self.schema.mode == 'Recreate') == (size(self.schema.recreate) > 0)"
         " && (self.schema.mode != 'Recreate' || has(self.target.dynamodb))",
@@ -158,6 +176,12 @@ RULES: Final = (
         AuroraDSQLTarget, "region",
         f"!self.endpoint.endsWith('{_DSQL_DOMAIN}') || self.endpoint.endsWith('.' + self.region + '{_DSQL_DOMAIN}')",
         "not the region in the endpoint's name; give the cluster's own", _own_region,
+    ),
+    Rule(
+        DynamoDBSource, "kinesisStreams",
+        "self.kinesisStreams.all(each, !each.stream.startsWith('arn:')"
+        " || each.stream.contains(':kinesis:' + self.region + ':'))",
+        "a table's Kinesis data stream lies in the table's own region; correct the ARN or the region", _own_kinesis,
     ),
     Rule(
         ValidationSpec, "tables.overrides",

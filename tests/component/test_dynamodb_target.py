@@ -243,12 +243,14 @@ def shard(name: str, **fields: Any) -> ShardRow:
 def test_shards_are_added_once_and_claimed_by_one(item_case: ItemCase) -> None:
     store = prepared(item_case).shards()
     first = shard("shardId-1", skip_before=5.5, position="")
-    store.add([first, shard("shardId-2", parent="shardId-1", position="@90071992547409930000001")])
+    second = shard("shardId-2", parent="shardId-1", adjacent="shardId-0", position="@90071992547409930000001")
+    store.add([first, second])
     store.add([replace(first, position="9", skip_before=0.0)])
     rows_there = {found.ref.shard: found for found in store.all()}
     assert rows_there["shardId-1"].skip_before == 5.5
     assert rows_there["shardId-1"].position == ""
     assert rows_there["shardId-2"].position == "@90071992547409930000001"
+    assert (rows_there["shardId-2"].parent, rows_there["shardId-2"].adjacent) == ("shardId-1", "shardId-0")
     one, two = Holder(0, 1), Holder(1, 1)
     assert store.claim(rows_there["shardId-1"], one)
     assert store.claim(rows_there["shardId-1"], one), "a claim whose reply was lost"

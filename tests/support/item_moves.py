@@ -21,6 +21,8 @@ class ItemMove(Tasks):
     prefix: str = field(kw_only=True)
     through: str = field(default="", kw_only=True)
     """Another endpoint by which the product reaches the source."""
+    kinesis: Sequence[Mapping[str, Any]] = field(default=(), kw_only=True)
+    """The source's `kinesisStreams`."""
 
     def source(self) -> dict[str, Any]:
         keys = {"accessKeyId": self.origin.access_key_id, "secretAccessKey": self.origin.secret_access_key}
@@ -29,6 +31,7 @@ class ItemMove(Tasks):
         return {
             "dynamodb": {
                 "region": self.origin.region, "endpoint": endpoint, "credentialsSecretRef": {"name": "source"},
+                "kinesisStreams": list(self.kinesis),
             }
         }  # fmt: skip
 

@@ -8,7 +8,7 @@ import pytest
 from support.memory_shards import MemoryItems, MemorySource
 from whimbrel_worker.engine.shard_ports import Holder, Shard, ShardRef, ShardRow, ShardState
 from whimbrel_worker.engine.shards.discovery import Discovery
-from whimbrel_worker.engine.shards.lineage import is_open, leaves, newcomers, number, parent_of, readable
+from whimbrel_worker.engine.shards.lineage import is_open, leaves, newcomers, number, parents_of, readable
 from whimbrel_worker.engine.shards.reading import Reading, Terms
 from whimbrel_worker.engine.shards.sharing import Sharing
 from whimbrel_worker.engine.shards.tables import Followed
@@ -115,8 +115,7 @@ class Worker:
                 self.readings.pop(each.ref).let_go()
         for each in wishes.take:
             if each.ref not in self.readings and self.store.claim(each, self.holder):
-                parent = parent_of(each, known)
-                assert parent is None or not is_open(parent)
+                assert not any(is_open(parent) for parent in parents_of(each, known))
                 table = self.world.followed.get(each.ref.table)
                 assert table is not None
                 held = replace(each, owner=self.index, attempt=self.attempt)

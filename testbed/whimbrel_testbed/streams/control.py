@@ -102,6 +102,26 @@ class Control:
         """Streams made from now on begin with this many shards."""
         self._ask("initial_shards", count=count)
 
+    def kinesis_stream(self, name: str, shards: int = 1, kept_hours: int = 24) -> str:
+        """Make a Kinesis data stream; return its ARN. Tables write into it by EnableKinesisStreamingDestination."""
+        return str(self._ask("kinesis_stream", name=name, shards=shards, kept_hours=kept_hours))
+
+    def kinesis_disorder(self, name: str, seconds: float = 0.0, twice: float = 0.0) -> None:
+        """From now on each record arrives up to so many seconds late, and that share of them arrives twice."""
+        self._ask("kinesis_disorder", name=name, seconds=seconds, twice=twice)
+
+    def kinesis_split(self, name: str) -> list[str]:
+        """Close a Kinesis data stream's widest open shard; two children take its halves. Return their names."""
+        return list(self._ask("kinesis_split", name=name))
+
+    def kinesis_merge(self, name: str) -> str:
+        """Close its two narrowest neighbouring shards; one child takes the range of both. Return its name."""
+        return str(self._ask("kinesis_merge", name=name))
+
+    def kinesis_trim(self, name: str, older_than: float = 0.0) -> int:
+        """Forget in silence what arrived longer ago than that many seconds; return how many records that were."""
+        return int(self._ask("kinesis_trim", name=name, older_than=older_than))
+
     def shards(self, table: str) -> list[dict[str, Any]]:
         """All shards, dropped ones too: shardId, parent, open, dropped, records, hashes, trimmedBelow, first, last,
         starting, ending; numbers as texts.

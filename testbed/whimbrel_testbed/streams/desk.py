@@ -10,6 +10,7 @@ from typing import Any
 
 from whimbrel_testbed.streams.dials import DESCRIBES_A_SECOND, READERS
 from whimbrel_testbed.streams.hub import Hub
+from whimbrel_testbed.streams.kinesis_shards import Disorder, KinesisShard, KinesisStream
 from whimbrel_testbed.streams.shards import HASHES, Shard, Stream
 from whimbrel_testbed.streams.upstream import TABLES
 
@@ -71,6 +72,7 @@ class Desk:
 
     async def _expire_iterators(self) -> None:
         self._service.generation += 1
+        self._hub.kinesis.generation += 1
 
     async def _iterator_lifetime(self, seconds: float) -> None:
         self._dials.iterator_lifetime = float(seconds)
@@ -114,6 +116,31 @@ class Desk:
             raise ValueError(f"a stream begins with at least one shard, not {count}")
         self._dials.initial_shards = count
 
+    async def _kinesis_stream(self, name: str, shards: int = 1, kept_hours: int = 24) -> str:
+        kinesis = self._hub.kinesis
+        kinesis.answer("CreateStream", {"StreamName": name, "ShardCount": shards})
+        stream = kinesis.named(name)
+        stream.kept_hours = int(kept_hours)
+        return stream.arn
+
+    async def _kinesis_disorder(self, name: str, seconds: float = 0.0, twice: float = 0.0) -> None:
+        self._hub.kinesis.named(name).disorder = Disorder(float(seconds), float(twice))
+
+    async def _kinesis_split(self, name: str) -> list[str]:
+        stream = await _settled(self._hub, name)
+        return [child.shard_id for child in stream.split(max(stream.open_shards, key=_width))]
+
+    async def _kinesis_merge(self, name: str) -> str:
+        stream = await _settled(self._hub, name)
+        pairs = list(stream.neighbours())
+        if not pairs:
+            raise ValueError(f"Kinesis data stream {name} has one open shard only")
+        return stream.merge(*min(pairs, key=lambda pair: _width(pair[0]) + _width(pair[1]))).shard_id
+
+    async def _kinesis_trim(self, name: str, older_than: float = 0.0) -> int:
+        stream, before = await _settled(self._hub, name), self._hub.clock() - older_than
+        return sum(shard.trim(before) for shard in stream.shards.values())
+
     async def _shards(self, table: str) -> list[dict[str, Any]]:
         return [_facts(shard) for shard in (await _newest(self._hub, table)).shards.values()]
 
@@ -125,12 +152,20 @@ async def _newest(hub: Hub, table: str) -> Stream:
     return tail.stream
 
 
+async def _settled(hub: Hub, name: str) -> KinesisStream:
+    """The Kinesis data stream of that name, with all that has arrived before the order."""
+    await hub.catch_up_kinesis()
+    stream = hub.kinesis.named(name)
+    stream.settle(hub.clock())
+    return stream
+
+
 def orders() -> list[str]:
     """The names of the orders."""
     return sorted(name[1:] for name in vars(Desk) if name.startswith("_") and not name.startswith("__"))
 
 
-def _width(shard: Shard) -> int:
+def _width(shard: Shard | KinesisShard) -> int:
     return shard.high - shard.low
 
 

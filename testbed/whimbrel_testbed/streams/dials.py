@@ -36,11 +36,12 @@ class Dials:
     describes: deque[float] = field(default_factory=deque)
 
     def admit(self, operation: str, now: float) -> None:
-        """Let a call of this operation (`GetRecords`) pass, or raise the Refusal that is its turn."""
+        """Let a call (`GetRecords`, `kinesis:GetRecords`) pass, or raise the Refusal that is its turn."""
         if operation in self.refused:
+            action = operation if ":" in operation else f"dynamodb:{operation}"
             raise Refusal(
                 "AccessDeniedException",
-                f"User: test-bed is not authorized to perform: dynamodb:{operation} because a dial refuses it",
+                f"User: test-bed is not authorized to perform: {action} because a dial refuses it",
             )
         if self.throttled[operation] > 0:
             self.throttled[operation] -= 1

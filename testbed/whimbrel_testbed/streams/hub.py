@@ -8,12 +8,15 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
+from whimbrel_testbed.streams.kinesis import KinesisService
+from whimbrel_testbed.streams.refusals import Refusal
 from whimbrel_testbed.streams.service import StreamsService
 from whimbrel_testbed.streams.shards import Numbers, Stream
 from whimbrel_testbed.streams.tail import Tail
-from whimbrel_testbed.streams.upstream import STREAMS, TABLES, Behind
+from whimbrel_testbed.streams.upstream import STREAMS, TABLES, Behind, UpstreamError
 
 _DESCRIPTIONS: Final = ("TableDescription", "Table")
 
@@ -24,6 +27,7 @@ class Hub:
     def __init__(self, behind: Behind, seed: int, clock: Callable[[], float] = time.time) -> None:
         self.behind, self.clock = behind, clock
         self.service = StreamsService(clock, seed)
+        self.kinesis = KinesisService(clock, seed, behind.endpoint.region, self.service.dials)
         self.first_number: int | None = None
         self._seed = seed
         self._by_source: dict[str, Tail] = {}
@@ -56,6 +60,33 @@ class Hub:
         for tail in self._tails(table):
             tail.over = True
             await tail.catch_up()
+        self.kinesis.destinations.pop(table, None)
+
+    async def destination(self, operation: str, table: str, request: Mapping[str, Any]) -> bytes:
+        """The answer to a call about the Kinesis data streams that a table's changes go to.
+
+        They come from the table's stream, which is enabled for that where it is not.
+        """
+        try:
+            described = (await self.behind.call(TABLES, "DescribeTable", {"TableName": table}))["Table"]
+        except UpstreamError as error:
+            raise Refusal(error.kind, error.text) from error
+        if (described.get("StreamSpecification") or {}).get("StreamEnabled"):
+            await self._show(described)
+        elif operation.startswith("Enable"):
+            await self._update(table, {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"})
+        for tail in self._tails(table):
+            await tail.catch_up()
+        return self.kinesis.destination(operation, table, request)
+
+    async def catch_up_kinesis(self) -> None:
+        """Have in all Kinesis data streams what was acknowledged by now, or on its way there.
+
+        No reader waits for it: as in the service, a change arrives a moment after its write was answered.
+        """
+        for table in self.kinesis.tables():
+            for tail in self._tails(table):
+                await tail.catch_up()
 
     async def catch_up(self, arn: str) -> None:
         """Have in the stream of this ARN what was acknowledged by now; nothing where it is closed or unknown."""
@@ -142,5 +173,6 @@ class Hub:
             f"{stem}/{ours}", ours, real["TableName"], real["StreamViewType"], real["KeySchema"], self.clock(), numbers,
             self._seed,
         )  # fmt: skip
+        stream.heard = partial(self.kinesis.heard, stream.table)
         stream.begin(self.service.dials.initial_shards, self.clock())
         return stream

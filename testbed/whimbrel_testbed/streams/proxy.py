@@ -1,7 +1,7 @@
 """The stream server's own process: `python -m whimbrel_testbed.streams.proxy`, its settings as JSON on standard input.
 
 It prints `{"port": …}` when it listens and ends when standard input does, so that it never outlives who started it.
-DynamoDB's calls go on to the endpoint behind; those of DynamoDB Streams and of the control are answered here.
+DynamoDB's calls go on to the endpoint behind; those of DynamoDB Streams, Kinesis and the control are answered here.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from whimbrel_testbed.standins import input_ends, serve_standin, tell_port
 from whimbrel_testbed.streams.control import CONTROL_PATH
 from whimbrel_testbed.streams.desk import Desk, orders
 from whimbrel_testbed.streams.hub import Hub
+from whimbrel_testbed.streams.kinesis import DESTINATIONS, KINESIS
 from whimbrel_testbed.streams.refusals import Refusal
 from whimbrel_testbed.streams.upstream import (
     CONTENT_TYPE,
@@ -60,7 +61,7 @@ class Proxy:
         try:
             arguments = json.loads(await request.read() or b"{}")
             return web.json_response({"result": await self._desk.order(request.match_info["order"], arguments)})
-        except (ValueError, UpstreamError, aiohttp.ClientError) as error:
+        except (ValueError, Refusal, UpstreamError, aiohttp.ClientError) as error:
             return web.json_response({"error": str(error)}, status=400)
 
     async def _call(self, request: web.Request) -> web.Response:
@@ -68,6 +69,8 @@ class Proxy:
         try:
             if prefix == STREAMS:
                 return _answer(200, await self._streams(request, operation))
+            if prefix == KINESIS:
+                return _answer(200, await self._kinesis(request, operation))
             return await self._tables(request, operation)
         except Refusal as refusal:
             return _answer(400, json.dumps(refusal.as_json()).encode())
@@ -77,18 +80,22 @@ class Proxy:
             return _answer(500, json.dumps({"__type": kind, "message": str(error)}).encode())
 
     async def _streams(self, request: web.Request, operation: str) -> bytes:
-        if "Authorization" not in request.headers:
-            raise Refusal("MissingAuthenticationTokenException", "Request is missing Authentication Token")
-        asked = _parsed(await request.read())
+        asked = await _signed(request)
         if operation == "ListStreams":
             await self._hub.adopt_all()
         for arn in self._hub.service.lacks(operation, asked):
             await self._hub.catch_up(arn)
         return self._hub.service.answer(operation, asked)
 
+    async def _kinesis(self, request: web.Request, operation: str) -> bytes:
+        return self._hub.kinesis.answer(operation, await _signed(request))
+
     async def _tables(self, request: web.Request, operation: str) -> web.Response:
         self._hub.service.dials.admit(operation, self._hub.clock())
         body = await request.read()
+        if operation in DESTINATIONS:
+            asked = _parsed(body)
+            return _answer(200, await self._hub.destination(operation, _table(asked.get("TableName", "")), asked))
         with self._hub.writing(_written(operation, body)):
             answer = await self._hub.behind.forward(request, body)
         if answer.status != 200 or operation not in _DESCRIBING:
@@ -97,6 +104,12 @@ class Proxy:
         if operation == "DeleteTable":
             await self._hub.end(_table(json.loads(body)["TableName"]))
         return _forwarded(answer, described)
+
+
+async def _signed(request: web.Request) -> dict[str, Any]:
+    if "Authorization" not in request.headers:
+        raise Refusal("MissingAuthenticationTokenException", "Request is missing Authentication Token")
+    return _parsed(await request.read())
 
 
 def _written(operation: str, body: bytes) -> Collection[str] | None:

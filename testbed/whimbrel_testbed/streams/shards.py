@@ -11,7 +11,7 @@ import itertools
 import json
 import random
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,7 +105,7 @@ class Shard:
 
 @dataclass
 class Stream:
-    """The change log of one table under one ARN."""
+    """The change log of one table under one ARN. `heard` is told of each record, and when it was written."""
 
     arn: str
     label: str
@@ -117,6 +117,7 @@ class Stream:
     seed: int
     enabled: bool = True
     shards: dict[str, Shard] = field(default_factory=dict)
+    heard: Callable[[Mapping[str, Any], float], None] | None = None
 
     def __post_init__(self) -> None:
         # Names of shards may not repeat the steps of the numbers.
@@ -141,6 +142,8 @@ class Stream:
         place = key_hash(self.partition_key(body["Keys"]))
         shard = next(shard for shard in self.shards.values() if shard.is_open and shard.low <= place < shard.high)
         shard.append(number, json.dumps(record, separators=(",", ":")).encode())
+        if self.heard is not None:
+            self.heard(record, now)
 
     def partition_key(self, keys: Mapping[str, Any]) -> Any:
         """The typed value of the partition key."""

@@ -28,11 +28,15 @@ class ShardRef:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A shard as the source lists it. `parent` is empty where it has none. `closed`: nothing is added any more."""
+    """A shard as the source lists it. `parent` is empty where it has none. `closed`: nothing is added any more.
+
+    `adjacent`: the second parent of a shard into which two were merged.
+    """
 
     ref: ShardRef
     parent: str = ""
     closed: bool = False
+    adjacent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +55,24 @@ class ItemChange:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What one request gave. `asked_at`: source clock when it was made. `ended`: the shard is closed and read."""
+    """What one request gave. `asked_at`: source clock when it was made. `ended`: the shard is closed and read.
+
+    `proven`: everything created before this moment is in this page or in one before it, as the log itself proves; 0 for
+    nothing; None where the log proves it by the order of its records. `behind`: the log says that there is more to
+    read, so that an empty page says nothing of quiet. `position`: the last record of the table in this page where that
+    is not the last change, because records were left out; else empty.
+    """
 
     changes: Sequence[ItemChange]
     asked_at: float
     ended: bool = False
+    proven: float | None = None
+    behind: bool = False
+    position: str = ""
 
 
 class ShardState(StrEnum):
-    """How far a shard is. A child is read only once its parent is Done."""
+    """How far a shard is. A child is read only once its parents are Done."""
 
     PENDING = "Pending"
     READING = "Reading"
@@ -77,7 +90,7 @@ class ShardRow:
     proven to be in the target; 0 where nothing is. `quiet_since`: since when every page was empty, once there were
     enough of them; else 0. `asked_at`: when the newest page was asked for that is in the target, empty or not; both
     on the source's clock. `owner` and `attempt` say which worker reads it; -1 for nobody. `beat_at`: when its owner
-    last wrote, target or worker clock in seconds since 1970. `changes`: records applied.
+    last wrote, target or worker clock in seconds since 1970. `changes`: records applied. `adjacent`: see Shard.
     """
 
     ref: ShardRef
@@ -93,6 +106,7 @@ class ShardRow:
     owner: int = -1
     attempt: int = 0
     beat_at: float = 0.0
+    adjacent: str = ""
 
 
 @dataclass(frozen=True, slots=True)

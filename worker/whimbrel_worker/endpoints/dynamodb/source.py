@@ -8,18 +8,26 @@ from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
 
-from whimbrel_api.migration import NewTables
+from whimbrel_api.migration import Mode, NewTables, TtlDeletes
 from whimbrel_api.reports import TableAssessment
 from whimbrel_api.tasks import TaskFile, TaskKind
 from whimbrel_worker.endpoints.dynamodb.calls.client import Client
 from whimbrel_worker.endpoints.dynamodb.calls.failures import Refused, RightMissing
 from whimbrel_worker.endpoints.dynamodb.calls.pace import Units
 from whimbrel_worker.endpoints.dynamodb.items.scan import ScanReader
+from whimbrel_worker.endpoints.dynamodb.kinesis.log import KinesisLog
+from whimbrel_worker.endpoints.dynamodb.kinesis.streams import KinesisStreams
+from whimbrel_worker.endpoints.dynamodb.logs import Logs
 from whimbrel_worker.endpoints.dynamodb.preflight.checks import Trials, check, refused
-from whimbrel_worker.endpoints.dynamodb.preflight.estimate import STREAM_KEPT_SECONDS, assess, limits_of, too_long
-from whimbrel_worker.endpoints.dynamodb.streams.gaps import other_stream
+from whimbrel_worker.endpoints.dynamodb.preflight.estimate import (
+    STREAM_KEPT_SECONDS,
+    assess,
+    limits_of,
+    too_long,
+    total_seconds,
+)
+from whimbrel_worker.endpoints.dynamodb.preflight.kinesis import KinesisLook, look
 from whimbrel_worker.endpoints.dynamodb.streams.shards import ShardLog
-from whimbrel_worker.endpoints.dynamodb.streams.switch import StreamSwitch, capture
 from whimbrel_worker.endpoints.dynamodb.tables.catalogue import (
     NOT_FOUND,
     Catalogue,
@@ -51,8 +59,7 @@ class DynamoDBSource:
     ) -> None:
         self.client, self.behaviour = client, behaviour
         self._file, self._store = file, store
-        self._log = ShardLog(client, client.streams())
-        self._switch = StreamSwitch(client, self._log)
+        self._logs = _logs(client, file)
         self._known: dict[str, Described] = {}
         self._looked: Catalogue | None = None
         self._assessed: list[Described] = []
@@ -81,11 +88,23 @@ class DynamoDBSource:
     def check(self) -> list[Problem]:
         """Permissions, streams and the time that the copy takes. The look at the tables is kept for `discover`."""
         self._looked = self._look()
-        trials = Trials(self.client, self._log.streams, self.behaviour, self._file)
-        long = list(too_long(self._looked.tables, self._file))
+        trials = Trials(self.client, self._logs.own.streams, self.behaviour, self._file, self._logs.by_kinesis)
+        kinesis = self._look_at_kinesis(trials, self._looked.tables)
+        seconds = total_seconds(self._looked.tables, limits_of(self._file))
+        long = list(too_long(self._looked.tables, self._file, self._kept(kinesis, self._looked.tables)))
         if long and self._has_begun():
             long = [replace(problem, fatal=False, todo="nothing now: the copy has begun") for problem in long]
-        return [*check(trials, self._looked.tables), *long]
+        return [*check(trials, self._looked.tables), *kinesis.judged(seconds), *long]
+
+    def _look_at_kinesis(self, trials: Trials, tables: Sequence[Described]) -> KinesisLook:
+        follows = self._file.mode is Mode.SNAPSHOT_AND_STREAM
+        return look(self._logs.kinesis, trials, tables if follows else ())
+
+    def _kept(self, kinesis: KinesisLook, tables: Sequence[Described]) -> float:
+        """For how many seconds the streams of all tables keep a change."""
+        only_kinesis = all(self._logs.by_kinesis(table.name) for table in tables)
+        longest = STREAM_KEPT_SECONDS if kinesis.kept is None else kinesis.kept
+        return longest if only_kinesis else min(longest, STREAM_KEPT_SECONDS)
 
     def discover(self) -> tuple[list[Table], list[Problem]]:
         """The wanted tables that can be carried, and all problems."""
@@ -97,7 +116,7 @@ class DynamoDBSource:
         """The largest tables with what they are like, as last seen."""
         if not self._assessed:
             self._looked = self._look()
-        return assess(self._assessed, limits_of(self._file))
+        return assess(self._assessed, limits_of(self._file), self._logs.kinesis.streams.named)
 
     def _has_begun(self) -> bool:
         """Whether an earlier run has kept where the shards stood: what it began is not refused for its length."""
@@ -148,11 +167,15 @@ class DynamoDBSource:
         rows = self._store().all() if self._store is not None else []
         unfinished = [row for row in self._wanted(rows) if row.state is not ShardState.DONE]
         streams = sorted({(row.ref.table, row.ref.stream) for row in unfinished})
-        there = {stream for stream, known in zip(streams, each(self._has_stream, streams), strict=True) if known}
+        there = {
+            stream
+            for stream, known in zip(streams, each(lambda known: self._logs.has_stream(*known), streams), strict=True)
+            if known
+        }
         unfinished = [row for row in unfinished if (row.ref.table, row.ref.stream) in there]
         if self._file.stream.spool is not None:
             return
-        each(self._log.verify, [row for row in unfinished if not self._is_young(row)])
+        each(self._logs.verify, [row for row in unfinished if not self._is_young(row)])
         if not rows:
             self._require_young(since)
         self._warn_of_age(unfinished)
@@ -168,17 +191,8 @@ class DynamoDBSource:
         looks before a start, asks in any case.
         """
         age = self.clock() - row.skip_before
-        kept = row.position == BEGINNING and age < STREAM_KEPT_SECONDS * self._file.stream.retention_guard
+        kept = row.position == BEGINNING and age < self._logs.kept(row.ref) * self._file.stream.retention_guard
         return kept and self._file.task is TaskKind.SNAPSHOT
-
-    def _has_stream(self, known: tuple[str, str]) -> bool:
-        """Whether the table is there. Raises SourceLogLost when its stream is another one."""
-        table, arn = known
-        self._log.forget(table)
-        described = describe(self.client, table)
-        if described is not None and described.stream != arn:
-            raise other_stream(table, arn, described.stream)
-        return described is not None
 
     def _require_young(self, since: str) -> None:
         if since and self.clock() - moments.seconds_of(since) > STREAM_KEPT_SECONDS:
@@ -190,19 +204,24 @@ class DynamoDBSource:
             )
 
     def _warn_of_age(self, rows: Sequence[ShardRow]) -> None:
-        now, guard = self.clock(), STREAM_KEPT_SECONDS * self._file.stream.retention_guard
+        now, guard = self.clock(), self._file.stream.retention_guard
         proven = {row.ref: row.read_to or row.skip_before for row in rows}
-        old = {ref: at for ref, at in proven.items() if at and now - at > guard}
+        old = {ref: at for ref, at in proven.items() if at and now - at > guard * self._logs.kept(ref)}
         if old:
             oldest = min(old, key=lambda ref: old[ref])
             _log.warning(
-                "%d shards are close to the 24 hours that streams keep; table %s shard %s: nothing after %s is proven "
+                "%d shards are close to the time that streams keep; table %s shard %s: nothing after %s is proven "
                 "to be in the target", len(old), oldest.table, oldest.shard, moments.moment_text(old[oldest]),
             )  # fmt: skip
 
     def retention(self) -> float | None:
-        """Streams keep a record for 24 hours (Amazon DynamoDB Developer Guide, "DynamoDB Streams")."""
-        return STREAM_KEPT_SECONDS
+        """For how long the shortest of the change logs keeps a record.
+
+        DynamoDB Streams: 24 hours (Amazon DynamoDB Developer Guide, "DynamoDB Streams"); Kinesis says it of each stream.
+        """
+        if self._store is None or not self._logs.kinesis.streams.wanted:
+            return STREAM_KEPT_SECONDS
+        return min((self._logs.kept(row.ref) for row in self._wanted(self._store().all())), default=STREAM_KEPT_SECONDS)
 
     # --- reading ---
 
@@ -227,9 +246,9 @@ class DynamoDBSource:
     def prepare_streams(self, tables: Sequence[Table], before: Callable[[Sequence[str]], None]) -> list[str]:
         """Enable streams where they are missing, wait until they are active. Returns the tables that had none."""
         names = [table.source_name for table in tables]
-        if lacking := self._switch.lacking(names):
+        if lacking := self._logs.lacking(names):
             before(lacking)
-        return self._switch.enable(names)
+        return self._logs.enable(names)
 
     def enabled_streams(self, tables: Sequence[str]) -> dict[str, str]:
         """The ARN of the stream of each of these tables that has one now."""
@@ -238,19 +257,19 @@ class DynamoDBSource:
 
     def restore_streams(self, tables: Sequence[str]) -> None:
         """Disable the streams of these tables again."""
-        self._switch.disable(tables)
+        self._logs.disable(tables)
 
     def capture(self, tables: Sequence[Table]) -> list[ShardRow]:
         """All shards of the tables' streams with positions not after this moment; before the first read."""
-        return capture(self._log, tables)
+        return self._logs.capture(tables)
 
     def shards(self, table: Table) -> list[Shard]:
         """The shards of the table's stream now. Raises SourceLogLost when there is no stream any more."""
-        return self._log.shards(table)
+        return self._logs.shards(table)
 
     def read(self, table: Table, row: ShardRow) -> Iterator[Page]:
         """Pages after the row's position, one a request, for ever until `ended`; renews what expires."""
-        return self._log.read(table, row)
+        return self._logs.read(table, row)
 
     # --- parts ---
 
@@ -287,3 +306,11 @@ class DynamoDBSource:
     def _host(self) -> str:
         endpoint = self._file.source.dynamodb.endpoint if self._file.source.dynamodb else None
         return urlsplit(endpoint).netloc if endpoint else self._region
+
+
+def _logs(client: Client, file: TaskFile) -> Logs:
+    """The change logs that the manifest names."""
+    wanted = file.source.dynamodb.kinesis_streams if file.source.dynamodb else []
+    streams = KinesisStreams(client, client.kinesis(), wanted)
+    keep_ttl = file.stream.ttl_deletes is not TtlDeletes.SKIP
+    return Logs(ShardLog(client, client.streams()), KinesisLog(streams, keep_ttl))

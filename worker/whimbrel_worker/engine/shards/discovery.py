@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from whimbrel_worker.engine.shard_ports import ShardReader, ShardRef, ShardRow, ShardStore
-from whimbrel_worker.engine.shards.lineage import newcomers
+from whimbrel_worker.engine.shards.lineage import newcomers, parent_refs
 from whimbrel_worker.engine.shards.tables import Followed
 from whimbrel_worker.errors import SourceLogLost, Transient
 from whimbrel_worker.values.columns import Table
@@ -114,8 +114,8 @@ class Discovery:
         with self._lock:
             if not self._hot:
                 return
-            parents = {(row.ref.table, row.ref.stream, row.parent) for row in self._rows()}
+            parents = {parent for row in self._rows() for parent in parent_refs(row)}
             now = time.monotonic()
             for ref, until in list(self._hot.items()):
-                if now > until or (ref.table, ref.stream, ref.shard) in parents:
+                if now > until or ref in parents:
                     del self._hot[ref]

@@ -15,7 +15,7 @@ from whimbrel_worker.engine.ports import Session
 from whimbrel_worker.engine.shard_ports import Holder, ShardReader, ShardRef, ShardRow, ShardTaker
 from whimbrel_worker.engine.shards.discovery import Discovery
 from whimbrel_worker.engine.shards.lag import least_proven
-from whimbrel_worker.engine.shards.lineage import is_open, parent_of, readable
+from whimbrel_worker.engine.shards.lineage import inherited, is_open, parent_refs, readable
 from whimbrel_worker.engine.shards.pool import Pool
 from whimbrel_worker.engine.shards.reading import Reading, Terms
 from whimbrel_worker.engine.shards.sharing import Sharing
@@ -149,24 +149,24 @@ class Follower:
         for row in wishes.take:
             if self._stopping.is_set():
                 return
-            self._claim(row, parent_of(row, known))
+            self._claim(row, inherited(row, known))
         self._terms.held = len(self._pool.readings())
         self._drop_stopped()
 
     def _certainly_readable(self, rows: Sequence[ShardRow], known: Mapping[ShardRef, ShardRow]) -> list[ShardRow]:
-        """The rows that can be read now. One without its parent's row counts from the second look on.
+        """The rows that can be read now. One without a parent's row counts from the second look on.
 
         Rows are read page by page: of two that are added meanwhile, parents first, only the child may be seen.
         """
         before = self._orphans
-        self._orphans = {row.ref for row in rows if row.parent and parent_of(row, known) is None}
+        self._orphans = {row.ref for row in rows if any(parent not in known for parent in parent_refs(row))}
         return [row for row in readable(rows) if row.ref not in self._orphans or row.ref in before]
 
-    def _claim(self, row: ShardRow, parent: ShardRow | None) -> None:
+    def _claim(self, row: ShardRow, proven: float) -> None:
         table = self._followed.get(row.ref.table)
         if table is None or self._pool.holds(row.ref) or not self._store.claim(row, self._holder):
             return
-        proven = max(row.read_to, parent.read_to if parent is not None else 0.0)
+        proven = max(row.read_to, proven)
         held = replace(row, owner=self._holder.index, attempt=self._holder.attempt, read_to=proven)
         self._pool.add(Reading(table, held, self._terms, self._followed.stop))
 

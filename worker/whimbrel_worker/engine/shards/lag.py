@@ -3,7 +3,8 @@
 All times are the source's clock, in seconds since 1970. DynamoDB Streams cannot prove the end of an open shard: an
 empty page may stand before records that were written long ago. So only a record proves something: all that its shard
 holds from before the record's own second is in the target, because a shard is read in order. A shard's children hold
-only what is newer than its end, so what was proven of it holds for them.
+only what is newer than its end, so what was proven of it holds for them. A log that can prove its end says so in its
+pages, empty ones too (`Page.proven`, `Page.behind`).
 
 The bound is the age of the least such moment over all open shards. A shard into which nobody writes proves nothing
 new, and the bound would grow for ever. Where shards have given only empty pages for a while, and the others prove to
@@ -16,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from whimbrel_worker.engine.shard_ports import Page, ShardRef, ShardRow, ShardState
-from whimbrel_worker.engine.shards.lineage import is_open, leaves, parent_of
+from whimbrel_worker.engine.shards.lineage import inherited, is_open, leaves
 
 QUIET_PAGES: Final = 5
 """So many empty pages in a row before a shard may count as quiet."""
@@ -53,17 +54,25 @@ class Sample:
 def advanced(row: ShardRow, page: Page, run: EmptyRun, changes: int) -> tuple[ShardRow, EmptyRun]:
     """The row and the run once this page is in the target; `changes` of its records were applied."""
     state = ShardState.DONE if page.ended else ShardState.READING
-    if page.changes:
-        newest = page.changes[-1]
+    row = replace(row, read_to=max(row.read_to, _proven_by(page)))
+    if page.changes or page.position:
         moved = replace(
-            row, state=state, position=newest.sequence, read_to=max(row.read_to, math.floor(newest.at)),
+            row, state=state, position=page.position or page.changes[-1].sequence,
             quiet_since=0.0, asked_at=page.asked_at, changes=row.changes + changes,
-            last_change_at=max(row.last_change_at, *(change.at for change in page.changes)),
+            last_change_at=max([row.last_change_at, *(change.at for change in page.changes)]),
         )  # fmt: skip
         return moved, EmptyRun()
+    if page.behind:
+        return replace(row, state=state, quiet_since=0.0, asked_at=page.asked_at), EmptyRun()
     run = EmptyRun(run.pages + 1, run.since if run.pages else page.asked_at)
     quiet = row.quiet_since or (run.since if run.pages >= QUIET_PAGES else 0.0)
     return replace(row, state=state, quiet_since=quiet, asked_at=page.asked_at), run
+
+
+def _proven_by(page: Page) -> float:
+    if page.proven is not None:
+        return page.proven
+    return float(math.floor(page.changes[-1].at)) if page.changes else 0.0
 
 
 def is_quiet(row: ShardRow, now: float) -> bool:
@@ -85,9 +94,7 @@ def proven(row: ShardRow, known: Mapping[ShardRef, ShardRow], base: float) -> fl
 
     `base`: the start of the copy. Where nothing was read of a shard, what its parent proved holds, else that.
     """
-    parent = parent_of(row, known)
-    before = parent.read_to if parent is not None else 0.0
-    return max(row.read_to, before) or base
+    return max(row.read_to, inherited(row, known)) or base
 
 
 def least_proven(rows: Iterable[ShardRow], now: float, base: float) -> float:

@@ -149,7 +149,7 @@ class Reading:
             reach("stream.after_write")
         row, self._run = advanced(before, page, run, changes)
         self._seen = row
-        if page.changes or page.ended or self._is_due(row):
+        if page.changes or page.position or page.ended or self._is_due(row):
             self._commit(row)
         if page.changes:
             self._idle = PAGE_SECONDS

@@ -44,9 +44,10 @@ class _Watched:
         except Transient:
             self.pages, self.run = None, EmptyRun()
             raise
+        before = self.row.position
         self.row, self.run = advanced(self.row, page, self.run, len(page.changes))
         self.records += len(page.changes)
-        return bool(page.changes)
+        return self.row.position != before
 
     def _next(self, source: ShardedSource) -> Page:
         if self.pages is None:

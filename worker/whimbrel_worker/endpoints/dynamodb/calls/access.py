@@ -47,11 +47,12 @@ class Access:
     secret: str | None = None
     role_arn: str | None = None
     tls: Tls = field(default_factory=Tls)
+    what: str = "DynamoDB"
 
     @property
     def where(self) -> str:
         """The service, for messages."""
-        return f"DynamoDB {self.endpoint} ({self.region})"
+        return f"{self.what} {self.endpoint} ({self.region})"
 
     @property
     def host(self) -> str:
@@ -70,6 +71,10 @@ class Access:
     def for_streams(self) -> "Access":
         """The same for DynamoDB Streams, which AWS serves under a host of its own."""
         return replace(self, endpoint=_streams_endpoint(self.endpoint, self.region))
+
+    def for_kinesis(self) -> "Access":
+        """The same for Kinesis Data Streams."""
+        return replace(self, endpoint=_kinesis_endpoint(self.endpoint, self.region), what="Kinesis")
 
     def trust(self) -> ssl.SSLContext | None:
         """How the server's certificate is checked; None for plain HTTP. Raises ConfigurationError."""
@@ -119,10 +124,17 @@ def _domain(region: str) -> str:
 
 def _streams_endpoint(endpoint: str, region: str) -> str:
     """Amazon DynamoDB endpoints and quotas: streams have hosts of their own. Who else speaks it serves both at one."""
+    return f"https://streams.dynamodb.{region}.{_domain(region)}" if _is_amazons(endpoint) else endpoint
+
+
+def _kinesis_endpoint(endpoint: str, region: str) -> str:
+    """Amazon Kinesis Data Streams endpoints and quotas; a private endpoint answers to the same name by private DNS."""
+    return f"https://kinesis.{region}.{_domain(region)}" if _is_amazons(endpoint) else endpoint
+
+
+def _is_amazons(endpoint: str) -> bool:
     host = urlsplit(endpoint).hostname or ""
-    if _OWN_HOST.fullmatch(host) or _PRIVATE_HOST.fullmatch(host):
-        return f"https://streams.dynamodb.{region}.{_domain(region)}"
-    return endpoint
+    return bool(_OWN_HOST.fullmatch(host) or _PRIVATE_HOST.fullmatch(host))
 
 
 def _clean(secret: str, keys: Keys) -> Keys:

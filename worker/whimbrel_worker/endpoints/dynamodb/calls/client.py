@@ -1,7 +1,7 @@
-"""Signed HTTP calls of DynamoDB and DynamoDB Streams: bytes in, bytes out, retried as retries says. No item is opened.
+"""Signed HTTP calls of DynamoDB, its Streams and Kinesis: bytes in, bytes out, retried as retries says.
 
-boto3 spends most of its CPU on turning items into Python objects and back; here the caller's bytes go on the wire.
-Protocol: Amazon DynamoDB Developer Guide, "DynamoDB low-level API".
+No item is opened: boto3 spends most of its CPU on that; here the caller's bytes go on the wire.
+Protocol: Amazon DynamoDB Developer Guide, "DynamoDB low-level API"; Kinesis speaks the same under other names.
 """
 
 import threading
@@ -21,13 +21,11 @@ from whimbrel_worker.endpoints.dynamodb.calls.failures import (
     of_reply,
 )
 from whimbrel_worker.endpoints.dynamodb.calls.retries import Contended, Patience, Throttled, may_repeat, retrying
-from whimbrel_worker.endpoints.dynamodb.calls.signing import Signer
+from whimbrel_worker.endpoints.dynamodb.calls.signing import KINESIS, STREAMS, TABLES, Service, Signer
 from whimbrel_worker.endpoints.dynamodb.calls.wire import Wire, WireError
 from whimbrel_worker.engine.ports import Tally
 from whimbrel_worker.errors import Transient
 
-TABLES = "DynamoDB_20120810"
-STREAMS = "DynamoDBStreams_20120810"
 _OK = 200
 
 Heard = Callable[[Transient], None]
@@ -51,7 +49,7 @@ class Client:
         self.where, self.tally = access.where, tally or Tally()
         self._access, self._sign_in = access, SignIn(access)
         self._stop, self._patience = stop or threading.Event(), patience or Patience()
-        self._prefix, self._connections = TABLES, connections
+        self._service, self._connections = TABLES, connections
         self._clock, self._clock_asked = Clock(), False
         self._signer: tuple[Keys, Signer] | None = None
         self._wire, self._opened, self._counting = _wire(access, connections), 0, threading.Lock()
@@ -63,15 +61,17 @@ class Client:
 
     def streams(self) -> "Client":
         """The same for DynamoDB Streams: it shares the stop word, the patience and the tally."""
+        return self._of(STREAMS, self._access.for_streams())
+
+    def kinesis(self) -> "Client":
+        """The same for Kinesis Data Streams."""
+        return self._of(KINESIS, self._access.for_kinesis())
+
+    def _of(self, service: Service, access: Access) -> "Client":
         client = Client(
-            self._access.for_streams(),
-            stop=self._stop,
-            patience=self._patience,
-            connections=self._connections,
-            tally=self.tally,
+            access, stop=self._stop, patience=self._patience, connections=self._connections, tally=self.tally
         )
-        client._prefix = STREAMS
-        client._counting = self._counting
+        client._service, client._counting = service, self._counting
         return client
 
     def call(self, operation: str, body: bytes, *, heard: Heard | None = None) -> bytes:
@@ -109,7 +109,7 @@ class Client:
         """The server's clock now, in seconds since 1970, by the Date headers of its replies; our own without any."""
         if not self._clock.is_set and not self._clock_asked:
             self._clock_asked = True
-            self.ask("ListStreams" if self._prefix == STREAMS else "ListTables", {"Limit": 1})
+            self.ask(self._service.lister, {"Limit": 1})
         return self._clock.now()
 
     def close(self) -> None:
@@ -126,7 +126,7 @@ class Client:
         return self._once(operation, body, self._sign_in.keys())
 
     def _once(self, operation: str, body: bytes, keys: Keys) -> bytes:
-        headers = self._signer_of(keys).headers(f"{self._prefix}.{operation}", body)
+        headers = self._signer_of(keys).headers(f"{self._service.prefix}.{operation}", body)
         sent = self._clock.mark()
         try:
             reply = self._wire.exchange(headers, body)
@@ -137,12 +137,13 @@ class Client:
             self._count_connections()
         if reply.status == _OK:
             return reply.body
-        raise of_reply(Reply(self.where, self._access.keys_from, operation, reply.status, reply.headers, reply.body))
+        told = reply.status, reply.headers, reply.body
+        raise of_reply(Reply(self.where, self._access.keys_from, operation, *told, self._service.name))
 
     def _signer_of(self, keys: Keys) -> Signer:
         kept = self._signer
         if kept is None or kept[0] != keys:
-            kept = keys, Signer(self._access.endpoint, self._access.region, *keys)
+            kept = keys, Signer(self._access.endpoint, self._access.region, *keys, self._service)
             self._signer = kept
         return kept[1]
 

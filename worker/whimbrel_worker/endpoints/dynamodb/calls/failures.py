@@ -95,6 +95,7 @@ class Reply:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    service: str = "dynamodb"
 
 
 def of_reply(reply: Reply) -> WorkerError:
@@ -145,7 +146,7 @@ def _sign_in(reply: Reply, code: str, what: str, why: str) -> WorkerError | None
 
 
 def _right_missing(reply: Reply, what: str, why: str) -> RightMissing:
-    action = f"dynamodb:{_ACTIONS.get(reply.operation, reply.operation)}"
+    action = f"{reply.service}:{_ACTIONS.get(reply.operation, reply.operation)}"
     return RightMissing(
         f"a permission is missing: {action}",
         where=reply.where,

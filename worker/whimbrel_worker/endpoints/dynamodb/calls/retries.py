@@ -27,6 +27,7 @@ _THROTTLES = frozenset(
         "RequestThrottled",
         "RequestThrottledException",
         "TooManyRequestsException",
+        "KMSThrottlingException",
         "SlowDown",
     }
 )

@@ -128,13 +128,13 @@ class DynamoDBShardStore:
     def _add(self, row: ShardRow) -> None:
         self._control.update(
             shard_entry(row.ref),
-            "SET #table = :table, #stream = :stream, #shard = :shard, #parent = :parent, #skipBefore = :skipBefore,"
-            f" {_FIGURES}{_REST}, #owner = :nobody, #attempt = :zero, #epoch = :epoch",
+            "SET #table = :table, #stream = :stream, #shard = :shard, #parent = :parent, #adjacent = :adjacent,"
+            f" #skipBefore = :skipBefore, {_FIGURES}{_REST}, #owner = :nobody, #attempt = :zero, #epoch = :epoch",
             where="attribute_not_exists(#shard)",
             values={
                 **self._figures(row), "table": row.ref.table, "stream": row.ref.stream, "shard": row.ref.shard,
-                "parent": row.parent, "skipBefore": row.skip_before, "nobody": _NOBODY, "zero": 0,
-                "epoch": self._epoch,
+                "parent": row.parent, "adjacent": row.adjacent, "skipBefore": row.skip_before, "nobody": _NOBODY,
+                "zero": 0, "epoch": self._epoch,
             },
         )  # fmt: skip
 
@@ -212,6 +212,7 @@ def row_of(entry: Entry) -> ShardRow:
         owner=entry.number("owner", _NOBODY),
         attempt=entry.number("attempt"),
         beat_at=entry.seconds("beatAt"),
+        adjacent=entry.text("adjacent"),
     )
 
 

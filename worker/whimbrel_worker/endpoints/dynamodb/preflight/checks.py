@@ -36,28 +36,33 @@ _NOBODY: Final = {"S": "whimbrel-permission-probe-{}", "N": "-1.{}e-120", "B": "
 
 @dataclass(slots=True)
 class Trials:
-    """Calls made on one source to see whether they are allowed. What else they find are problems of their own."""
+    """Calls made on one source to see whether they are allowed. What else they find are problems of their own.
+
+    `elsewhere`: whether a table is not followed by DynamoDB Streams.
+    """
 
     client: Client
     streams: Client
     behaviour: Behaviour
     file: TaskFile
+    elsewhere: Callable[[str], bool] = lambda _: False
     refusals: Refusals = field(default_factory=Refusals)
     problems: list[Problem] = field(default_factory=list)
 
     def table(self, described: Described) -> None:
         """Try on one table all that a migration will do with it."""
         name = described.name
-        self._try(name, lambda: self._scan(described))
-        self._try(name, lambda: self._get(described))
-        if self.file.mode is Mode.SNAPSHOT_ONLY:
+        self.attempt(name, lambda: self._scan(described))
+        self.attempt(name, lambda: self._get(described))
+        if self.file.mode is Mode.SNAPSHOT_ONLY or self.elsewhere(name):
             return
         if described.stream:
-            self._try(name, lambda: self._stream(described))
+            self.attempt(name, lambda: self._stream(described))
         elif self.behaviour.streams:
-            self._try(name, lambda: self._update(described))
+            self.attempt(name, lambda: self._update(described))
 
-    def _try(self, name: str, call: Callable[[], None]) -> None:
+    def attempt(self, name: str, call: Callable[[], None]) -> None:
+        """Make a call for a table and note what it says of rights; a refusal for the lack of one is no failure."""
         try:
             call()
         except RightMissing as failure:
@@ -102,7 +107,7 @@ def check(trials: Trials, tables: Sequence[Described]) -> list[Problem]:
     each(trials.table, largest)
     problems = [*refused(trials.refusals), *trials.problems]
     if trials.file.mode is Mode.SNAPSHOT_AND_STREAM:
-        problems += _stream_problems(readable, trials.behaviour)
+        problems += _stream_problems([t for t in readable if not trials.elsewhere(t.name)], trials.behaviour)
     if len(readable) > _TRIED:
         problems.append(
             Problem(f"permissions were tried on the {_TRIED} largest of {len(readable)} tables only", fatal=False)

@@ -4,7 +4,7 @@ An estimate of the lower end: the source's limits and the manifest's are known, 
 target is assumed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heapreplace
 from math import ceil
@@ -30,7 +30,8 @@ _ON_DEMAND_READS: Final = 12_000
 """Read units a second that an on-demand table serves from its first day on."""
 _ASSESSED: Final = 100
 _FASTER: Final = (
-    "give a volume for the changes in spec.stream.spool.claimName, raise snapshot.workers, capacityLimit and "
+    "give a volume for the changes in spec.stream.spool.claimName, or a Kinesis data stream with a longer retention in "
+    "source.dynamodb.kinesisStreams; or raise snapshot.workers, capacityLimit and "
     "rateLimit, raise the table's read capacity, or move the tables in several migrations (tables.include)"
 )
 
@@ -82,16 +83,19 @@ def total_seconds(tables: Sequence[Described], limits: Limits) -> float:
     return max([*shared, _longest_row([table_seconds(table, limits) for table in tables], limits.tables_in_parallel)])
 
 
-def too_long(tables: Sequence[Described], file: TaskFile) -> Iterator[Problem]:
-    """A fatal problem where the copy would outlast what the stream keeps; a warning where a spool keeps the rest."""
+def too_long(tables: Sequence[Described], file: TaskFile, kept: float = STREAM_KEPT_SECONDS) -> Iterator[Problem]:
+    """A fatal problem where the copy would outlast what the streams keep; a warning where a spool keeps the rest.
+
+    `kept`: for how many seconds the stream keeps changes that keeps them the shortest.
+    """
     limits = limits_of(file)
-    seconds, guard = total_seconds(tables, limits), STREAM_KEPT_SECONDS * file.stream.retention_guard
+    seconds, guard = total_seconds(tables, limits), kept * file.stream.retention_guard
     if file.mode is Mode.SNAPSHOT_ONLY or seconds <= guard:
         return
     largest = max(tables, key=lambda table: table_seconds(table, limits))
     items, size = sum(table.items for table in tables), sum(table.size for table in tables)
     yield Problem(
-        f"the copy takes about {_hours(seconds)}, and the streams keep changes for {_hours(STREAM_KEPT_SECONDS)} only",
+        f"the copy takes about {_hours(seconds)}, and the streams keep changes for {_hours(kept)} only",
         where=largest.name,
         why=f"{items:,} items of {size / 1e9:,.1f} GB with {limits.workers} workers; "
         f"allowed are {file.stream.retention_guard:.0%} of the retention, {_hours(guard)}; "
@@ -110,13 +114,18 @@ def _spooled(spool: Spool | None) -> str:
     )
 
 
-def assess(tables: Sequence[Described], limits: Limits) -> list[TableAssessment]:
-    """Each table for a reader, the largest first, a hundred at most."""
+def assess(
+    tables: Sequence[Described], limits: Limits, streams: Callable[[str], str] = lambda _: ""
+) -> list[TableAssessment]:
+    """Each table for a reader, the largest first, a hundred at most.
+
+    `streams` names the Kinesis data stream that follows a table, if one does.
+    """
     largest = sorted(tables, key=lambda table: -table.size)[:_ASSESSED]
-    return [_assessment(table, limits) for table in largest]
+    return [_assessment(table, limits, streams(table.name)) for table in largest]
 
 
-def _assessment(table: Described, limits: Limits) -> TableAssessment:
+def _assessment(table: Described, limits: Limits, kinesis: str) -> TableAssessment:
     return TableAssessment(
         name=table.name,
         items=table.items,
@@ -130,7 +139,7 @@ def _assessment(table: Described, limits: Limits) -> TableAssessment:
         read_units=0 if table.billing == ON_DEMAND else table.units("ReadCapacityUnits"),
         write_units=0 if table.billing == ON_DEMAND else table.units("WriteCapacityUnits"),
         ttl_attribute=table.ttl,
-        stream=table.view or "disabled",
+        stream=f"Kinesis {kinesis}" if kinesis else table.view or "disabled",
         copy_seconds=round(table_seconds(table, limits), 1),
     )
 

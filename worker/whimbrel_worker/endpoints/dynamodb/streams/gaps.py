@@ -26,13 +26,61 @@ def gap(row: ShardRow, position: str, oldest: tuple[str, float] | None) -> Sourc
     )
 
 
-def no_shard(row: ShardRow, position: str) -> SourceLogLost:
+def no_shard(row: ShardRow, position: str, kept: str = "24 hours") -> SourceLogLost:
     """The stream is there and the shard is not any more: it was trimmed as a whole."""
     return SourceLogLost(
         "a shard of the table's stream is gone before it was read to its end",
         where=f"{row.ref.table}, shard {row.ref.shard} of {row.ref.stream}",
-        why=f"needed is every record {_position(row, position)}; shards vanish 24 hours after their last record",
+        why=f"needed is every record {_position(row, position)}; shards vanish {kept} after their last record",
         todo=_TODO,
+    )
+
+
+def unread(row: ShardRow, since: float, kept: float) -> SourceLogLost:
+    """Kinesis no longer keeps all that is needed. `since`: what arrived before is in the target; 0 where nothing is.
+
+    `kept`: how many seconds the stream keeps a record.
+    """
+    known = f"all is known to be in the target until {moment_text(since)} only" if since else "a parent is gone already"
+    return SourceLogLost(
+        "the table's Kinesis data stream no longer holds all changes that were not read yet",
+        where=f"{row.ref.table}, shard {row.ref.shard} of {row.ref.stream}",
+        why=f"needed is every record {_position(row, row.position)}; {known}; the stream keeps {kept / 3600:.0f} hours",
+        todo=f"{_TODO}; aws kinesis increase-stream-retention-period keeps records for longer",
+    )
+
+
+def destination_off(table: str, stream: str, status: str) -> SourceLogLost:
+    """The table's changes no longer go into the Kinesis data stream, or did not for a while."""
+    return SourceLogLost(
+        "the table's changes do not go into its Kinesis data stream any more",
+        where=table,
+        why=f"{stream} is {status} as the table's destination" if status else f"{stream} is no destination of it now",
+        todo="see who disabled it or made the table anew; what was written meanwhile is in no stream: empty the "
+        "target's table and begin a new migration of it",
+    )
+
+
+def scattered(table: str, arn: str) -> SourceLogLost:
+    """The stream was set to spread records over all shards while it was followed."""
+    return SourceLogLost(
+        "the order of an item's changes is lost in the table's Kinesis data stream",
+        where=table,
+        why=f"the record distribution strategy of {arn} was changed to AUTO: an item's changes go into any shard now",
+        todo=f"set it back (aws kinesis update-stream-record-distribution-strategy --stream-arn {arn} "
+        "--record-distribution-strategy USER_PARTITION_KEY), empty the target's table and begin a new migration of it",
+    )
+
+
+def two_places(table: str, arn: str) -> Incompatible:
+    """Records of one item have different partition keys, so that they go into different shards."""
+    return Incompatible(
+        "the order of an item's changes is not told by the table's Kinesis data stream",
+        where=table,
+        why=f"two records of one item came into {arn} with different partition keys, so an item's changes may lie in"
+        " several shards; order is restored within a shard",
+        todo="empty the target's table and begin a new migration of it that follows it by DynamoDB Streams (take it out"
+        " of source.dynamodb.kinesisStreams), and report this",
     )
 
 

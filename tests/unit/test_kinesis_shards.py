@@ -1,0 +1,539 @@
+"""Kinesis data streams as a change log, over made-up streams with a clock that the test turns: every order of delivery,
+splits, merges and crashes end with the source's items, and no loss is passed over."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from support.memory_kinesis import BEGAN, World
+from whimbrel_testbed.streams.kinesis_shards import Disorder
+from whimbrel_worker.endpoints.dynamodb.kinesis.log import KinesisLog
+from whimbrel_worker.endpoints.dynamodb.kinesis.order import REMEMBERED_SECONDS
+from whimbrel_worker.endpoints.dynamodb.kinesis.reading import LATE_SECONDS
+from whimbrel_worker.engine.ports import Delete
+from whimbrel_worker.engine.shard_ports import Page, Shard, ShardRef, ShardRow, ShardState
+from whimbrel_worker.engine.shards.batch import writes_of
+from whimbrel_worker.engine.shards.lag import EmptyRun, advanced, sample
+from whimbrel_worker.engine.shards.lineage import inherited, is_open, leaves, newcomers, parents_of, readable
+from whimbrel_worker.errors import Incompatible, SourceLogLost
+from whimbrel_worker.values.columns import Row
+
+HOUR = 3600.0
+
+
+@dataclass
+class Reader:
+    """Follows a world's stream as workers do: rows that are committed, pages that may be lost on the way."""
+
+    world: World
+    log: KinesisLog = field(init=False)
+    rows: dict[ShardRef, ShardRow] = field(default_factory=dict)
+    items: dict[str, dict[Row, Row]] = field(init=False)
+    pages: dict[ShardRef, Iterator[Page]] = field(default_factory=dict)
+    runs: dict[ShardRef, EmptyRun] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.log = self.world.log()
+        tables = list(self.world.tables.values())
+        self.rows = self.rows or {row.ref: row for row in self.log.capture(tables)}
+        self.items = {
+            name: {key: (*key, item) for key, item in items.items()} for name, items in self.world.items.items()
+        }
+
+    def ready(self) -> list[ShardRow]:
+        return readable(self.rows.values())
+
+    def list(self) -> None:
+        for name, table in self.world.tables.items():
+            rows = [row for row in self.rows.values() if row.ref.table == name]
+            for generation in newcomers(name, rows, self.log.shards(table)):
+                self.rows |= {row.ref: row for row in generation}
+
+    def step(self, ref: ShardRef, *, crash: str = "") -> Page:
+        """One page; `crash` ends the reader before the writing, or before the commit."""
+        row = self.rows[ref]
+        assert all(not is_open(parent) for parent in parents_of(row, self.rows))
+        table = self.world.tables[ref.table]
+        if ref not in self.pages:
+            row = replace(row, read_to=max(row.read_to, inherited(row, self.rows)))
+            self.pages[ref] = self.log.read(table, row)
+        page = next(self.pages[ref])
+        if crash != "before writing":
+            self.write(ref.table, page, row)
+        if crash:
+            del self.pages[ref]
+            return page
+        self.rows[ref], self.runs[ref] = advanced(row, page, self.runs.get(ref, EmptyRun()), len(page.changes))
+        return page
+
+    def write(self, name: str, page: Page, row: ShardRow) -> None:
+        batch = writes_of(self.world.tables[name], page.changes, skip_before=row.skip_before, keep_ttl=True)
+        for write in batch.writes:
+            if isinstance(write, Delete):
+                for key in write.keys:
+                    self.items[name].pop(tuple(key), None)
+            else:
+                self.items[name] |= {tuple(write.table.key_of(each)): each for each in write.rows}
+
+    def finish(self) -> None:
+        """Read all there is."""
+        for _ in range(1000):
+            self.list()
+            pages = [self.step(row.ref) for row in self.ready()]
+            if not any(page.changes or page.behind or page.ended for page in pages):
+                return
+        raise AssertionError("the stream never came to its end")
+
+    def agrees(self) -> bool:
+        return all(
+            {key: row[1] for key, row in self.items[name].items()} == items for name, items in self.world.items.items()
+        )
+
+    def only(self, table: str = "t") -> ShardRow:
+        (row,) = [row for row in self.rows.values() if row.ref.table == table]
+        return row
+
+
+def first_of(world: World) -> str:
+    """An iterator at the beginning of the first shard."""
+    shard = world.kinesis.ask("ListShards", {"StreamARN": world.arn})["Shards"][0]["ShardId"]
+    place = {"StreamARN": world.arn, "ShardId": shard, "ShardIteratorType": "TRIM_HORIZON"}
+    return str(world.kinesis.ask("GetShardIterator", place)["ShardIterator"])
+
+
+def written(world: World, *keys: str) -> None:
+    for key in keys:
+        world.write("t", key)
+
+
+# --- everything at once ---
+
+
+def act(world: World, reader: Reader, rng: random.Random) -> None:
+    """One thing that happens to a stream and those who read it."""
+    stream, what = world.stream, rng.random()
+    if what < 0.45:
+        world.write(rng.choice(sorted(world.tables)), str(rng.randrange(5)), remove=rng.random() < 0.2)
+    elif what < 0.5:
+        world.kinesis.ask("ListStreams", {})
+        wide = [shard for shard in stream.open_shards if shard.high - shard.low > 1]
+        stream.split(rng.choice(wide))
+    elif what < 0.55:
+        world.kinesis.ask("ListStreams", {})
+        pairs = list(stream.neighbours())
+        if pairs:
+            stream.merge(*rng.choice(pairs))
+    elif what < 0.6:
+        world.service.generation += 1
+    elif what < 0.65:
+        reader.list()
+    elif ready := reader.ready():
+        crash = rng.choice(["", "", "", "", "before writing", "before commit"])
+        reader.step(rng.choice(ready).ref, crash=crash)
+    world.now += rng.choice([0.0, 0.0005, 0.3, 3.0])
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_any_order_of_delivery_ends_with_the_sources_items(seed: int) -> None:
+    rng = random.Random(seed)
+    print(f"seed {seed}")
+    world = World(seed, ("a", "b"), shards=rng.choice([1, 2]))
+    world.stream.disorder = Disorder(rng.choice([0.0, 0.5, 15.0]), rng.choice([0.0, 0.3]))
+    for key in range(3):
+        world.write("a", str(key))
+    reader = Reader(world)
+    for _ in range(400):
+        act(world, reader, rng)
+    world.now += REMEMBERED_SECONDS
+    reader.finish()
+    assert reader.agrees()
+
+
+def test_the_stand_in_does_bring_them_out_of_order() -> None:
+    """What the run above would not survive without an order: records as they come do not end right."""
+    wrong = 0
+    for seed in range(10):
+        world = World(seed)
+        world.stream.disorder = Disorder(15.0, 0.3)
+        for version in range(20):
+            world.write("t", str(version % 3))
+            world.now += 1.0
+        world.now += 60.0
+        last = {}
+        for record in world.kinesis.ask("GetRecords", {"ShardIterator": first_of(world)})["Records"]:
+            image = json.loads(base64.b64decode(record["Data"]))["dynamodb"]["NewImage"]
+            last[image["id"]["S"]] = image["v"]["N"]
+        newest = {json.loads(item)["id"]["S"]: json.loads(item)["v"]["N"] for item in world.items["t"].values()}
+        wrong += last != newest
+    assert wrong > 5
+
+
+def two_versions(world: World, late: float) -> None:
+    """An older version of an item, which arrives that many seconds late, and a newer one, which arrives at once."""
+    delay = world.stream.disorder
+    world.stream.disorder = Disorder()
+    for version, due in (("1", world.now + late), ("2", world.now)):
+        image = {"id": {"S": "k"}, "v": {"N": version}}
+        record = {"eventName": "MODIFY", "dynamodb": {"Keys": {"id": {"S": "k"}}, "NewImage": image}}
+        world.stream.offer("t", record, world.now, due, "MICROSECOND")
+    world.items["t"][b'{"S":"k"}',] = b'{"id":{"S":"k"},"v":{"N":"2"}}'
+    world.stream.disorder = delay
+
+
+def test_what_was_applied_before_a_restart_is_remembered() -> None:
+    world = World(1)
+    reader = Reader(world)
+    two_versions(world, 40.0)
+    for _ in range(30):
+        reader.step(reader.only().ref)
+        world.now += 1
+    assert reader.only().read_to > BEGAN + 20
+    reader.pages.clear()
+    world.now += 20
+    reader.finish()
+    assert reader.agrees()
+
+
+def four_versions(world: World, order: Sequence[int]) -> None:
+    """Changes of one item within one millisecond, which come in this order, a second apart."""
+    for turn, at in enumerate(order):
+        images = {"OldImage": version(at), "NewImage": version(at + 1)}
+        record = {"eventName": "MODIFY", "dynamodb": {"Keys": {"id": {"S": "k"}}, **images}}
+        world.stream.offer("t", record, BEGAN, world.now + turn, "MILLISECOND")
+    world.items["t"][b'{"S":"k"}',] = b'{"id":{"S":"k"},"v":{"N":"4"}}'
+
+
+def version(number: int) -> dict[str, dict[str, str]]:
+    return {"id": {"S": "k"}, "v": {"N": str(number)}}
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_any_order_within_one_millisecond_ends_with_the_last(order: tuple[int, ...], restart: bool) -> None:
+    world = World(1)
+    reader = Reader(world)
+    four_versions(world, order)
+    for _ in range(5):
+        reader.step(reader.only().ref)
+        world.now += 1
+        if restart:
+            reader.pages.clear()
+    reader.finish()
+    assert reader.agrees()
+
+
+def test_what_the_images_do_not_tell_is_warned_of_with_its_table(caplog: pytest.LogCaptureFixture) -> None:
+    world = World(1)
+    reader = Reader(world)
+    for before, after in ((1, 2), (2, 1)):
+        images = {"OldImage": version(before), "NewImage": version(after)}
+        record = {"eventName": "MODIFY", "dynamodb": {"Keys": {"id": {"S": "k"}}, **images}}
+        world.stream.offer("t", record, BEGAN, BEGAN, "MILLISECOND")
+    reader.finish()
+    assert "table t" in caplog.text
+    assert "ApproximateCreationDateTimePrecision=MICROSECOND" in caplog.text
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_what_was_applied_in_either_parent_is_remembered(side: int) -> None:
+    world = World(1, shards=2)
+    reader = Reader(world)
+    two_versions(world, 20.0)
+    reader.finish()
+    (home,) = [shard for shard in world.stream.open_shards if shard.numbers]
+    (other,) = [shard for shard in world.stream.open_shards if not shard.numbers]
+    world.stream.merge(*((home, other) if side == 0 else (other, home)))
+    world.now += 21
+    reader.finish()
+    assert reader.agrees()
+
+
+def test_where_a_reader_stands_does_not_depend_on_what_it_remembers() -> None:
+    """A freeze finds out by a reader of its own how far the stream's worker has to come."""
+    world = World(1)
+    reader = Reader(world)
+    two_versions(world, 70.0)
+    reader.finish()
+    world.now += REMEMBERED_SECONDS + 5
+    other = Reader(world, rows=dict(reader.rows))
+    world.now += 10
+    reader.finish()
+    other.finish()
+    assert other.only().position == reader.only().position
+    assert int(reader.only().position) == world.stream.shards["shardId-000000000000"].numbers[-1]
+
+
+# --- shards ---
+
+
+def test_a_merged_shard_waits_for_both_parents_and_inherits_the_weaker_proof() -> None:
+    ref = [ShardRef("t", "arn", name) for name in "abc"]
+    left = ShardRow(ref[0], state=ShardState.DONE, read_to=50.0)
+    right = ShardRow(ref[1], state=ShardState.READING, read_to=40.0)
+    ((child,),) = newcomers("t", [left, right], [Shard(ref[2], "a", adjacent="b")])
+    assert (child.parent, child.adjacent, child.read_to) == ("a", "b", 40.0)
+    assert readable([left, right, child]) == [right]
+    done = replace(right, state=ShardState.DONE)
+    assert readable([left, done, child]) == [child]
+    assert leaves([left, done, child]) == []
+
+
+def test_a_second_parent_that_nobody_has_seen_is_a_loss() -> None:
+    left = ShardRow(ShardRef("t", "arn", "a"), state=ShardState.DONE)
+    with pytest.raises(SourceLogLost, match="shard b"):
+        newcomers("t", [left], [Shard(ShardRef("t", "arn", "c"), "a", adjacent="b")])
+
+
+def test_the_capture_begins_before_now_and_leaves_closed_shards_out() -> None:
+    world = World(1, shards=2)
+    world.stream.merge(*next(world.stream.neighbours()))
+    rows = world.log().capture(list(world.tables.values()))
+    states = {row.ref.shard: row.state for row in rows}
+    assert sorted(states.values()) == [ShardState.DONE, ShardState.DONE, ShardState.PENDING]
+    (opened,) = [row for row in rows if row.state is ShardState.PENDING]
+    assert {opened.parent, opened.adjacent} == {row.ref.shard for row in rows} - {opened.ref.shard}
+    assert opened.skip_before == BEGAN - 900
+    assert opened.ref.stream == f"{world.arn}@{int(BEGAN)}"
+
+
+def test_a_table_sees_its_own_records_only() -> None:
+    world = World(1, ("t", "u"))
+    reader = Reader(world)
+    written(world, "1")
+    world.write("u", "2")
+    stranger = base64.b64encode(b"not from DynamoDB").decode()
+    world.kinesis.ask("PutRecord", {"StreamARN": world.arn, "Data": stranger})
+    page = reader.step(reader.only().ref)
+    assert [change.key for change in page.changes] == [(b'{"S":"1"}',)]
+    reader.finish()
+    assert reader.agrees()
+
+
+# --- what is proven ---
+
+
+def test_the_end_of_a_shard_proves_what_was_made_before_less_the_time_it_takes_to_arrive() -> None:
+    world = World(1)
+    reader = Reader(world)
+    for _ in range(5):
+        world.now += 1.0
+        page = reader.step(reader.only().ref)
+        assert (page.behind, page.proven) == (False, world.now - LATE_SECONDS)
+    assert reader.only().quiet_since > 0
+    lag = sample(reader.rows.values(), world.now, BEGAN)
+    assert lag.quiet
+
+
+def test_a_page_before_the_end_proves_what_arrived_before_its_last_record_and_is_not_quiet() -> None:
+    world = World(1)
+    reader = Reader(world)
+    for _ in range(1001):
+        world.write("t", "1")
+        world.now += 0.01
+    page = reader.step(reader.only().ref)
+    assert page.behind
+    assert len(page.changes) == 1000
+    assert page.proven == pytest.approx(BEGAN + 9.99 - LATE_SECONDS)
+    run = EmptyRun(9, BEGAN)
+    row, run = advanced(reader.only(), Page((), world.now, proven=0.0, behind=True), run, 0)
+    assert (row.quiet_since, run.pages) == (0.0, 0)
+
+
+def test_changes_that_arrive_late_weaken_the_proof() -> None:
+    world = World(1)
+    reader = Reader(world)
+    world.stream.offer("t", {"eventName": "REMOVE", "dynamodb": {"Keys": {"id": {"S": "x"}}}}, BEGAN, BEGAN + 30,
+                       "MICROSECOND")  # fmt: skip
+    world.now += 31
+    page = reader.step(reader.only().ref)
+    assert page.proven == pytest.approx(world.now - 30)
+
+
+# --- losses ---
+
+
+def aged(reader: Reader, hours: float) -> None:
+    """Time goes by, and the stream forgets as it is set to."""
+    reader.world.now += hours * HOUR
+    for shard in reader.world.stream.shards.values():
+        shard.trim(reader.world.now - reader.world.stream.kept_hours * HOUR)
+
+
+def test_a_reader_that_was_away_for_longer_than_the_stream_keeps_stops() -> None:
+    world = World(1)
+    reader = Reader(world)
+    written(world, "1", "2")
+    reader.step(reader.only().ref)
+    written(world, "3")
+    aged(reader, 25)
+    fresh = world.log()
+    with pytest.raises(SourceLogLost, match="keeps 24 hours") as lost:
+        fresh.verify(reader.only())
+    assert "until 2023-11-14" in str(lost.value)
+    with pytest.raises(SourceLogLost):
+        next(fresh.read(world.tables["t"], reader.only()))
+
+
+def test_a_reader_that_falls_behind_while_it_reads_stops() -> None:
+    world = World(1)
+    reader = Reader(world)
+    written(world, "1")
+    reader.step(reader.only().ref)
+    aged(reader, 25)
+    with pytest.raises(SourceLogLost):
+        reader.step(reader.only().ref)
+
+
+def test_a_longer_retention_is_enough() -> None:
+    world = World(1)
+    world.kinesis.ask("IncreaseStreamRetentionPeriod", {"StreamARN": world.arn, "RetentionPeriodHours": 168})
+    reader = Reader(world)
+    written(world, "1", "2")
+    aged(reader, 100)
+    reader.log = world.log()
+    reader.finish()
+    assert reader.agrees()
+
+
+def test_a_quiet_shard_is_not_lost_although_its_last_record_is_gone() -> None:
+    world = World(1)
+    reader = Reader(world)
+    written(world, "1")
+    for _ in range(30):
+        reader.step(reader.only().ref)
+        aged(reader, 1)
+    assert not world.stream.shards["shardId-000000000000"].numbers
+    fresh = world.log()
+    fresh.verify(reader.only())
+    written(world, "2")
+    page = next(fresh.read(world.tables["t"], reader.only()))
+    assert [change.key for change in page.changes] == [(b'{"S":"2"}',)]
+
+
+def test_a_destination_that_is_switched_off_is_a_loss() -> None:
+    world = World(1)
+    log, table = world.log(), world.tables["t"]
+    (row,) = log.capture([table])
+    assert log.has_stream("t", row.ref.stream)
+    world.point("t", "Disable")
+    for look in (lambda: log.shards(table), lambda: log.has_stream("t", row.ref.stream)):
+        with pytest.raises(SourceLogLost, match="DISABLED"):
+            look()
+
+
+def test_a_stream_that_begins_to_spread_records_over_all_shards_is_a_loss() -> None:
+    world = World(1)
+    log, table = world.log(), world.tables["t"]
+    assert log.capture([table])
+    world.stream.distribution = "AUTO"
+    with pytest.raises(Incompatible, match="USER_PARTITION_KEY"):
+        world.log().capture([table])
+    log.streams.forget(world.arn)
+    with pytest.raises(SourceLogLost, match="AUTO"):
+        log.shards(table)
+
+
+def test_a_stream_made_anew_under_its_name_is_another_one() -> None:
+    world = World(1)
+    reader = Reader(world)
+    row = reader.only()
+    world.kinesis.ask("DeleteStream", {"StreamARN": world.arn})
+    world.now += 10
+    world.kinesis.ask("CreateStream", {"StreamName": "s", "ShardCount": 1})
+    fresh = world.log()
+    for look in (lambda: fresh.verify(row), lambda: fresh.has_stream("t", row.ref.stream)):
+        with pytest.raises(SourceLogLost, match="made anew"):
+            look()
+
+
+def test_a_table_that_is_gone_is_no_loss_of_its_log() -> None:
+    world = World(1)
+    log = world.log()
+    (row,) = log.capture([world.tables["t"]])
+    del world.items["t"]
+    assert not log.has_stream("t", row.ref.stream)
+
+
+def test_iterators_that_expire_are_made_anew_without_a_record_twice() -> None:
+    world = World(1)
+    reader = Reader(world)
+    seen: list[str] = []
+    for number in range(6):
+        written(world, str(number))
+        seen += [change.sequence for change in reader.step(reader.only().ref).changes]
+        world.service.generation += 1
+        world.now += 1
+    assert len(seen) == len(set(seen)) == 6
+
+
+# --- what cannot be carried ---
+
+
+def test_a_record_that_is_not_understood_stops_its_table() -> None:
+    world = World(1)
+    reader = Reader(world)
+    world.stream.offer(
+        "t", {"eventName": "INSERT", "dynamodb": {"Keys": {"id": {"S": "x"}}}}, BEGAN, BEGAN, "NANOSECOND"
+    )
+    with pytest.raises(Incompatible, match="NANOSECOND"):
+        reader.step(reader.only().ref)
+
+
+def test_an_item_with_two_partition_keys_stops_its_table() -> None:
+    world = World(1)
+    reader = Reader(world)
+    written(world, "k", "other", "k")
+    world.kinesis.ask("ListStreams", {})
+    (shard,) = world.stream.open_shards
+    assert shard.places[0] == shard.places[2] != shard.places[1]
+    shard.places[2] += 1
+    with pytest.raises(Incompatible, match="different partition keys"):
+        reader.step(reader.only().ref)
+
+
+def test_binary_values_are_decoded_once_wherever_they_stand() -> None:
+    """As a record of the service showed them: the bytes 18, 2, 8, 123 came as RWdJSWV3PT0=."""
+    world = World(1)
+    binary = {"B": "EgIIew=="}
+    image = {
+        "id": {"S": "x"},
+        "b": binary,
+        "s": {"BS": ["AA==", "/w=="]},
+        "m": {"M": {"l": {"L": [binary, {"B": ""}]}}},
+    }
+    record = {"eventName": "INSERT", "dynamodb": {"Keys": {"id": {"S": "x"}}, "NewImage": image}}
+    world.stream.offer("t", record, world.now, world.now, "MICROSECOND")
+    reader = Reader(world)
+    data = world.kinesis.ask("GetRecords", {"ShardIterator": first_of(world)})["Records"][0]["Data"]
+    assert "RWdJSWV3PT0=" in base64.b64decode(data).decode()
+    (change,) = reader.step(reader.only().ref).changes
+    assert change.after is not None
+    assert json.loads(bytes(change.after[1])) == image  # type: ignore[arg-type]
+
+
+def test_a_binary_value_that_is_encoded_once_stops_its_table() -> None:
+    world = World(1)
+    image = {"id": {"S": "x"}, "b": {"B": "EgIIew=="}}
+    body = {"ApproximateCreationDateTime": int(BEGAN * 1000), "Keys": {"id": {"S": "x"}}, "NewImage": image}
+    whole = {"eventName": "INSERT", "tableName": "t", "dynamodb": body}
+    data = base64.b64encode(json.dumps(whole).encode()).decode()
+    world.kinesis.ask("PutRecord", {"StreamARN": world.arn, "Data": data})
+    reader = Reader(world)
+    with pytest.raises(Incompatible, match="encoded by base64 twice"):
+        reader.step(reader.only().ref)
+
+
+def test_a_table_that_does_not_write_into_its_stream_is_refused_with_the_command() -> None:
+    world = World(1)
+    world.point("t", "Disable")
+    with pytest.raises(Incompatible, match="enable-kinesis-streaming-destination --table-name t"):
+        world.log().capture(list(world.tables.values()))
+    with pytest.raises(Incompatible, match="no streaming destination"):
+        world.log(stream="other").capture(list(world.tables.values()))
