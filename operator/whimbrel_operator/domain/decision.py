@@ -10,6 +10,7 @@ from whimbrel_api.migration import Migration, MigrationStatus, Mode, Schema, Sna
 from whimbrel_api.reverse_sync import ReverseSyncStatus
 from whimbrel_api.tasks import CheckOptions, FenceOptions, FreezeOptions, Orders, SchemaStage, TaskKind
 from whimbrel_api.validation import ValidationStatus
+from whimbrel_operator.domain.hook_jobs import WantedHook
 from whimbrel_operator.domain.observed import Memory, TaskRef
 
 
@@ -105,12 +106,16 @@ class Event:
 
 @dataclass(frozen=True)
 class Decision:
-    """What shall be so for a Migration. Made again from the same observation it is the same."""
+    """What shall be so for a Migration. Made again from the same observation it is the same.
+
+    A hook that runs and is not among `hooks` is ended; one that has ended stays, as a record.
+    """
 
     status: MigrationStatus
     wanted: tuple[WantedTask, ...] = ()
     events: tuple[Event, ...] = ()
     memory: Memory = field(default_factory=Memory)
+    hooks: tuple[WantedHook, ...] = ()
 
 
 @dataclass(frozen=True)

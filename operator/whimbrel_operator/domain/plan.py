@@ -8,7 +8,7 @@ from whimbrel_api.migration import MigrationSpec
 from whimbrel_api.rules import CHANGEABLE, FROZEN
 
 _PLANNED = {"mode", "source", "target", "tables", "thresholds"}
-_POLICY = {"mode", "source_freeze", "timeout"}
+_POLICY = {"mode", "source_freeze", "timeout", "hooks", "switch"}
 
 
 def plan_hash(spec: MigrationSpec, attempt: int) -> str:

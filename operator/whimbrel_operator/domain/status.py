@@ -10,7 +10,7 @@ from whimbrel_api.migration import (
     MigrationValidationStatus,
     Phase,
 )
-from whimbrel_operator.domain import checks, cutover, figures
+from whimbrel_operator.domain import checks, cutover, figures, hooks
 from whimbrel_operator.domain.conditions import Said, find, merge, yes_no
 from whimbrel_operator.domain.cutover import Setback
 from whimbrel_operator.domain.failures import Trouble, trouble
@@ -85,12 +85,19 @@ def _cutover(view: View, move: Move, phase: Phase, *, ready: bool) -> CutoverSta
         Phase.FOLLOWING: _following(view, move, before, ready=ready),
         Phase.CUTTING_OVER: _cutting_over(view, move, before),
     }
-    return others.get(phase, CutoverStatus())
+    found = others.get(phase, CutoverStatus())
+    begins = move.exit is not None and phase is Phase.CUTTING_OVER
+    over = phase is Phase.COMPLETED and view.streaming
+    if begins or not (over or found.started_at):
+        return found
+    return found.model_copy(update={"hooks": hooks.statuses(view)})
 
 
 def _cutting_over(view: View, move: Move, before: CutoverStatus) -> CutoverStatus:
     if move.exit is not None:
-        return CutoverStatus(state=CutoverState.FREEZING, started_at=view.now, message=cutover.STEPS[0].waits_for(view))
+        return CutoverStatus(
+            state=CutoverState.FREEZING, started_at=view.now, message=cutover.first_step(view).waits_for(view)
+        )
     if move.setback is not None:
         return _set_back(view, move.setback, before)
     step = cutover.step_of(view)
@@ -137,6 +144,7 @@ def _said(view: View, phase: Phase, found: tuple[Gate, ...]) -> list[Said]:
         paused,
         *milestones,
         *asked,
+        *hooks.said(view, phase),
         rollback,
     ]
 
