@@ -149,7 +149,7 @@ class ServiceSwitch(Model):
     external_name: Host | None = Field(default=None, description="For a Service of type ExternalName.")
 
 
-class Switch(Model):
+class SwitchStep(Model):
     """One thing by which applications find their database, changed after the fence: exactly one of the three."""
 
     name: HookName
@@ -179,7 +179,7 @@ class SwitchOrder(Model):
     owner_kind: str
     owner_name: Name
     owner_uid: str
-    switch: Switch
+    switch: SwitchStep
     back: bool = False
     access: str = Field(description="A folder with the files token and ca.crt, read anew at every use.")
 

@@ -19,7 +19,7 @@ from whimbrel_api.base import (
     Within,
 )
 from whimbrel_api.endpoints import PolarDBSource, Source, Target
-from whimbrel_api.hooks import MOST, Hooks, HookStatus, Switch
+from whimbrel_api.hooks import MOST, Hooks, HookStatus, SwitchStep
 from whimbrel_api.layout import Layout, OnTruncate, SlotGuard
 
 
@@ -232,7 +232,7 @@ class Cutover(Model):
     source_freeze: SourceFreeze = SourceFreeze.USER
     freeze: FreezePolicy = FreezePolicy()
     hooks: Hooks = Hooks()
-    switch: list[Switch] = Field(
+    switch: list[SwitchStep] = Field(
         default=[], max_length=MOST, description="How applications find the target, changed after the fence, in order."
     )
     timeout: Annotated[Duration, Within("1s", "24h")] = "10m"

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from whimbrel_api.durations import seconds
 from whimbrel_api.endpoints import AuroraDSQLTarget, Dialect, DynamoDBTarget
-from whimbrel_api.hooks import EnvSource, EnvVar, Hook, Hooks, ServiceSwitch, Switch
+from whimbrel_api.hooks import EnvSource, EnvVar, Hook, Hooks, ServiceSwitch, SwitchStep
 from whimbrel_api.migration import Cutover, MigrationSpec, Mode, SchemaMode
 from whimbrel_api.reverse_sync import ReverseSyncSpec
 from whimbrel_api.validation import ValidationSpec
@@ -107,11 +107,11 @@ def _named_publication(spec: ReverseSyncSpec) -> bool:
     return spec.create_publication or bool(spec.publication_name)
 
 
-def _one_switch(switch: Switch) -> bool:
+def _one_switch(switch: SwitchStep) -> bool:
     return [switch.config_map, switch.secret, switch.service].count(None) == 2
 
 
-def _other_secret(switch: Switch) -> bool:
+def _other_secret(switch: SwitchStep) -> bool:
     secret = switch.secret
     return secret is None or (secret.name, secret.key) != (secret.from_.name, secret.from_.key)
 
@@ -134,7 +134,7 @@ def _cuts_over(spec: MigrationSpec) -> bool:
 
 def _unlike_in(field: str) -> Callable[[Hooks | Cutover], bool]:
     def unlike(owner: Hooks | Cutover) -> bool:
-        entries: Sequence[Hook | Switch] = getattr(owner, field)
+        entries: Sequence[Hook | SwitchStep] = getattr(owner, field)
         return len({each.name for each in entries}) == len(entries)
 
     return unlike
@@ -149,11 +149,11 @@ _TWICE: Final = "a name stands twice in it; each names a Job"
 
 HOOK_RULES: Final = (
     Rule(
-        Switch, "name", "[has(self.configMap), has(self.secret), has(self.service)].exists_one(given, given)",
+        SwitchStep, "name", "[has(self.configMap), has(self.secret), has(self.service)].exists_one(given, given)",
         "name exactly one: configMap, secret, service", _one_switch,
     ),
     Rule(
-        Switch, "secret",
+        SwitchStep, "secret",
         "!has(self.secret) || self.secret.name != self.secret.from.name || self.secret.key != self.secret.from.key",
         "it takes its own value; name another Secret or key in from", _other_secret,
     ),

@@ -417,6 +417,7 @@ def test_every_setback_is_tested() -> None:
         "ApprovalWithdrawn",
         "ComparisonFailed",
         "FinalCheckFailed",
+        "HookFailed",
         "TableStopped",
         "TimedOut",
         "WrittenAfterFreeze",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from whimbrel_api.hooks import Hook, HookPoint, HookState, Switch
+from whimbrel_api.hooks import Hook, HookPoint, HookState, SwitchStep
 
 
 @dataclass(frozen=True)
@@ -11,7 +11,7 @@ class HookRun:
     """One hook or switch of one attempt. `run_id` tells it from all others of the Migration, in 63 characters."""
 
     point: HookPoint
-    work: Hook | Switch
+    work: Hook | SwitchStep
     run_id: str
     attempt: int
 

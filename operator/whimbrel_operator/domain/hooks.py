@@ -9,7 +9,7 @@ its own. After the switch nothing is taken back: a run starts again once its Job
 import hashlib
 from collections.abc import Iterable, Sequence
 
-from whimbrel_api.hooks import Hook, HookPoint, HookState, HookStatus, Switch
+from whimbrel_api.hooks import Hook, HookPoint, HookState, HookStatus, SwitchStep
 from whimbrel_api.migration import CutoverState, Phase
 from whimbrel_operator.domain.conditions import Said, yes_no
 from whimbrel_operator.domain.hook_jobs import HookJob, HookRun, WantedHook
@@ -40,9 +40,9 @@ def runs(view: View, point: HookPoint) -> tuple[HookRun, ...]:
     )
 
 
-def _asked(view: View, point: HookPoint) -> Sequence[Hook | Switch]:
+def _asked(view: View, point: HookPoint) -> Sequence[Hook | SwitchStep]:
     policy = view.spec.cutover
-    found: dict[HookPoint, Sequence[Hook | Switch]] = {
+    found: dict[HookPoint, Sequence[Hook | SwitchStep]] = {
         HookPoint.BEFORE_FREEZE: policy.hooks.before_freeze,
         HookPoint.AFTER_DRAIN: policy.hooks.after_drain,
         HookPoint.SWITCH: policy.switch,

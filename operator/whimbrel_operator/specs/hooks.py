@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from whimbrel_api.durations import seconds
-from whimbrel_api.hooks import EnvVar, Hook, HookPoint, HookResources, PodSecurity, Switch, SwitchOrder
+from whimbrel_api.hooks import EnvVar, Hook, HookPoint, HookResources, PodSecurity, SwitchOrder, SwitchStep
 from whimbrel_api.tasks import TaskKind
 from whimbrel_operator.domain.hook_jobs import HookRun
 from whimbrel_operator.specs import jobs, names
@@ -93,7 +93,7 @@ def _variable(variable: EnvVar) -> dict[str, Any]:
     return {"name": variable.name, "valueFrom": source.model_dump(by_alias=True, exclude_none=True)}
 
 
-def _switch_pod(owner: Owner, run: HookRun, switch: Switch, settings: PodSettings) -> dict[str, Any]:
+def _switch_pod(owner: Owner, run: HookRun, switch: SwitchStep, settings: PodSettings) -> dict[str, Any]:
     return {
         "serviceAccountName": switch.service_account_name,
         "automountServiceAccountToken": False,
@@ -107,7 +107,7 @@ def _switch_pod(owner: Owner, run: HookRun, switch: Switch, settings: PodSetting
     }
 
 
-def _switch_container(owner: Owner, run: HookRun, switch: Switch, settings: PodSettings) -> dict[str, Any]:
+def _switch_container(owner: Owner, run: HookRun, switch: SwitchStep, settings: PodSettings) -> dict[str, Any]:
     usual = settings.resources_of(TaskKind.FENCE)
     scratch = [{"name": name, "value": jobs.SCRATCH} for name in ("HOME", "TMPDIR")]
     return {
@@ -125,7 +125,7 @@ def _switch_container(owner: Owner, run: HookRun, switch: Switch, settings: PodS
     }
 
 
-def order(owner: Owner, run: HookRun, switch: Switch) -> SwitchOrder:
+def order(owner: Owner, run: HookRun, switch: SwitchStep) -> SwitchOrder:
     """What the worker of a switch is told."""
     return SwitchOrder(
         namespace=owner.namespace,

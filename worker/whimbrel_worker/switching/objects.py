@@ -18,7 +18,7 @@ JSON = dict[str, Any]
 _TIMEOUT: Final = urllib3.Timeout(connect=3.0, read=10.0)
 _MERGE: Final = "application/merge-patch+json"
 _APPLY: Final = "application/apply-patch+yaml"
-_MANAGER: Final = "fieldManager=whimbrel-switch"
+_QUERIES: Final = {_MERGE: "?fieldManager=whimbrel-switch", _APPLY: "?fieldManager=whimbrel-switch&force=true"}
 _VERBS: Final = {"GET": "get", "PATCH": "patch"}
 _LONGEST: Final = 500
 
@@ -35,27 +35,19 @@ class Objects:
 
     def get(self, plural: str, name: str) -> JSON | None:
         """One object; None where there is none."""
-        return self._ask("GET", plural, name)
+        return self._ask("GET", f"{plural}/{name}")
 
     def merge(self, plural: str, name: str, patch: Mapping[str, Any]) -> None:
         """A merge patch; Transient where the resourceVersion in it has passed."""
-        if self._ask("PATCH", plural, name, patch, _MERGE, f"?{_MANAGER}") is None:
+        if self._ask("PATCH", f"{plural}/{name}", patch, _MERGE) is None:
             raise Transient(f"{plural}/{name} went away meanwhile", where=f"namespace {self._namespace}")
 
     def apply(self, plural: str, body: Mapping[str, Any]) -> None:
         """Server-side apply: makes the object where there is none."""
-        self._ask("PATCH", plural, str(body["metadata"]["name"]), body, _APPLY, f"?{_MANAGER}&force=true")
+        self._ask("PATCH", f"{plural}/{body['metadata']['name']}", body, _APPLY)
 
-    def _ask(
-        self,
-        method: str,
-        plural: str,
-        name: str,
-        body: Mapping[str, Any] | None = None,
-        kind: str = "",
-        query: str = "",
-    ) -> JSON | None:
-        url = f"{self._address}/api/v1/namespaces/{self._namespace}/{plural}/{name}{query}"
+    def _ask(self, method: str, what: str, body: Mapping[str, Any] | None = None, kind: str = "") -> JSON | None:
+        url = f"{self._address}/api/v1/namespaces/{self._namespace}/{what}{_QUERIES.get(kind, '')}"
         headers = {"Authorization": f"Bearer {self._token()}", "Accept": "application/json"}
         sent = json.dumps(body).encode() if body is not None else None
         try:
@@ -69,7 +61,7 @@ class Objects:
         if answer.status == HTTPStatus.NOT_FOUND:
             return None
         if answer.status >= HTTPStatus.BAD_REQUEST:
-            raise self._refused(method, f"{plural}/{name}", answer.status, answer.data)
+            raise self._refused(method, what, answer.status, answer.data)
         return _object(answer.data)
 
     def _token(self) -> str:
@@ -83,7 +75,7 @@ class Objects:
     def _refused(self, method: str, what: str, status: int, content: bytes) -> Exception:
         verb, where = _VERBS[method], f"namespace {self._namespace}"
         why = f"{status}: {_message(content)}"
-        if status == HTTPStatus.CONFLICT or status == HTTPStatus.TOO_MANY_REQUESTS or status >= 500:
+        if status in (HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS) or status >= 500:
             return Transient(f"the API server did not {verb} {what}", where=where, why=why)
         todo = "give the switch's serviceAccountName that right: docs/hooks.md shows the Role" if status == 403 else ""
         return ConfigurationError(f"the API server refused to {verb} {what}", where=where, why=why, todo=todo)

@@ -188,8 +188,6 @@ class KubernetesRuntime:
             await self._writer.end_hook(owner, hook.run_id)
         runs = any(task.job is not None or any(pod.ended is None for pod in task.strays) for task in tasks.values())
         left = runs or bool(found.hooks)
-            task.job is not None or any(pod.ended is None for pod in task.strays) for task in tasks.values()
-        )
         if left:
             await self._say_what_stays(owner, tasks.values())
         else:
