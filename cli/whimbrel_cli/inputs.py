@@ -93,7 +93,7 @@ def _refuse_jobs(resources: Sequence[Resource]) -> None:
         cutover = resource.spec.cutover if isinstance(resource, Migration) else None
         if cutover is not None and (cutover.hooks.any or cutover.switch):
             what = f"{resource.kind}/{resource.metadata.name} has hooks or switches, which are Jobs of a cluster."
-            todo = "Leave spec.cutover.hooks and spec.cutover.switch out and do that work by hand, or apply it to a cluster."
+            todo = "Leave spec.cutover.hooks and spec.cutover.switch out, or apply it to a cluster."
             raise CliError(what, todo, Exit.USAGE)
 
 

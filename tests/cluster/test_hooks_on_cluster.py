@@ -149,15 +149,17 @@ def test_a_whole_cutover_with_a_hook_at_each_point_and_all_switches_put_back(run
         told += json.dumps(run.resource()) + run.operator.log() + "".join(map(str, run.events()))
         assert OLD not in told
         assert base64.b64encode(OLD.encode()).decode() not in told
+        run.operator.stop()
         put_back(run)
         assert settings_of(run) == BEFORE
+        run.operator.start()
         run.kubectl("delete", "migration", NAME, "--timeout=60s")
         own = {"ConfigMap app", "ServiceAccount mover", "Role mover", "RoleBinding mover"}
         run.until_true(lambda: set(run.left()) == own, "nothing else is left")
 
 
 def put_back(run: ClusterRun) -> None:
-    """As the way back does: the Jobs that put the switches back, the last one first."""
+    """The Jobs that put the switches back, the last one first; an operator would end what its tables do not want."""
     migration = Migration.model_validate(run.resource())
     owner = Owner.of(migration)
     for each in reversed(migration.spec.cutover.switch):
