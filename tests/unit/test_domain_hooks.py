@@ -116,7 +116,7 @@ def test_one_that_fails_before_the_switch_gives_the_cutover_up(state: HookState,
     assert life.said("HooksSucceeded")[:2] == ("False", reason)
     assert life.world.record.plan_attempt == 2
     assert life.begun() == ["before-freeze-stop-1"]
-    assert {"HookFailed", reason} <= set(life.reasons())
+    assert life.reasons().count("HookFailed") == 1
     life.go(5)
     life.runtime.patch(cutover=ALL.model_copy(update={"mode": CutoverMode.MANUAL, "approved_plan": plan_of(life)}))
     life.until_hook("before-freeze-stop-2")

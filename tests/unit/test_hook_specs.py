@@ -1,4 +1,4 @@
-"""The Jobs of hooks and switches: restricted pods, the user's account, strict schemas, names, what Jobs say of an end."""
+"""The Jobs of hooks and switches: restricted pods, the user's account, strict schemas, what Jobs say of their ends."""
 
 import json
 from typing import Any

@@ -16,6 +16,7 @@ from whimbrel_operator.domain.hook_jobs import HookJob, HookRun, WantedHook
 from whimbrel_operator.domain.view import View
 
 CONDITION = "HooksSucceeded"
+EVENTS = ("HookStarted", "HookSucceeded", "HookFailed", "HookLost", "SwitchFailed")
 BEFORE_SWITCH = (HookPoint.BEFORE_FREEZE, HookPoint.AFTER_DRAIN)
 AFTER_FENCE = (HookPoint.SWITCH, HookPoint.AFTER_SWITCH)
 _SLUGS = {
@@ -218,6 +219,8 @@ def events(view: View, after: Sequence[HookStatus]) -> Iterable[tuple[bool, str,
         if before.get(each.id) is each.state:
             continue
         title = titled(each.point, each.name)
+        if each.state in _BAD and each.point in BEFORE_SWITCH:
+            continue  # giving the cutover up says so
         if each.state in _BAD:
             yield True, _reason(each), bad_text(view, each)
         elif each.state is HookState.SUCCEEDED:
