@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from whimbrel_api.hooks import HookState
 from whimbrel_api.tasks import TaskKind
 from whimbrel_operator.domain.decide import decide
 from whimbrel_operator.domain.decision import Decision, ReverseSyncDecision, ValidationDecision, WantedTask
@@ -56,7 +55,8 @@ class Reconciler:
         unwanted = sorted({state.ref.task_id for state in observed.tasks.instances} - asked.keys())
         told = [task_id for task_id in unwanted if _compared(observed.tasks.of(task_id))]
         await self._act(key, [task_id for task_id in unwanted if task_id not in told], asked.values())
-        await self._act_on_hooks(key, observed, decision)
+        if isinstance(decision, Decision):
+            await self._act_on_hooks(key, decision)
         try:
             outcome = await self._report(key, observed, decision)
         except StatusConflict:
@@ -79,20 +79,17 @@ class Reconciler:
         for wanted in asked:
             await self._runtime.apply(key, wanted)
 
-    async def _act_on_hooks(self, key: Key, observed: Observation, decision: AnyDecision) -> None:
-        """Hooks that run and are not wanted any more are ended, before another one starts."""
-        if not isinstance(observed, Observed) or not isinstance(decision, Decision):
-            return
-        asked = {each.run.run_id for each in decision.hooks}
-        for job in observed.hooks:
-            if job.state is HookState.RUNNING and not job.deleting and job.run_id not in asked:
-                await self._runtime.end_hook(key, job.run_id)
+    async def _act_on_hooks(self, key: Key, decision: Decision) -> None:
+        """Hooks that are not wanted any more are ended, before another one starts."""
+        for run_id in decision.unwanted_hooks:
+            await self._runtime.end_hook(key, run_id)
         for each in decision.hooks:
             await self._runtime.run_hook(key, each)
 
     async def _report(self, key: Key, observed: Observation, decision: AnyDecision) -> Outcome:
         before, after = observed.resource.status, decision.status
-        busy = bool(decision.wanted or observed.tasks.instances or (isinstance(decision, Decision) and decision.hooks))
+        hooked = isinstance(decision, Decision) and any(each.start for each in decision.hooks)
+        busy = bool(decision.wanted or observed.tasks.instances or hooked)
         if after == before:
             return Outcome(after, busy=busy)
         await self._runtime.report(key, after, observed.resource_version)

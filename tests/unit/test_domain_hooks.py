@@ -9,6 +9,7 @@ from support.memory_runtime import migration
 from support.world import World
 from whimbrel_api.hooks import ConfigMapSwitch, Hook, HookPoint, Hooks, HookState, HookStatus, SwitchStep
 from whimbrel_api.migration import Cutover, CutoverMode, CutoverState, MigrationStatus, Phase
+from whimbrel_operator.domain.hooks import RETRY_AFTER
 from whimbrel_operator.domain.plan import plan_hash
 from whimbrel_operator.reconcile import Reconciler
 
@@ -260,6 +261,29 @@ def test_they_are_part_of_the_plan_that_is_approved_and_change_no_plan_without_t
     assert hashed() == hashed(hooks=Hooks(), switch=[])
     assert len({hashed(), hashed(hooks=HOOKS), hashed(switch=[SWITCH])}) == 3
     assert hashed(hooks=HOOKS) != hashed(hooks=Hooks(before_freeze=[hook("stop", image="tools:2")]))
+
+
+def test_an_automatic_cutover_that_a_hook_gave_up_waits_before_the_next_one() -> None:
+    life = Cut()
+    life.end("before-freeze-stop-1", HookState.FAILED)
+    life.until_phase(Phase.FOLLOWING)
+    life.go(30, 5.0)
+    assert life.status.phase is Phase.FOLLOWING
+    life.runtime.now += RETRY_AFTER
+    life.until_hook("before-freeze-stop-2")
+
+
+def test_records_of_former_attempts_go_when_the_next_cutover_has_frozen_the_source() -> None:
+    life = Cut()
+    life.end("before-freeze-stop-1", HookState.FAILED)
+    life.until_phase(Phase.FOLLOWING)
+    life.runtime.now += RETRY_AFTER
+    life.end("before-freeze-stop-2")
+    assert "before-freeze-stop-1" in life.runtime.hooks
+    life.end("before-freeze-wait-2")
+    drained(life)
+    life.go(2)
+    assert sorted(life.runtime.hooks)[1:] == ["before-freeze-stop-2", "before-freeze-wait-2"]
 
 
 def test_a_name_of_the_longest_kind_fits_into_a_label() -> None:

@@ -23,7 +23,9 @@ def decide(observed: Observed, now: datetime) -> Decision:
     move = _move(view)
     status = next_status(view, move)
     told = events_of(view, move, status)
-    return Decision(status, wanted_after(view, status), told, view.memory, hooks_after(view, status))
+    asked = hooks_after(view, status)
+    unwanted = hooks.unwanted(_ahead(view, status), asked)
+    return Decision(status, wanted_after(view, status), told, view.memory, asked, unwanted)
 
 
 def _view(observed: Observed, now: datetime) -> View:

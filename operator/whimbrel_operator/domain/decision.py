@@ -108,7 +108,7 @@ class Event:
 class Decision:
     """What shall be so for a Migration. Made again from the same observation it is the same.
 
-    A hook that runs and is not among `hooks` is ended; one that has ended stays, as a record.
+    `unwanted_hooks` names the runs of hooks whose Jobs shall go. Other Jobs of hooks stay, as a record.
     """
 
     status: MigrationStatus
@@ -116,6 +116,7 @@ class Decision:
     events: tuple[Event, ...] = ()
     memory: Memory = field(default_factory=Memory)
     hooks: tuple[WantedHook, ...] = ()
+    unwanted_hooks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ its own. After the switch nothing is taken back: a run starts again once its Job
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 
 from whimbrel_api.hooks import Hook, HookPoint, HookState, HookStatus, SwitchStep
-from whimbrel_api.migration import CutoverState, Phase
+from whimbrel_api.migration import CutoverMode, CutoverState, Phase
 from whimbrel_operator.domain.conditions import Said, yes_no
 from whimbrel_operator.domain.hook_jobs import HookJob, HookRun, WantedHook
 from whimbrel_operator.domain.view import View
@@ -30,6 +31,7 @@ _SWITCHES = (HookPoint.SWITCH, HookPoint.PUT_BACK)
 _BAD = (HookState.FAILED, HookState.LOST)
 _LONGEST = 2048
 _MOST = 50
+RETRY_AFTER = timedelta(minutes=5)
 _LOST = "its Job was taken away before its end was seen; whether it has done its work is not known"
 
 
@@ -132,6 +134,30 @@ def wanted(view: View, points: Iterable[HookPoint]) -> tuple[WantedHook, ...]:
         if found is None or found.state is not HookState.SUCCEEDED:
             return (WantedHook(run, start=_may_start(view, run, found)),)
     return ()
+
+
+def unwanted(view: View, asked: Iterable[WantedHook]) -> tuple[str, ...]:
+    """The runs whose Jobs shall go: those that run and are not asked for, and, once the source is frozen, the records
+    of former attempts. Before that a status that was wiped may not know yet which these are."""
+    kept = {each.run.run_id for each in asked}
+    jobs = [job for job in view.observed.hooks if job.run_id not in kept and not job.deleting]
+    old = _former(view) if view.status.phase is Phase.CUTTING_OVER and view.freeze_position else frozenset[str]()
+    return tuple(job.run_id for job in jobs if job.state is HookState.RUNNING or job.run_id in old)
+
+
+def _former(view: View) -> frozenset[str]:
+    known = {each.id for each in view.status.cutover.hooks}
+    now = {run.run_id for point in HookPoint for run in runs(view, point)}
+    return frozenset(job.run_id for job in view.observed.hooks) - known - now
+
+
+def holds_back(view: View) -> bool:
+    """Whether an automatic cutover waits, because a hook has given the last one up and nobody may have looked yet."""
+    if view.spec.cutover.mode is not CutoverMode.AUTOMATIC:
+        return False
+    bad = [each for each in view.status.cutover.hooks if each.state in _BAD and each.point in BEFORE_SWITCH]
+    ends = [at for each in bad if (at := each.finished_at or each.started_at) is not None]
+    return any(abs(view.now - at) < RETRY_AFTER for at in ends)
 
 
 def _may_start(view: View, run: HookRun, found: HookStatus | None) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from whimbrel_api.durations import seconds
 from whimbrel_api.hooks import EnvVar, Hook, HookPoint, HookResources, PodSecurity, SwitchOrder, SwitchStep
-from whimbrel_api.tasks import TaskKind
+from whimbrel_api.tasks import ExitCode, TaskKind
 from whimbrel_operator.domain.hook_jobs import HookRun
 from whimbrel_operator.specs import jobs, names
 from whimbrel_operator.specs.names import Owner
@@ -39,8 +39,18 @@ def job(owner: Owner, run: HookRun, settings: PodSettings) -> dict[str, Any]:
             "backoffLimit": work.backoff_limit if isinstance(work, Hook) else SWITCH_BACKOFF,
             "activeDeadlineSeconds": math.ceil(seconds(work.timeout)),
             "podReplacementPolicy": "Failed",
+            **({} if isinstance(work, Hook) else {"podFailurePolicy": _failure_policy()}),
             "template": {"metadata": _pod_metadata(labelled, told), "spec": pod},
         },
+    }
+
+
+def _failure_policy() -> dict[str, Any]:
+    """A switch that a person must put right fails at once. A hook's exit codes are the user's own business."""
+    hopeless = {"containerName": CONTAINER, "operator": "In", "values": [int(ExitCode.CONFIGURATION)]}
+    driven_out = [{"type": "DisruptionTarget", "status": "True"}]
+    return {
+        "rules": [{"action": "FailJob", "onExitCodes": hopeless}, {"action": "Ignore", "onPodConditions": driven_out}]
     }
 
 

@@ -13,6 +13,7 @@ JSON = Mapping[str, Any]
 _WORDS: Final = {
     "DeadlineExceeded": "it took longer than its timeout and was ended",
     "BackoffLimitExceeded": "its pod failed as often as it may",
+    "PodFailurePolicy": "its pod failed in a way that trying again does not help",
 }
 
 
