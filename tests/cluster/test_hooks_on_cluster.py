@@ -26,7 +26,13 @@ ACCOUNT = "mover"
 OLD, NEW = "the-old-password", "the-new-password"
 RULES = [
     {"apiGroups": [""], "resources": ["configmaps", "services"], "verbs": ["get", "patch"]},
-    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "patch", "create"]},
+    {
+        "apiGroups": [""],
+        "resources": ["secrets"],
+        "resourceNames": ["app", "app-next", f"whimbrel-before-{NAME}.password"],
+        "verbs": ["get", "patch"],
+    },
+    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
 ]
 SWITCHES = [
     {"name": "host", "configMap": {"name": "app", "key": "host", "value": "target.example"}},

@@ -112,6 +112,14 @@ def test_a_secrets_former_value_stands_in_a_secret_and_nowhere_else(data: dict[s
         patches.back_patch(told, switched, None)
 
 
+def test_what_keeps_a_secret_has_a_name_that_a_role_can_give_and_that_is_its_own() -> None:
+    told = order(SECRET)
+    assert patches.kept_name(told) == "whimbrel-before-shop.db"
+    long = told.model_copy(update={"owner_name": "m" * 253})
+    assert len(patches.kept_name(long)) <= 253
+    assert patches.kept_name(long) != patches.kept_name(long.model_copy(update={"owner_name": "m" * 252}))
+
+
 def test_the_record_of_another_migration_is_replaced_by_a_switch_and_never_put_back() -> None:
     before = thing(data={"host": "old"})
     switched = after(before, config(CONFIG, before, uid="former"))

@@ -19,6 +19,7 @@ from whimbrel_worker.errors import ConfigurationError
 JSON = dict[str, Any]
 KEPT_KEY: Final = "value"
 _EXTERNAL: Final = "ExternalName"
+_LONGEST_NAME: Final = 253
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,10 @@ def own_record(order: SwitchOrder, body: Mapping[str, Any]) -> Record | None:
 
 
 def kept_name(order: SwitchOrder) -> str:
-    """The Secret that keeps a Secret's former value."""
-    digest = hashlib.sha256(order.owner_uid.encode()).hexdigest()[:8]
-    return f"whimbrel-before-{order.switch.name}-{digest}"
+    """The Secret that keeps a Secret's former value: `whimbrel-before-<Migration>.<switch>`, or a hash where that is
+    too long. Known beforehand, so that a Role can name it; a switch's name holds no dot, so no two are alike."""
+    name = f"whimbrel-before-{order.owner_name}.{order.switch.name}"
+    return name if len(name) <= _LONGEST_NAME else f"whimbrel-before-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
 def kept_secret(order: SwitchOrder, switch: SecretSwitch, body: Mapping[str, Any]) -> JSON:
