@@ -8,6 +8,9 @@ BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.run-installed
 DEV_STAMP := $(VENV)/.dev-installed
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PARALLEL ?= 2
+# A file's tests share a process, and each process its own servers: two of each at once, whatever the machine has.
+RUN_TESTS := $(BIN)/pytest -n $(PARALLEL) --dist loadfile
 PACKAGES := api operator worker cli testbed
 
 .PHONY: help demo test lint unit component cluster chart faults bench generate check-generated lock clean test-aws
@@ -20,6 +23,7 @@ help: ## explain every target
 	@echo "  make demo ARGS=--keep       leaves the servers running to look around, until Ctrl-C"
 	@echo "  make faults SEEDS=all       every seed of the long ones, not the first alone"
 	@echo "  make test PYTEST='-k lag'   hands options to pytest"
+	@echo "  make test PARALLEL=0        one test after the other, in one process"
 	@echo "  make demo VENV=/tmp/v       another place for the virtual environment"
 
 demo: $(if $(CLUSTER),$(DEV_STAMP),$(RUN_STAMP)) ## move a live MySQL database to a server that behaves as Aurora DSQL does, and compare
@@ -34,19 +38,19 @@ lint: $(DEV_STAMP) check-generated ## ruff, mypy --strict, import-linter, and ge
 	$(BIN)/lint-imports
 
 unit: $(DEV_STAMP) ## pure tests, seconds
-	$(BIN)/pytest tests/unit $(PYTEST)
+	$(RUN_TESTS) tests/unit $(PYTEST)
 
 component: $(DEV_STAMP) ## tests against real MySQL, PostgreSQL and the DSQL stand-in
-	$(BIN)/pytest tests/component $(PYTEST)
+	$(RUN_TESTS) tests/component $(PYTEST)
 
 cluster: $(DEV_STAMP) ## tests against a real Kubernetes API server (built on first use: minutes)
-	$(BIN)/pytest tests/cluster $(PYTEST)
+	$(RUN_TESTS) tests/cluster $(PYTEST)
 
 chart: $(DEV_STAMP) ## the Helm chart rendered, checked and installed; the image, where buildah is there
 	$(BIN)/pytest tests/chart $(PYTEST)
 
 faults: $(DEV_STAMP) ## the fault matrix: kills, lost replies, zombies, purged logs, over the first seeds of each
-	$(if $(SEEDS),WHIMBREL_TEST_SEEDS=$(SEEDS)) $(BIN)/pytest tests/faults $(PYTEST)
+	$(if $(SEEDS),WHIMBREL_TEST_SEEDS=$(SEEDS)) $(RUN_TESTS) tests/faults $(PYTEST)
 
 test-aws: $(DEV_STAMP) ## the same migration to a real Aurora DSQL cluster of your own: docs/testing-aws.md
 	@code=0; PYTHONPATH=tests $(BIN)/python -m support.lent_dsql $(if $(CLEAN),clean,check) || code=$$?; \

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from support.item_targets import ItemCase, block, key, prepared, row, rows, texts
+from support.succession import attempts_of_sessions_at_once, require_fence_of_a_raised_epoch
 from whimbrel_testbed.dynamodb.faults import Call, Cut, Fault, LoseReply, Throttle, Unprocessed
 from whimbrel_testbed.dynamodb.proxy import DynamoDBProxy
 from whimbrel_worker.endpoints.dynamodb.calls.pace import Pace
@@ -141,28 +142,12 @@ def test_fenced_writers_outlive_a_lost_reply_of_their_own_session(item_case: Ite
 
 
 def test_a_raised_epoch_fences_everybody_out(item_case: ItemCase) -> None:
-    target = prepared(item_case)
-    session = target.session("stream", 0)
-    session.take()
-    assert target.control().raise_epoch("switched", "done") == 2
-    with pytest.raises(FencedOut):
-        session.commit([], position="late")
-    with pytest.raises(FencedOut, match="epoch 1 of this worker is over"):
-        target.session("stream", 0).take()
-    assert item_case.target(epoch=2).session("stream", 0).take().epoch == 2
+    second = item_case.target(epoch=2)
+    require_fence_of_a_raised_epoch(prepared(item_case), second, lambda session: session.commit([], position="late"))
 
 
 def test_sessions_that_take_one_row_at_once_get_different_attempts(item_case: ItemCase) -> None:
-    target = prepared(item_case)
-    attempts: list[int] = []
-    threads = [
-        threading.Thread(target=lambda: attempts.append(target.session("stream", 0).take().attempt)) for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(attempts) == [1, 2, 3, 4]
+    assert attempts_of_sessions_at_once(prepared(item_case)) == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

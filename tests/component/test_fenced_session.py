@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from support.succession import attempts_of_sessions_at_once, require_fence_of_a_raised_epoch
 from support.targets import ITEMS, TargetCase, prepared, rows_of
 from whimbrel_worker.endpoints.postgres.target import PostgresTarget
 from whimbrel_worker.engine.ports import Chunk, ChunkProgress, Delete, Insert, TableRow, Upsert
@@ -64,29 +65,12 @@ def test_a_successor_fences_the_old_session_out(case: TargetCase) -> None:
 
 
 def test_a_raised_epoch_fences_everybody_out(case: TargetCase) -> None:
-    target = prepared(case)
-    session = target.session("stream", 0)
-    session.take()
-    assert target.control().raise_epoch("switched", "done") == 2
-    assert target.control().raise_epoch("switched", "done") == 2
-    with pytest.raises(FencedOut):
-        session.commit([Upsert(ITEMS, rows_of([1], b"late"))])
-    with pytest.raises(FencedOut, match="epoch 1 of this worker is over"):
-        target.session("stream", 0).take()
-    assert case.target(epoch=2).session("stream", 0).take().epoch == 2
+    late = [Upsert(ITEMS, rows_of([1], b"late"))]
+    require_fence_of_a_raised_epoch(prepared(case), case.target(epoch=2), lambda session: session.commit(late))
 
 
 def test_two_sessions_that_take_one_row_at_once_get_different_attempts(case: TargetCase) -> None:
-    target = prepared(case)
-    attempts: list[int] = []
-    threads = [
-        threading.Thread(target=lambda: attempts.append(target.session("stream", 0).take().attempt)) for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(attempts) == [1, 2, 3, 4]
+    assert attempts_of_sessions_at_once(prepared(case)) == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

@@ -33,8 +33,8 @@ def time_to_live(move: ItemMove, table: str) -> str:
     return str(found["TimeToLiveStatus"])
 
 
-def fenced(move: ItemMove, step: str) -> int:
-    code, report = move.run("fence", fence={"step": step, "detail": "here"})
+def fenced(move: ItemMove, step: str, attempt: int = 0) -> int:
+    code, report = move.run("fence", fence={"step": step, "detail": "here", "planAttempt": attempt})
     assert code == ExitCode.DONE, report.last_error
     return report.epoch
 
@@ -66,3 +66,25 @@ def test_what_cannot_be_put_back_does_not_undo_the_switch(moving: ItemMove, stre
     assert streaming(moving, mine)
     code, report = moving.run("inspect")
     assert (code, report.record and report.record.journal[-1].step) == (ExitCode.DONE, "left-undone")
+
+
+def test_what_was_left_undone_hides_neither_a_repeated_order_nor_a_new_one(
+    moving: ItemMove, stream_bed: StreamServer
+) -> None:
+    copied(moving)
+    stream_bed.control.refuse("UpdateTable")
+    try:
+        assert fenced(moving, "switched", 1) == 2
+        assert fenced(moving, "switched", 1) == 2, "the same order again raises nothing"
+        assert fenced(moving, "timed-out", 2) == 2
+        assert fenced(moving, "switched", 2) == 3, "a later attempt's switch fences out who works since"
+        assert fenced(moving, "switched", 2) == 3
+    finally:
+        stream_bed.control.refuse("UpdateTable", on=False)
+    record = moving.run("inspect")[1].record
+    assert record is not None
+    assert [entry.step for entry in record.journal if entry.step in ("switched", "timed-out")] == [
+        "switched",
+        "timed-out",
+        "switched",
+    ]

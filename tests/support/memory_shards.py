@@ -1,4 +1,4 @@
-"""A sharded source and target in memory that keep the ports' promises, for the logic of shards without any server."""
+"""A sharded source and target in memory that keep the ports' promises, and followers on them, without any server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from whimbrel_api.reports import Record
 from whimbrel_worker.engine.ports import Delete, SessionState, TableRow, Tally, Write
@@ -18,13 +18,20 @@ from whimbrel_worker.engine.shard_ports import (
     ItemChange,
     Page,
     Shard,
+    ShardReader,
     ShardRef,
     ShardRow,
     ShardState,
+    ShardTaker,
 )
+from whimbrel_worker.engine.shards.follower import Follower, Options
 from whimbrel_worker.engine.shards.lineage import number
+from whimbrel_worker.engine.shards.tables import Followed
 from whimbrel_worker.errors import FencedOut, Incompatible, SourceLogLost, Transient
 from whimbrel_worker.values.columns import Column, Kind, Row, Table
+
+PATIENCE: Final = 20.0
+"""Seconds that a condition may take to come about."""
 
 
 def item_table(name: str) -> Table:
@@ -337,3 +344,59 @@ class MemoryBeat:
 
     def close(self) -> None:
         return
+
+
+class MemoryStage:
+    """A source, a target and the followers on them; `page` records a page at most."""
+
+    def __init__(self, *names: str, page: int, workers: int = 1) -> None:
+        self.source = MemorySource(random.Random(3), names or ("t",), page=page)
+        self.source.real_clock = True
+        self.target = MemoryItems()
+        self.target.store.add(self.source.capture(self.source.tables))
+        self.workers = workers
+        self.heard: list[Transient] = []
+        self.followers: list[Follower] = []
+
+    def session(self, index: int) -> MemoryBeat:
+        """Take the control row of a worker."""
+        session = self.target.session("stream", index)
+        session.take()
+        return session
+
+    def follow(
+        self, source: ShardReader, target: ShardTaker, session: MemoryBeat, *, keep_ttl: bool = True
+    ) -> Follower:
+        """Start a follower that holds the session's row."""
+        followed = Followed(self.source.tables, {}, lambda name, why: self.target.set_table(name, "Stopped", why))
+        options = Options(session.index, lambda: self.workers, time.time() - 1, keep_ttl, threads=4)
+        follower = Follower(
+            source, target, followed, options, session=session, attempt=session.attempt, notice=self.heard.append
+        )
+        self.followers.append(follower)
+        follower.start()
+        return follower
+
+    def write(self, count: int, *, table: str = "t") -> None:
+        for each in range(count):
+            self.source.write(table, f"k{each % 17}", remove=self.removes(each))
+
+    def removes(self, number: int) -> bool:
+        """Whether the change of that number removes its item."""
+        return False
+
+    def equal(self) -> bool:
+        with self.target.lock, self.source.lock:
+            return all(self.target.items.get(name, {}) == items for name, items in self.source.items.items())
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for the condition. Raises what ends a follower meanwhile."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            for follower in self.followers:
+                follower.check()
+            assert time.monotonic() < deadline, "it did not come about in time"
+            time.sleep(0.02)
+
+    def rows(self) -> list[ShardRow]:
+        return self.target.store.all()

@@ -7,27 +7,23 @@ import threading
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.item_pairs import Pair, Still, listed, many
 from support.items_in_memory import Item, Side, item_table
 from whimbrel_api.migration import CheckResult
 from whimbrel_worker.engine.compare import steady
-from whimbrel_worker.engine.compare.comparison import Comparison
 from whimbrel_worker.engine.compare.findings import Findings
 from whimbrel_worker.engine.compare.item_findings import every_item_file, item_file
 from whimbrel_worker.engine.compare.items import Segment, matched_items, segments_of
 from whimbrel_worker.engine.compare.lanes import Lane, in_lanes
 from whimbrel_worker.engine.compare.merge import Step
 from whimbrel_worker.engine.compare.reading import back, portion_after
-from whimbrel_worker.engine.compare.recheck import Recheck
-from whimbrel_worker.engine.compare.sample import Draw, drawn
-from whimbrel_worker.engine.ports import SourceReader, TargetReader
 from whimbrel_worker.engine.retry import Backoff
 from whimbrel_worker.values.columns import Table
 from whimbrel_worker.values.items import key_cells, open_batch
@@ -45,62 +41,6 @@ WHOLE: Item = {
     "bin": {"B": "AAECAw=="},
     "name": {"S": "ünïcödé 🐦"},
 }
-
-
-@dataclass
-class Still:
-    """No stream."""
-
-    exists: bool = False
-
-    def caught_up(self) -> bool:
-        return True
-
-
-@dataclass
-class Pair:
-    """Both sides of a table, and a comparison of them."""
-
-    table: Table = field(default_factory=item_table)
-    source: Side = field(default_factory=lambda: Side(b"left"))
-    target: Side = field(default_factory=lambda: Side(b"right", page=5, backwards=True))
-    findings: Findings = field(default_factory=Findings)
-    seen: Counter[str] = field(default_factory=Counter)
-    flow: Any = field(default_factory=Still)
-    attempts: int = 0
-    backoff: float = 0.0
-
-    def both(self, *items: Item) -> None:
-        for item in items:
-            self.source.put(item)
-            self.target.put(copy.deepcopy(item))
-
-    def comparison(self, index: int = 0, workers: int = 1) -> Comparison:
-        lanes = [self._lane() for _ in range(3)]
-        waited = threading.Event()
-        other = lanes[0]
-        again = Recheck(
-            other.source, other.target, self.flow, self.findings, self.attempts, self.backoff,
-            lambda seconds: cast("None", waited.wait(seconds)),
-        )  # fmt: skip
-        return Comparison(lanes, again, self._count, index, workers)
-
-    def _lane(self) -> Lane:
-        source, target = cast("SourceReader", self.source), cast("TargetReader", self.target)
-        return Lane(steady.SteadySource(source), steady.SteadyTarget(target))
-
-    def _count(self, table: Table, step: Step) -> None:
-        self.seen.update(rows=step.rows, looked_up=step.looked_up)
-
-    def compare(self, index: int = 0, workers: int = 1) -> Findings:
-        with self.findings:
-            self.findings.begin(self.table)
-            self.comparison(index, workers).table(self.table)
-        return self.findings
-
-
-def many(count: int) -> list[Item]:
-    return [{"id": {"S": f"k{number:05}"}, "val": {"N": str(number)}, "t": {"S": "x" * 20}} for number in range(count)]
 
 
 EQUAL: dict[str, Callable[[Item], object]] = {
@@ -160,10 +100,6 @@ def test_each_damage_is_found_and_its_attribute_named(what: str, tmp_path: Path)
     (entry,) = listed(tmp_path / "found-src1.jsonl")
     assert (entry["key"], list(entry["attributes"])) == ({"id": {"S": "k1"}}, [attribute])
     assert found.examples == [f"src1: changed, key {entry['digest']} in {attribute}"]
-
-
-def listed(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_missing_and_extra_items_are_found_with_both_values(tmp_path: Path) -> None:
@@ -307,7 +243,7 @@ def test_large_items_are_asked_for_a_few_at_a_time() -> None:
         return read(table, keys)
 
     pair.source.by_keys, pair.target.page = counting, 300  # type: ignore[method-assign]
-    lane = pair._lane()
+    lane = pair.lane()
     steps = list(back(lane.source, pair.table, lane.target.segment_keys(pair.table, 0, 1)))
     assert (asked, [step.looked_up for step in steps]) == ([100, 200], [300])
     assert not [step for step in steps if step.suspects]
@@ -341,7 +277,7 @@ def test_the_first_error_ends_all_lanes() -> None:
         yield
         raise Broken
 
-    lane = Pair()._lane()
+    lane = Pair().lane()
     with pytest.raises(Broken):
         in_lanes([lane, lane, lane], [endless, breaking, endless, endless])
     assert turns["endless"] > 0
@@ -450,62 +386,3 @@ def _apply(side: Side, key: str, item: Item | None) -> None:
         side.put(copy.deepcopy(item))
     elif any(known["id"]["S"] == key for known in list(side.items.values())):
         side.delete(key)
-
-
-def test_a_sample_is_bounded_and_random(tmp_path: Path) -> None:
-    keys: set[str] = set()
-    for seed in range(3):
-        pair = Pair(findings=Findings(str(tmp_path / "found.jsonl")))
-        for item in many(2000):
-            pair.source.put(item)
-        with pair.findings:
-            pair.findings.begin(pair.table)
-            pair.comparison().sample(pair.table, 100, 2000, seed)
-        assert (pair.seen["rows"], pair.findings.differences.missing) == (100, 100)
-        keys |= {entry["key"]["id"]["S"] for entry in listed(tmp_path / "found-src1.jsonl")}
-    assert len(keys) > 200
-
-
-def test_a_sample_finds_extra_items_too() -> None:
-    pair = Pair()
-    for item in many(1000):
-        pair.target.put(item)
-    pair.comparison().sample(pair.table, 50, 1000, 1)
-    assert pair.findings.differences.extra == 50
-
-
-def test_a_sample_of_a_small_table_is_all_of_it() -> None:
-    pair = Pair()
-    pair.both(*many(40))
-    pair.target.delete("k00005")
-    pair.target.put({"id": {"S": "extra"}})
-    for index in range(4):
-        pair.comparison(index, 4).sample(pair.table, 1000, 40, 1)
-    assert (pair.seen["rows"], pair.findings.differences.total) == (40, 2)
-
-
-@pytest.mark.parametrize("known", [0, 10, 10**12])
-def test_a_sample_takes_its_share_though_the_estimate_is_wrong(known: int) -> None:
-    pair = Pair()
-    pair.both(*many(500))
-    pair.comparison().sample(pair.table, 100, known, 3)
-    assert pair.seen["rows"] == 100
-
-
-@given(st.integers(1, 5000), st.integers(1, 20), st.integers(0, 10**10), st.integers(0, 9))
-def test_the_workers_of_a_sample_draw_segments_of_their_own(rows: int, workers: int, known: int, seed: int) -> None:
-    drawn_by = [Draw(rows, index, workers).segments(known, random.Random(seed)) for index in range(workers)]
-    parts = [part for each in drawn_by for part in each]
-    assert len(parts) == len(set(parts))
-    assert all(0 <= part.index < part.total <= 1_000_000 for part in parts)
-    assert sum(Draw(rows, index, workers).share for index in range(workers)) >= rows
-
-
-def test_a_sample_reads_of_a_segment_no_more_than_its_piece() -> None:
-    def read(segment: Segment) -> Iterator[Sequence[int]]:
-        while True:
-            yield [segment.index] * 3
-
-    draw = Draw(100, 0, 1)
-    taken = Counter(number for batch in drawn(draw, 10_000, random.Random(5), read) for number in batch)
-    assert (sum(taken.values()), set(taken.values())) == (100, {10})

@@ -1,64 +1,28 @@
 """A follower with its threads, over a source and a target in memory: sharing, crashes, failures, stops."""
 
-import random
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
-from support.memory_shards import MemoryItems, MemorySource
+from support.memory_shards import MemoryStage
 from whimbrel_worker.engine.shard_ports import Holder, ShardRow, ShardState
-from whimbrel_worker.engine.shards.follower import Follower, Options
-from whimbrel_worker.engine.shards.tables import Followed
-from whimbrel_worker.errors import FencedOut, SourceLogLost, Transient, WorkerError
-
-PATIENCE = 20.0
+from whimbrel_worker.engine.shards.follower import Follower
+from whimbrel_worker.errors import FencedOut, SourceLogLost, WorkerError
 
 
-class Stage:
-    """A source, a target and followers on them."""
+class Stage(MemoryStage):
+    """Followers from the source to the target."""
 
     def __init__(self, *names: str, workers: int = 1) -> None:
-        self.source = MemorySource(random.Random(3), names or ("t",), page=50)
-        self.source.real_clock = True
-        self.target = MemoryItems()
-        self.target.store.add(self.source.capture(self.source.tables))
-        self.workers = workers
-        self.heard: list[Transient] = []
-        self.followers: list[Follower] = []
+        super().__init__(*names, page=50, workers=workers)
 
     def start(self, index: int = 0, *, keep_ttl: bool = True) -> Follower:
-        session = self.target.session("stream", index)
-        attempt = session.take().attempt
-        followed = Followed(self.source.tables, {}, lambda name, why: self.target.set_table(name, "Stopped", why))
-        options = Options(index, lambda: self.workers, time.time() - 1, keep_ttl, threads=4)
-        follower = Follower(
-            self.source, self.target, followed, options, session=session, attempt=attempt, notice=self.heard.append
-        )  # fmt: skip
-        self.followers.append(follower)
-        follower.start()
-        return follower
-
-    def write(self, count: int, *, table: str = "t") -> None:
-        for each in range(count):
-            self.source.write(table, f"k{each % 17}")
-
-    def equal(self) -> bool:
-        with self.target.lock, self.source.lock:
-            return all(self.target.items.get(name, {}) == items for name, items in self.source.items.items())
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not condition():
-            for follower in self.followers:
-                follower.check()
-            assert time.monotonic() < deadline, "it did not come about in time"
-            time.sleep(0.02)
+        return self.follow(self.source, self.target, self.session(index), keep_ttl=keep_ttl)
 
     def row(self, at: int = 0) -> ShardRow:
-        return sorted(self.target.store.all(), key=lambda row: row.ref)[at]
+        return sorted(self.rows(), key=lambda row: row.ref)[at]
 
 
 @pytest.fixture

@@ -1,72 +1,47 @@
 """Followers that collect while the copy runs, and apply afterwards: the target gets all, the source may forget it."""
 
 import random
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from support.memory_shards import MemoryItems, MemorySource
+from support.memory_shards import MemoryStage
 from whimbrel_worker.engine.shard_ports import BEGINNING, Holder, ShardRow, ShardState
-from whimbrel_worker.engine.shards.follower import Follower, Options
-from whimbrel_worker.engine.shards.tables import Followed
+from whimbrel_worker.engine.shards.follower import Follower
 from whimbrel_worker.engine.spool.sources import CollectedSource, CollectingStore, applying, collecting
 from whimbrel_worker.engine.spool.spool import Spool
-from whimbrel_worker.errors import ConfigurationError, FencedOut, SourceLogLost, Transient
-
-PATIENCE = 20.0
+from whimbrel_worker.errors import ConfigurationError, FencedOut, SourceLogLost
 
 
-class Stage:
-    """A source, a target and followers on them, with a volume in between."""
+class Stage(MemoryStage):
+    """Followers with a volume between the source and the target."""
 
     def __init__(self, folder: Path, *names: str) -> None:
-        self.source = MemorySource(random.Random(3), names or ("t",), page=20)
-        self.source.real_clock = True
-        self.target, self.folder = MemoryItems(), folder / "spool"
-        self.target.store.add(self.source.capture(self.source.tables))
-        self.workers = 1
-        self.heard: list[Transient] = []
-        self.followers: list[Follower] = []
+        super().__init__(*names, page=20)
+        self.folder = folder / "spool"
 
     def spool(self) -> Spool:
         """A new one each time, as each process has its own."""
         return Spool(self.folder, "changes", segment_bytes=2000)
 
     def collect(self, index: int = 0) -> Follower:
-        attempt = self._attempt(index)
-        source, target = collecting(self.source, self.target, self.spool(), Holder(index, attempt))
-        return self._start(source, target, index, attempt)
+        session = self.session(index)
+        source, target = collecting(self.source, self.target, self.spool(), Holder(index, session.attempt))
+        return self.follow(source, target, session)
 
     def apply(self, index: int = 0) -> Follower:
         source, target = applying(self.source, self.target, self.spool())
-        return self._start(source, target, index, self._attempt(index))
+        return self.follow(source, target, self.session(index))
 
-    def _attempt(self, index: int) -> int:
-        return self.target.session("stream", index).take().attempt
-
-    def _start(self, source: object, target: object, index: int, attempt: int) -> Follower:
-        session = self.target.session("stream", index)
-        session.attempt = attempt
-        followed = Followed(self.source.tables, {}, lambda name, why: self.target.set_table(name, "Stopped", why))
-        follower = Follower(
-            source, target, followed, Options(index, lambda: self.workers, time.time() - 1, threads=4),  # type: ignore[arg-type]
-            session=session, attempt=attempt, notice=self.heard.append,
-        )  # fmt: skip
-        self.followers.append(follower)
-        follower.start()
-        return follower
+    def removes(self, number: int) -> bool:
+        return number % 7 == 3
 
     def end(self, *followers: Follower) -> None:
         for follower in followers:
             assert follower.finish()
             self.followers.remove(follower)
-
-    def write(self, count: int, *, table: str = "t") -> None:
-        for each in range(count):
-            self.source.write(table, f"k{each % 17}", remove=each % 7 == 3)
 
     def collected(self) -> bool:
         """Whether the volume holds every record of every shard."""
@@ -85,21 +60,6 @@ class Stage:
             for name, lives in self.source.lives.items():
                 for live in lives:
                     self.source.trim(name, live.ref.shard, len(live.records), unlist=unlist and live.closed)
-
-    def equal(self) -> bool:
-        with self.target.lock, self.source.lock:
-            return all(self.target.items.get(name, {}) == items for name, items in self.source.items.items())
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not condition():
-            for follower in self.followers:
-                follower.check()
-            assert time.monotonic() < deadline, "it did not come about in time"
-            time.sleep(0.02)
-
-    def rows(self) -> list[ShardRow]:
-        return self.target.store.all()
 
 
 @pytest.fixture
