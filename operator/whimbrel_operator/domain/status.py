@@ -55,7 +55,7 @@ def next_status(view: View, move: Move) -> MigrationStatus:
         stream=streamed,
         validation=validation,
         checkpoint=figures.checkpoint(view),
-        cutover=_cutover(view, move, phase, ready=all(gate.open for gate in open_gates)),
+        cutover=_hooked(view, move, phase, _cutover(view, move, phase, ready=all(gate.open for gate in open_gates))),
         tables=figures.tables(view),
     )
 
@@ -85,7 +85,11 @@ def _cutover(view: View, move: Move, phase: Phase, *, ready: bool) -> CutoverSta
         Phase.FOLLOWING: _following(view, move, before, ready=ready),
         Phase.CUTTING_OVER: _cutting_over(view, move, before),
     }
-    found = others.get(phase, CutoverStatus())
+    return others.get(phase, CutoverStatus())
+
+
+def _hooked(view: View, move: Move, phase: Phase, found: CutoverStatus) -> CutoverStatus:
+    """With what is known of hooks and switches; a cutover that begins knows nothing of those of a former one."""
     begins = move.exit is not None and phase is Phase.CUTTING_OVER
     over = phase is Phase.COMPLETED and view.streaming
     if begins or not (over or found.started_at):
