@@ -210,6 +210,19 @@ def test_one_that_fails_after_the_switch_takes_nothing_back_and_runs_again_when_
     assert "HookLost" in life.reasons()
 
 
+def test_one_that_is_taken_out_after_the_switch_counts_no_more() -> None:
+    life = Cut()
+    finish(life, "before-freeze-stop-1", "before-freeze-wait-1", "", "switch-host-1")
+    life.end("after-switch-start-1", HookState.FAILED)
+    life.go(2)
+    assert life.said("HooksSucceeded")[:2] == ("False", "HookFailed")
+    without = HOOKS.model_copy(update={"after_switch": HOOKS.after_switch[1:]})
+    life.runtime.patch(cutover=ALL.model_copy(update={"hooks": without}))
+    life.end("after-switch-tell-1")
+    life.go(2)
+    assert life.said("HooksSucceeded")[:2] == ("True", "Succeeded")
+
+
 def test_a_migration_made_again_under_its_name_switches_nothing() -> None:
     life = Cut()
     finish(life, "before-freeze-stop-1", "before-freeze-wait-1", "")

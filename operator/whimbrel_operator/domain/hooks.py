@@ -208,8 +208,7 @@ def said(view: View, phase: Phase) -> list[Said]:
     policy = view.spec.cutover
     if not (policy.hooks.any or policy.switch):
         return []
-    found = statuses(view)
-    if (bad := next((each for each in found if each.state in _BAD), None)) is not None:
+    if (bad := _still_bad(view)) is not None:
         return [yes_no(CONDITION, False, _reason(bad), bad_text(view, bad))]
     if phase is not Phase.COMPLETED:
         return [Said(CONDITION, "Unknown", "InProgress" if phase is Phase.CUTTING_OVER else "NotYet")]
@@ -218,6 +217,13 @@ def said(view: View, phase: Phase) -> list[Said]:
     if not begun_here(view):
         return [Said(CONDITION, "Unknown", "NotRunHere", _NOT_HERE)]
     return [Said(CONDITION, "Unknown", "InProgress", next((t for p in AFTER_FENCE if (t := waits_for(view, p))), ""))]
+
+
+def _still_bad(view: View) -> HookStatus | None:
+    """The first failure that counts: after the switch one that the spec no longer asks for is settled."""
+    asked = {run.run_id for point in HookPoint for run in runs(view, point)}
+    bad = (each for each in statuses(view) if each.state in _BAD)
+    return next((each for each in bad if each.point in BEFORE_SWITCH or each.id in asked), None)
 
 
 _NOT_HERE = (
