@@ -19,6 +19,7 @@ from whimbrel_api.base import (
     Within,
 )
 from whimbrel_api.endpoints import PolarDBSource, Source, Target
+from whimbrel_api.hooks import MOST, Hooks, HookStatus, SwitchStep
 from whimbrel_api.layout import Layout, OnTruncate, SlotGuard
 
 
@@ -231,6 +232,10 @@ class Cutover(Model):
     window: Window | None = Field(default=None, description="No cutover begins outside of it.")
     source_freeze: SourceFreeze = SourceFreeze.USER
     freeze: FreezePolicy = FreezePolicy()
+    hooks: Hooks = Hooks()
+    switch: list[SwitchStep] = Field(
+        default=[], max_length=MOST, description="How applications find the target, changed after the fence, in order."
+    )
     timeout: Annotated[Duration, Within("1s", "24h")] = "10m"
 
 
@@ -391,6 +396,7 @@ class CutoverStatus(Model):
     started_at: Moment | None = None
     completed_at: Moment | None = None
     message: str = Field(default="", max_length=4096)
+    hooks: list[HookStatus] = Field(default=[], max_length=50)
 
 
 class TableStatus(Model):

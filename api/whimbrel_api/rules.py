@@ -4,7 +4,7 @@ They bind what a person hands in. A resource that is already there and breaks a 
 the operator goes on reporting on it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,7 +12,8 @@ from pydantic import BaseModel
 
 from whimbrel_api.durations import seconds
 from whimbrel_api.endpoints import AuroraDSQLTarget, Dialect, DynamoDBSource, DynamoDBTarget
-from whimbrel_api.migration import MigrationSpec, Mode, SchemaMode
+from whimbrel_api.hooks import EnvSource, EnvVar, Hook, Hooks, ServiceSwitch, SwitchStep
+from whimbrel_api.migration import Cutover, MigrationSpec, Mode, SchemaMode
 from whimbrel_api.reverse_sync import ReverseSyncSpec
 from whimbrel_api.validation import ValidationSpec
 
@@ -120,7 +121,80 @@ def _named_publication(spec: ReverseSyncSpec) -> bool:
     return spec.create_publication or bool(spec.publication_name)
 
 
+def _one_switch(switch: SwitchStep) -> bool:
+    return [switch.config_map, switch.secret, switch.service].count(None) == 2
+
+
+def _other_secret(switch: SwitchStep) -> bool:
+    secret = switch.secret
+    return secret is None or (secret.name, secret.key) != (secret.from_.name, secret.from_.key)
+
+
+def _one_way(service: ServiceSwitch) -> bool:
+    return bool(service.selector) != (service.external_name is not None)
+
+
+def _one_value(variable: EnvVar) -> bool:
+    return not variable.value or variable.value_from is None
+
+
+def _one_env_source(source: EnvSource) -> bool:
+    return (source.secret_key_ref is None) != (source.config_map_key_ref is None)
+
+
+def _cuts_over(spec: MigrationSpec) -> bool:
+    return spec.mode is not Mode.SNAPSHOT_ONLY or not (spec.cutover.hooks.any or spec.cutover.switch)
+
+
+def _unlike_in(field: str) -> Callable[[Hooks | Cutover], bool]:
+    def unlike(owner: Hooks | Cutover) -> bool:
+        entries: Sequence[Hook | SwitchStep] = getattr(owner, field)
+        return len({each.name for each in entries}) == len(entries)
+
+    return unlike
+
+
+def _unlike_cel(field: str) -> str:
+    return f"!has(self.{field}) || self.{field}.all(a, self.{field}.exists_one(b, b.name == a.name))"
+
+
+_LISTS: Final = {"beforeFreeze": "before_freeze", "afterDrain": "after_drain", "afterSwitch": "after_switch"}
+_TWICE: Final = "a name stands twice in it; each names a Job"
+
+HOOK_RULES: Final = (
+    Rule(
+        SwitchStep, "name", "[has(self.configMap), has(self.secret), has(self.service)].exists_one(given, given)",
+        "name exactly one: configMap, secret, service", _one_switch,
+    ),
+    Rule(
+        SwitchStep, "secret",
+        "!has(self.secret) || self.secret.name != self.secret.from.name || self.secret.key != self.secret.from.key",
+        "it takes its own value; name another Secret or key in from", _other_secret,
+    ),
+    Rule(
+        ServiceSwitch, "name", "(has(self.selector) && size(self.selector) > 0) != has(self.externalName)",
+        "name exactly one: selector, externalName", _one_way,
+    ),
+    Rule(
+        EnvVar, "name", "!has(self.valueFrom) || !has(self.value) || size(self.value) == 0",
+        "give value or valueFrom, not both", _one_value,
+    ),
+    Rule(
+        EnvSource, "secretKeyRef", "has(self.secretKeyRef) != has(self.configMapKeyRef)",
+        "name exactly one: secretKeyRef, configMapKeyRef", _one_env_source,
+    ),
+    *(Rule(Hooks, alias, _unlike_cel(alias), _TWICE, _unlike_in(name)) for alias, name in _LISTS.items()),
+    Rule(Cutover, "switch", _unlike_cel("switch"), _TWICE, _unlike_in("switch")),
+    Rule(
+        MigrationSpec, "cutover.hooks",
+        "self.mode != 'SnapshotOnly' || (size(self.cutover.switch) == 0 && size(self.cutover.hooks.beforeFreeze) == 0"
+        " && size(self.cutover.hooks.afterDrain) == 0 && size(self.cutover.hooks.afterSwitch) == 0)",
+        "a copy without a stream has no cutover; leave hooks and switch out", _cuts_over,
+    ),
+)  # fmt: skip
+
 RULES: Final = (
+    *HOOK_RULES,
     Rule(
         MigrationSpec, "reverseSync.enabled", _way_back_cel(),
         "there is no way back from this kind of target to this kind of source; set it to false", _has_way_back,
@@ -212,7 +286,14 @@ def breaches(model: BaseModel) -> Iterator[tuple[tuple[str | int, ...], str]]:
         if isinstance(model, rule.owner) and not rule.holds(model):
             yield tuple(rule.field.split(".")), rule.message
     for name, info in type(model).model_fields.items():
-        value = getattr(model, name)
-        if isinstance(value, BaseModel):
+        for inner, value in _models_in(getattr(model, name)):
             for location, message in breaches(value):
-                yield (info.alias or name, *location), message
+                yield (info.alias or name, *inner, *location), message
+
+
+def _models_in(value: object) -> Iterator[tuple[tuple[str | int, ...], BaseModel]]:
+    """The value itself, or the members of a list, where they are models."""
+    if isinstance(value, BaseModel):
+        yield (), value
+    elif isinstance(value, list):
+        yield from (((index,), each) for index, each in enumerate(value) if isinstance(each, BaseModel))

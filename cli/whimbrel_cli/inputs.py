@@ -87,6 +87,7 @@ def put(store: LocalStore, manifests: Sequence[Manifest], folder: Path | None) -
         raise CliError(
             "There is no Migration, Validation or ReverseSync in these files.", "Name a file with one.", Exit.USAGE
         )
+    _refuse_jobs(resources)
     common = read_secrets(folder) if folder else {}
     secrets = {(resource.metadata.namespace, name): data for resource in resources for name, data in common.items()}
     secrets |= {
@@ -98,6 +99,16 @@ def put(store: LocalStore, manifests: Sequence[Manifest], folder: Path | None) -
     for (namespace, name), data in secrets.items():
         store.put_secret(namespace, name, data)
     return [store.put(resource) for resource in resources]
+
+
+def _refuse_jobs(resources: Sequence[Resource]) -> None:
+    """Hooks and switches are Jobs: skipped in silence, applications would stay where they are."""
+    for resource in resources:
+        cutover = resource.spec.cutover if isinstance(resource, Migration) else None
+        if cutover is not None and (cutover.hooks.any or cutover.switch):
+            what = f"{resource.kind}/{resource.metadata.name} has hooks or switches, which are Jobs of a cluster."
+            todo = "Leave spec.cutover.hooks and spec.cutover.switch out, or apply it to a cluster."
+            raise CliError(what, todo, Exit.USAGE)
 
 
 def _check_references(resources: Sequence[Resource], secrets: Mapping[tuple[str, str], Mapping[str, bytes]]) -> None:

@@ -57,6 +57,8 @@ class Reconciler:
         unwanted = sorted({state.ref.task_id for state in observed.tasks.instances} - asked.keys())
         told = [task_id for task_id in unwanted if _compared(observed.tasks.of(task_id))]
         await self._act(key, [task_id for task_id in unwanted if task_id not in told], asked.values())
+        if isinstance(decision, Decision):
+            await self._act_on_hooks(key, decision)
         try:
             outcome = await self._report(key, observed, decision)
         except StatusConflict:
@@ -79,9 +81,17 @@ class Reconciler:
         for wanted in asked:
             await self._runtime.apply(key, wanted)
 
+    async def _act_on_hooks(self, key: Key, decision: Decision) -> None:
+        """Hooks that are not wanted any more are ended, before another one starts."""
+        for run_id in decision.unwanted_hooks:
+            await self._runtime.end_hook(key, run_id)
+        for each in decision.hooks:
+            await self._runtime.run_hook(key, each)
+
     async def _report(self, key: Key, observed: Observation, decision: AnyDecision) -> Outcome:
         before, after = observed.resource.status, decision.status
-        busy = bool(decision.wanted or observed.tasks.instances)
+        hooked = isinstance(decision, Decision) and any(each.start for each in decision.hooks)
+        busy = bool(decision.wanted or observed.tasks.instances or hooked)
         released = isinstance(decision, ReverseSyncDecision) and decision.released
         if after == before:
             return Outcome(after, busy=busy, released=released)

@@ -149,10 +149,14 @@ def test_a_freeze_is_drained_and_nothing_comes_after_it(
         assert freeze(moving) == first
 
 
-def test_a_quiet_stream_is_said_to_be_quiet(moving: ItemMove, stream: str) -> None:
+def test_a_quiet_stream_is_said_to_be_quiet_and_keeps_what_comes_for_as_long_as_it_is_set_to(
+    moving: ItemMove, stream: str
+) -> None:
     copied(moving, stream, "a")
     with following(moving) as workers:
         eventually(lambda: (found := workers.result()) is not None and found.quiet, workers.log)
+        assert (found := workers.result()) is not None
+        assert found.retention_seconds == 48 * 3600
 
 
 def test_a_destination_that_is_switched_off_ends_the_stream(moving: ItemMove, stream: str) -> None:

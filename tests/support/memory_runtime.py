@@ -7,11 +7,13 @@ from datetime import UTC, datetime, timedelta
 from support.world import World
 from whimbrel_api.base import ObjectMeta, SecretRef
 from whimbrel_api.endpoints import MySQLSource, PostgreSQLTarget, Source, Target
+from whimbrel_api.hooks import HookState
 from whimbrel_api.migration import Migration, MigrationSpec, MigrationStatus
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_api.tasks import ExitCode, Orders
 from whimbrel_api.validation import Validation
 from whimbrel_operator.domain.decision import Event, WantedTask
+from whimbrel_operator.domain.hook_jobs import HookJob, WantedHook
 from whimbrel_operator.domain.observed import (
     Memory,
     Observed,
@@ -55,6 +57,7 @@ class MemoryRuntime:
     missing: tuple[str, ...] = ()
     others: tuple[Validation, ...] = ()
     migration: Migration | None = None
+    hooks: dict[str, HookJob] = field(default_factory=dict)
 
     def clock(self) -> datetime:
         """The time that the test has set."""
@@ -83,7 +86,8 @@ class MemoryRuntime:
         tasks = Tasks(tuple(state for state, _ in self.instances.values()))
         version = str(self.version)
         if isinstance(self.resource, Migration):
-            return Observed(self.resource, tasks, self.others, self.missing, memory, version)
+            hooks = tuple(self.hooks.values())
+            return Observed(self.resource, tasks, self.others, self.missing, memory, version, hooks)
         if isinstance(self.resource, ReverseSync):
             return ObservedReverseSync(self.resource, tasks, self.migration, self.missing, memory, version)
         return ObservedValidation(self.resource, tasks, self.migration, self.missing, memory, version)
@@ -123,6 +127,19 @@ class MemoryRuntime:
     def _forget(self, ref: TaskRef) -> None:
         if self.instances.pop(ref, None) is not None:
             self.acts.append(f"remove {ref}")
+
+    async def run_hook(self, key: Key, wanted: WantedHook) -> None:
+        """Begin it, where it may begin and is not there."""
+        run = wanted.run
+        if wanted.start and run.run_id not in self.hooks:
+            job = HookJob(run.run_id, run.point, run.work.name, f"shop-{run.run_id}", HookState.RUNNING, self.now)
+            self.hooks[run.run_id] = job
+            self.acts.append(f"hook {run.run_id}")
+
+    async def end_hook(self, key: Key, run_id: str) -> None:
+        """Take it away at once."""
+        if self.hooks.pop(run_id, None) is not None:
+            self.acts.append(f"end hook {run_id}")
 
     async def report(self, key: Key, status: Status, resource_version: str) -> None:
         """Write the status under its version."""

@@ -21,6 +21,7 @@ from whimbrel_cli.overlay import addresses, applied, merged
 from whimbrel_cli.tools import psql_arguments, write_script
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "mysql-to-aurora-dsql.yaml"
+HOOKED = EXAMPLE.with_name("cutover-with-hooks.yaml")
 COMMANDS = sorted(whimbrel.commands)
 
 
@@ -71,6 +72,7 @@ def test_the_first_help_says_where_to_start() -> None:
         (["run", "/"], "whimbrel: / cannot be read: Is a directory."),
         (["run", str(EXAMPLE), "--timeout", "5x"], "write it like 200ms, 5s, 10m or 1h30m"),
         (["run", str(EXAMPLE)], "spec.source.mysql.credentialsSecretRef: the Secret 'mysql-source' was not given"),
+        (["run", str(HOOKED)], "Migration/shop has hooks or switches, which are Jobs of a cluster."),
         (["status", "-w"], "--watch shows one resource"),
         (["status", "shop"], "No resource 'shop' in the namespace 'default'.\nThere are none; start one with"),
         (["approve", "shop"], "No Migration 'shop' in the namespace 'default'."),

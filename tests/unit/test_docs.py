@@ -19,7 +19,7 @@ from whimbrel_api.validation import ValidationPhase, ValidationSpec, ValidationS
 from whimbrel_cli.exits import Exit
 from whimbrel_cli.main import whimbrel
 from whimbrel_operator import unreadable
-from whimbrel_operator.domain import cutover, phases
+from whimbrel_operator.domain import cutover, hooks, phases
 from whimbrel_operator.domain.reverse_end import DISARMED, LEFT, NOTHING_MADE
 from whimbrel_operator.metrics import Metrics
 from whimbrel_operator.runtime.kubernetes import runtime
@@ -232,7 +232,7 @@ def _events() -> set[str]:
     literal = {*re.findall(r'Event\("(?:Normal|Warning)", "(\w+)"', _code("**/*.py"))}
     watched = {"TableStopped", "Retrying", "OldPlan", "Different", "RetentionNear", "InvalidSpec"}
     watched |= {"RetentionOver", "NotOver", "WayBackKept", "RetireFailed"}
-    own = {runtime.NOT_STARTED, runtime.NOT_GONE, str(ValidationPhase.RUNNING)}
+    own = {runtime.NOT_STARTED, runtime.NOT_GONE, runtime.HOOK_REFUSED, *hooks.EVENTS, str(ValidationPhase.RUNNING)}
     setbacks = {each.reason for each in cutover.SETBACKS}
     return states | results | literal | watched | own | setbacks | (_stalling() - REFUSALS) | _exits()
 

@@ -8,10 +8,11 @@ the first.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from whimbrel_api.hooks import HookPoint
 from whimbrel_api.migration import CutoverState, FreezeMethod, Phase
 from whimbrel_api.reports import CheckReport
+from whimbrel_operator.domain import hooks, wants
 from whimbrel_operator.domain import view as ids
-from whimbrel_operator.domain import wants
 from whimbrel_operator.domain.checks import last_validation
 from whimbrel_operator.domain.gates import check_passes, stopped_now
 from whimbrel_operator.domain.view import View
@@ -23,13 +24,14 @@ Text = Callable[[View], str]
 
 @dataclass(frozen=True)
 class Step:
-    """One step: the state it shows, the tasks it wants, the evidence that ends it, what it waits for."""
+    """One step: the state it shows, the tasks and the hooks it wants, the evidence that ends it, what it waits for."""
 
     name: str
     state: CutoverState
     tasks: Tasks
     done: Callable[[View], bool]
     waits_for: Text
+    hooks: HookPoint | None = None
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,15 @@ def _final_check(view: View) -> str:
     return f"{compared} compared once more"
 
 
+def _hook_step(name: str, state: CutoverState, tasks: Tasks, point: HookPoint) -> Step:
+    """A step that is done when every hook of its point has succeeded, and so at once where there is none."""
+    return Step(
+        name, state, tasks, lambda view: hooks.done(view, point), lambda view: hooks.waits_for(view, point), point
+    )
+
+
 STEPS: tuple[Step, ...] = (
+    _hook_step("BeforeFreeze", CutoverState.FREEZING, (wants.stream,), HookPoint.BEFORE_FREEZE),
     Step("Freeze", CutoverState.FREEZING, (wants.stream, wants.freeze), frozen, _freezing),
     Step(
         "Drain",
@@ -175,6 +185,7 @@ STEPS: tuple[Step, ...] = (
         drained,
         lambda _: "the stream drains to the freeze position",
     ),
+    _hook_step("AfterDrain", CutoverState.DRAINING, (wants.stream_draining,), HookPoint.AFTER_DRAIN),
     Step(
         "FinalCheck",
         CutoverState.FINAL_CHECK,
@@ -216,6 +227,17 @@ GIVING_UP = Step(
 def _given_up(view: View, why: str, then: str = "") -> str:
     opened = f"Whimbrel undoes {how_frozen(view)}, then " if view.source_frozen else ""
     return f"the cutover was given up: {why}; {opened}writes to the source may go on{then}"[:4096]
+
+
+def _withdrawn_late(view: View) -> bool:
+    """Hooks have run: the attempt ends with the approval, so that the next one runs them again."""
+    return not view.approved and hooks.begun(view)
+
+
+def _hook_failed(view: View) -> str:
+    found = hooks.failed(view)
+    told = hooks.failure_text(view, found) if found is not None else ""
+    return _given_up(view, told, ", approve the new plan to try again")
 
 
 def _withdrawn(view: View) -> str:
@@ -274,8 +296,10 @@ _AGAIN = (Phase.CUTTING_OVER, CutoverState.FREEZING)
 # None of these counts once the fence is ordered: from there is only forward.
 SETBACKS: tuple[Setback, ...] = (
     Setback("ApprovalWithdrawn", lambda view: not view.approved and view.source_frozen, _GIVE_UP, _withdrawn),
+    Setback("ApprovalWithdrawn", _withdrawn_late, _GIVE_UP, _withdrawn),
     Setback("ApprovalWithdrawn", lambda view: not view.approved, _BACK, _withdrawn),
     Setback("PausedWhileFrozen", held_while_frozen, _GIVE_UP, _paused),
+    Setback("HookFailed", lambda view: hooks.failed(view) is not None, _GIVE_UP, _hook_failed),
     Setback("ComparisonFailed", compared_badly, _GIVE_UP, _failed_comparison),
     Setback("FinalCheckFailed", final_failed, _GIVE_UP, _failed_check),
     Setback("TableStopped", lambda view: stopped_now(view).status == "False", _GIVE_UP, _stopped),
@@ -289,6 +313,11 @@ def step_of(view: View) -> Step:
     """The step the cutover is in: the first that is not proven done; the last one when all are."""
     if view.cutting_over is CutoverState.TIMED_OUT:
         return GIVING_UP
+    return next((step for step in STEPS if not step.done(view)), STEPS[-1])
+
+
+def first_step(view: View) -> Step:
+    """The step that a cutover begins with."""
     return next((step for step in STEPS if not step.done(view)), STEPS[-1])
 
 

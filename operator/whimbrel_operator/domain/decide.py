@@ -3,12 +3,14 @@
 from dataclasses import replace
 from datetime import datetime
 
+from whimbrel_api.hooks import HookPoint
 from whimbrel_api.migration import MigrationStatus, Phase
-from whimbrel_operator.domain import cutover, phases, wants
+from whimbrel_operator.domain import cutover, hooks, phases, wants
 from whimbrel_operator.domain.decision import Decision
 from whimbrel_operator.domain.events import events_of
 from whimbrel_operator.domain.figures import rows_done
 from whimbrel_operator.domain.gates import remember_lag
+from whimbrel_operator.domain.hook_jobs import WantedHook
 from whimbrel_operator.domain.observed import Observed
 from whimbrel_operator.domain.progress import remember_rows
 from whimbrel_operator.domain.status import Move, next_status
@@ -20,7 +22,10 @@ def decide(observed: Observed, now: datetime) -> Decision:
     view = _view(observed, now)
     move = _move(view)
     status = next_status(view, move)
-    return Decision(status, wanted_after(view, status), events_of(view, move, status), view.memory)
+    told = events_of(view, move, status)
+    asked = hooks_after(view, status)
+    unwanted = hooks.unwanted(_ahead(view, status), asked)
+    return Decision(status, wanted_after(view, status), told, view.memory, asked, unwanted)
 
 
 def _view(observed: Observed, now: datetime) -> View:
@@ -40,8 +45,28 @@ def _move(view: View) -> Move:
 
 def wanted_after(view: View, status: MigrationStatus) -> wants.Wanted:
     """The tasks that the next status asks for, seen with the same observation."""
-    resource = view.observed.resource.model_copy(update={"status": status})
-    ahead = View(replace(view.observed, resource=resource), view.now, view.memory)
+    ahead = _ahead(view, status)
     row = phases.row_of(ahead)
     asked = tuple(task for want in row.tasks for task in want(ahead))
     return (*asked, *wants.inspect_fence(ahead)) if asked else ()
+
+
+def hooks_after(view: View, status: MigrationStatus) -> tuple[WantedHook, ...]:
+    """The hook or switch that the next status asks for. One that is held goes on to its end, and none is started."""
+    ahead = _ahead(view, status)
+    return hooks.wanted(ahead, _points(ahead))
+
+
+def _points(view: View) -> tuple[HookPoint, ...]:
+    if view.status.phase is Phase.COMPLETED:
+        return hooks.points_completed(view)
+    if view.status.phase is not Phase.CUTTING_OVER or phases.row_of(view) is phases.CANCELLING:
+        return ()
+    point = cutover.step_of(view).hooks
+    return (point,) if point is not None else ()
+
+
+def _ahead(view: View, status: MigrationStatus) -> View:
+    """The same observation under the next status."""
+    resource = view.observed.resource.model_copy(update={"status": status})
+    return View(replace(view.observed, resource=resource), view.now, view.memory)

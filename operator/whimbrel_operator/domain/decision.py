@@ -18,6 +18,7 @@ from whimbrel_api.tasks import (
     TaskKind,
 )
 from whimbrel_api.validation import ValidationStatus
+from whimbrel_operator.domain.hook_jobs import WantedHook
 from whimbrel_operator.domain.observed import Memory, TaskRef
 
 
@@ -116,12 +117,17 @@ class Event:
 
 @dataclass(frozen=True)
 class Decision:
-    """What shall be so for a Migration. Made again from the same observation it is the same."""
+    """What shall be so for a Migration. Made again from the same observation it is the same.
+
+    `unwanted_hooks` names the runs of hooks whose Jobs shall go. Other Jobs of hooks stay, as a record.
+    """
 
     status: MigrationStatus
     wanted: tuple[WantedTask, ...] = ()
     events: tuple[Event, ...] = ()
     memory: Memory = field(default_factory=Memory)
+    hooks: tuple[WantedHook, ...] = ()
+    unwanted_hooks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from whimbrel_api.base import Condition
 from whimbrel_api.migration import CutoverState, MigrationStatus, Phase
+from whimbrel_operator.domain import hooks
 from whimbrel_operator.domain.conditions import find, is_true
 from whimbrel_operator.domain.decision import Event
 from whimbrel_operator.domain.status import Move
@@ -27,6 +28,8 @@ def events_of(view: View, move: Move, after: MigrationStatus) -> tuple[Event, ..
     before = view.status
     found = [*_phase(before, move, after), *_cutover(before, move, after), *_validation(before, after)]
     found += _conditions(before.conditions, after.conditions)
+    for warns, reason, message in hooks.events(view, after.cutover.hooks):
+        found.append(Event("Warning" if warns else "Normal", reason, message))
     if move.exit is not None and before.phase is Phase.PREFLIGHT:
         found += _not_carried(view)
     return tuple(Event(each.type, each.reason, each.message[:_LONGEST]) for each in found)

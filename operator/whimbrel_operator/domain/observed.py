@@ -9,6 +9,7 @@ from whimbrel_api.reports import Record, ReportedError, WorkerReport, WorkerStat
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_api.tasks import ExitCode, TaskKind
 from whimbrel_api.validation import Validation
+from whimbrel_operator.domain.hook_jobs import HookJob
 
 FRESH_INTERVALS = 3
 
@@ -175,6 +176,7 @@ class Observed:
     missing_secrets: tuple[str, ...] = ()
     memory: Memory = Memory()
     resource_version: str = ""
+    hooks: tuple[HookJob, ...] = ()
 
 
 @dataclass(frozen=True)

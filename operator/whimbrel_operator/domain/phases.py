@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from whimbrel_api.migration import CutoverState, Phase
-from whimbrel_operator.domain import aftermath, cutover, wants
+from whimbrel_operator.domain import aftermath, cutover, hooks, wants
 from whimbrel_operator.domain import view as ids
 from whimbrel_operator.domain.checks import last_validation
 from whimbrel_operator.domain.gates import caught_up, gates
@@ -103,7 +103,7 @@ def ready_to_cut_over(view: View) -> bool:
     """Every gate is open, this plan approved, and its attempt read back from the target."""
     inspected = view.result(ids.INSPECT_PLAN)
     known = inspected is not None and inspected.record is not None and inspected.record.exists
-    ready = known and view.approved and not view.source_frozen
+    ready = known and view.approved and not view.source_frozen and not hooks.holds_back(view)
     return ready and all(gate.open for gate in gates(view, last_validation(view)))
 
 

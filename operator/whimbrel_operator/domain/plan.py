@@ -8,7 +8,7 @@ from whimbrel_api.migration import MigrationSpec
 from whimbrel_api.rules import CHANGEABLE, FROZEN
 
 _PLANNED = {"mode", "source", "target", "tables", "thresholds"}
-_POLICY = {"mode", "source_freeze", "freeze", "timeout"}
+_POLICY = {"mode", "source_freeze", "freeze", "timeout", "hooks", "switch"}
 _WAY_BACK = {"enabled", "polardb", "layout", "on_truncate"}
 
 

@@ -11,7 +11,7 @@ from whimbrel_api.migration import (
     Phase,
     StreamStatus,
 )
-from whimbrel_operator.domain import aftermath, checks, cutover, figures
+from whimbrel_operator.domain import aftermath, checks, cutover, figures, hooks
 from whimbrel_operator.domain.conditions import Said, find, merge, yes_no
 from whimbrel_operator.domain.cutover import Setback
 from whimbrel_operator.domain.failures import Trouble, trouble
@@ -44,6 +44,7 @@ def next_status(view: View, move: Move) -> MigrationStatus:
     copied = figures.snapshot_status(view)
     streamed = figures.stream_status(view)
     open_gates = gates(view, validation)
+    reached = _cutover(view, move, phase, ready=awaits_approval(open_gates, approved=view.approved))
     return MigrationStatus(
         observed_generation=view.generation,
         phase=phase,
@@ -58,7 +59,7 @@ def next_status(view: View, move: Move) -> MigrationStatus:
         stream=streamed,
         validation=validation,
         checkpoint=figures.checkpoint(view),
-        cutover=_cutover(view, move, phase, ready=awaits_approval(open_gates, approved=view.approved)),
+        cutover=_hooked(view, move, phase, reached),
         tables=figures.tables(view),
     )
 
@@ -93,9 +94,20 @@ def _cutover(view: View, move: Move, phase: Phase, *, ready: bool) -> CutoverSta
     return found.model_copy(update={"source_frozen": entered or cutover.still_frozen(view)})
 
 
+def _hooked(view: View, move: Move, phase: Phase, found: CutoverStatus) -> CutoverStatus:
+    """With what is known of hooks and switches; a cutover that begins knows nothing of those of a former one."""
+    begins = move.exit is not None and phase is Phase.CUTTING_OVER
+    over = phase is Phase.COMPLETED and view.streaming
+    if begins or not (over or found.started_at):
+        return found
+    return found.model_copy(update={"hooks": hooks.statuses(view)})
+
+
 def _cutting_over(view: View, move: Move, before: CutoverStatus) -> CutoverStatus:
     if move.exit is not None:
-        return CutoverStatus(state=CutoverState.FREEZING, started_at=view.now, message=cutover.STEPS[0].waits_for(view))
+        return CutoverStatus(
+            state=CutoverState.FREEZING, started_at=view.now, message=cutover.first_step(view).waits_for(view)
+        )
     if move.setback is not None:
         return _set_back(view, move.setback, before)
     step = cutover.step_of(view)
@@ -143,6 +155,7 @@ def _said(view: View, phase: Phase, found: tuple[Gate, ...], streamed: StreamSta
         paused,
         *milestones,
         *asked,
+        *hooks.said(view, phase),
         *aftermath.retention_near(view, phase, streamed),
         rollback,
         *aftermath.retired(view, phase),

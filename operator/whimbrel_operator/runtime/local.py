@@ -15,6 +15,7 @@ from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_api.tasks import ExitCode
 from whimbrel_api.validation import Validation
 from whimbrel_operator.domain.decision import Event, WantedTask, Work
+from whimbrel_operator.domain.hook_jobs import WantedHook
 from whimbrel_operator.domain.observed import (
     Memory,
     Observed,
@@ -26,7 +27,7 @@ from whimbrel_operator.domain.observed import (
 )
 from whimbrel_operator.domain.reverse_view import ReverseView
 from whimbrel_operator.domain.validation import work_of
-from whimbrel_operator.errors import NotFound
+from whimbrel_operator.errors import NotAllowed, NotFound
 from whimbrel_operator.runtime.files import make_folder, write_whole
 from whimbrel_operator.runtime.instances import Instance, Known
 from whimbrel_operator.runtime.port import Key, Observation, Status
@@ -108,6 +109,18 @@ class LocalRuntime:
             self._tell_to_stop(instance, known)
         elif instance.folder.exists():
             instance.forget()
+
+    async def run_hook(self, key: Key, wanted: WantedHook) -> None:
+        """There is no cluster to run it. Raises NotAllowed."""
+        raise NotAllowed(
+            f"{wanted.run.run_id} cannot run",
+            where=str(key),
+            why="hooks and switches are Jobs of a cluster",
+            todo="leave spec.cutover.hooks and spec.cutover.switch out, or use the operator",
+        )
+
+    async def end_hook(self, key: Key, run_id: str) -> None:
+        """Nothing: none has ever run."""
 
     async def report(self, key: Key, status: Status, resource_version: str) -> None:
         """Write the status under its version. Raises StatusConflict."""

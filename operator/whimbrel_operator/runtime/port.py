@@ -8,6 +8,7 @@ from whimbrel_api.migration import MigrationStatus
 from whimbrel_api.reverse_sync import ReverseSyncStatus
 from whimbrel_api.validation import ValidationStatus
 from whimbrel_operator.domain.decision import Event, WantedTask
+from whimbrel_operator.domain.hook_jobs import WantedHook
 from whimbrel_operator.domain.observed import Memory, Observed, ObservedReverseSync, ObservedValidation
 
 Status = MigrationStatus | ValidationStatus | ReverseSyncStatus
@@ -41,6 +42,12 @@ class Runtime(Protocol):
 
     async def remove(self, key: Key, task_id: str) -> None:
         """Tell all instances of a task to stop, and forget them once they are gone. Does not wait."""
+
+    async def run_hook(self, key: Key, wanted: WantedHook) -> None:
+        """Start a hook or switch that may start and has no Job. One that has any Job is left alone."""
+
+    async def end_hook(self, key: Key, run_id: str) -> None:
+        """Take away the Job of a hook that runs. Does not wait."""
 
     async def report(self, key: Key, status: Status, resource_version: str) -> None:
         """Write the status. Raises StatusConflict when it was written since that version was read."""

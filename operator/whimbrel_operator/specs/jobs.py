@@ -107,11 +107,11 @@ def _pod(name: str, wanted: WantedTask, settings: PodSettings) -> dict[str, Any]
             "fsGroup": USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        **_placement(settings),
+        **placement(settings),
         "containers": [_container(wanted, secrets, settings)],
         "volumes": [
             _task_volume(name),
-            _access_volume(),
+            access_volume(),
             _scratch_volume(),
             *_secret_volumes(secrets),
             *_spool_volumes(wanted),
@@ -119,7 +119,7 @@ def _pod(name: str, wanted: WantedTask, settings: PodSettings) -> dict[str, Any]
     }
 
 
-def _placement(settings: PodSettings) -> dict[str, Any]:
+def placement(settings: PodSettings) -> dict[str, Any]:
     """Where pods may run; what is not set is left out, so that the cluster's own defaults hold."""
     chosen = {
         "imagePullSecrets": [{"name": name} for name in settings.image_pull_secrets],
@@ -183,7 +183,7 @@ def _task_volume(config_map: str) -> dict[str, Any]:
     return {"name": "task", "configMap": {"name": config_map, "defaultMode": _OWNER_AND_GROUP}}
 
 
-def _access_volume() -> dict[str, Any]:
+def access_volume() -> dict[str, Any]:
     """What a pod needs to reach its reports. Mounted on purpose, so that it has a place of its own."""
     token = {"serviceAccountToken": {"path": "token", "expirationSeconds": TOKEN_SECONDS}}
     authority = {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}}

@@ -22,6 +22,9 @@ KIND: Final = f"{GROUP}/kind"
 RESOURCE: Final = f"{GROUP}/resource"
 FINGERPRINT: Final = f"{GROUP}/fingerprint"
 GENERATION: Final = f"{GROUP}/generation"
+HOOK: Final = f"{GROUP}/hook"
+HOOK_POINT: Final = f"{GROUP}/hook-point"
+HOOK_NAME: Final = f"{GROUP}/hook-name"
 
 _JOB_CHARACTERS = 52
 _TASK_CHARACTERS = 26
@@ -78,6 +81,19 @@ def labels(owner: Owner, task_id: str, kind: TaskKind) -> dict[str, str]:
         UID: owner.uid,
         TASK: task_id,
         KIND: owner.kind,
+    }
+
+
+def hook_labels(owner: Owner, run_id: str) -> dict[str, str]:
+    """What the Job of a hook or switch carries; nothing that reads tasks takes it for one."""
+    return {
+        "app.kubernetes.io/name": "whimbrel-hook",
+        "app.kubernetes.io/instance": _instance(owner.name),
+        "app.kubernetes.io/part-of": "whimbrel",
+        MANAGED_BY: FIELD_MANAGER,
+        UID: owner.uid,
+        KIND: owner.kind,
+        HOOK: run_id,
     }
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
@@ -10,9 +11,11 @@ from pydantic import ValidationError
 from whimbrel_api.migration import Migration
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_api.validation import Validation
+from whimbrel_operator.domain.hook_jobs import HookJob
 from whimbrel_operator.errors import ResourceUnreadable
 from whimbrel_operator.runtime.kubernetes import kinds
 from whimbrel_operator.runtime.kubernetes.api import JSON, Api
+from whimbrel_operator.runtime.kubernetes.observe.hooks import hook_job_of, is_hook
 from whimbrel_operator.runtime.kubernetes.observe.look import TaskObjects, by_task
 from whimbrel_operator.runtime.kubernetes.observe.objects import job_of, pod_of, report_of
 from whimbrel_operator.runtime.port import Key
@@ -39,8 +42,16 @@ async def resource(api: Api, key: Key) -> tuple[Resource, str] | None:
             return parsed(ReverseSync, body), version
 
 
-async def task_objects(api: Api, owner: Owner) -> dict[str, TaskObjects]:
-    """Jobs, pods and WorkerReports of a resource, by task.
+@dataclass(frozen=True)
+class Children:
+    """What belongs to a resource: the objects of its tasks, by task, and the Jobs of its hooks."""
+
+    tasks: dict[str, TaskObjects]
+    hooks: tuple[HookJob, ...]
+
+
+async def children(api: Api, owner: Owner) -> Children:
+    """Jobs, pods and WorkerReports of a resource. Pods of hooks are left to their Jobs.
 
     Jobs are read first: whatever a Job says of an end, the report of that end was written before, so it is read after.
     """
@@ -49,7 +60,9 @@ async def task_objects(api: Api, owner: Owner) -> dict[str, TaskObjects]:
     pods, reports = await asyncio.gather(
         api.list(kinds.PODS, owner.namespace, selector), api.list(kinds.WORKER_REPORTS, owner.namespace, selector)
     )
-    return by_task(owner.namespace, map(job_of, jobs), map(pod_of, pods), map(report_of, reports))
+    own = [each for each in jobs if not is_hook(each)]
+    tasks = by_task(owner.namespace, map(job_of, own), map(pod_of, pods), map(report_of, reports))
+    return Children(tasks, tuple(hook_job_of(each) for each in jobs if is_hook(each)))
 
 
 async def validations_of(api: Api, migration: Migration) -> tuple[Validation, ...]:

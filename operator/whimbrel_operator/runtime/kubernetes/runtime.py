@@ -12,6 +12,7 @@ from whimbrel_api.base import API_VERSION
 from whimbrel_api.migration import Migration
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_operator.domain.decision import Event, WantedTask
+from whimbrel_operator.domain.hook_jobs import HookJob, WantedHook
 from whimbrel_operator.domain.observed import (
     Memory,
     Observed,
@@ -33,6 +34,7 @@ from whimbrel_operator.specs.names import Owner
 from whimbrel_operator.specs.settings import PodSettings
 
 NOT_STARTED: Final = "TaskRefused"
+HOOK_REFUSED: Final = "HookRefused"
 NOT_GONE: Final = "DeletionWaits"
 LOG: Final = logging.getLogger("whimbrel.runtime")
 
@@ -44,6 +46,7 @@ class _Seen:
     owner: Owner
     objects: dict[str, TaskObjects] = field(default_factory=dict)
     tasks: Tasks = field(default_factory=Tasks)
+    hooks: tuple[HookJob, ...] = ()
     acted: set[str] = field(default_factory=set)
 
     def of(self, task_id: str) -> TaskObjects:
@@ -88,7 +91,7 @@ class KubernetesRuntime:
         seen = await self._look(key, _owner(resource))
         if isinstance(resource, Migration):
             others = await reads.validations_of(self.api, resource)
-            return Observed(resource, seen.tasks, others, (), memory, version)
+            return Observed(resource, seen.tasks, others, (), memory, version, seen.hooks)
         if isinstance(resource, ReverseSync):
             migration = await reads.migration_of(self.api, resource)
             return ObservedReverseSync(resource, seen.tasks, migration, (), memory, version)
@@ -126,6 +129,26 @@ class KubernetesRuntime:
             seen.acted.add(task_id)
             await self._end(seen.owner, seen.of(task_id))
 
+    async def run_hook(self, key: Key, wanted: WantedHook) -> None:
+        """Make the Job of a hook or switch that may start. One that the cluster refuses becomes an Event.
+
+        It raises nothing then: the status must go on being written, or no cutover would ever time out.
+        """
+        seen = self._seen.get(key)
+        if seen is None or not wanted.start:
+            return
+        try:
+            await self._writer.start_hook(seen.owner, wanted)
+        except Refused as error:
+            LOG.warning("the Job of %s cannot be made: %s", wanted.run.run_id, error)
+            await self._record(seen.owner, Event("Warning", HOOK_REFUSED, f"{wanted.run.run_id}: {error}"))
+
+    async def end_hook(self, key: Key, run_id: str) -> None:
+        """Delete the Job of a hook."""
+        seen = self._seen.get(key)
+        if seen is not None:
+            await self._writer.end_hook(seen.owner, run_id)
+
     async def report(self, key: Key, status: Status, resource_version: str) -> None:
         """Write the status under its version. Raises StatusConflict, also where the resource is gone."""
         seen = self._seen.get(key)
@@ -158,10 +181,14 @@ class KubernetesRuntime:
         """
         owner = Owner(key.kind, key.namespace, key.name, uid)
         self._seen.pop(key, None)
-        tasks = await reads.task_objects(self.api, owner)
+        found = await reads.children(self.api, owner)
+        tasks = found.tasks
         for task in tasks.values():
             await self._end(owner, task)
-        left = any(task.job is not None or any(pod.ended is None for pod in task.strays) for task in tasks.values())
+        for hook in found.hooks:
+            await self._writer.end_hook(owner, hook.run_id)
+        runs = any(task.job is not None or any(pod.ended is None for pod in task.strays) for task in tasks.values())
+        left = runs or bool(found.hooks)
         if left:
             await self._say_what_stays(owner, tasks.values())
         else:
@@ -185,8 +212,8 @@ class KubernetesRuntime:
             LOG.warning("event %s of %s/%s could not be written: %s", event.reason, owner.namespace, owner.name, error)
 
     async def _look(self, key: Key, owner: Owner) -> _Seen:
-        objects = await reads.task_objects(self.api, owner)
-        seen = _Seen(owner, objects, look(objects, self._clock()))
+        found = await reads.children(self.api, owner)
+        seen = _Seen(owner, found.tasks, look(found.tasks, self._clock()), found.hooks)
         self._seen[key] = seen
         return seen
 

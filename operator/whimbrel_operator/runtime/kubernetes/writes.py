@@ -12,13 +12,14 @@ from typing import Final
 
 from whimbrel_api.worker_reports import Failures
 from whimbrel_operator.domain.decision import WantedTask
+from whimbrel_operator.domain.hook_jobs import WantedHook
 from whimbrel_operator.domain.observed import TaskState
 from whimbrel_operator.errors import Outdated, Refused
 from whimbrel_operator.runtime.kubernetes import kinds
 from whimbrel_operator.runtime.kubernetes.api import JSON, Api
 from whimbrel_operator.runtime.kubernetes.observe.look import TaskObjects
 from whimbrel_operator.runtime.kubernetes.observe.objects import COUNTED, STARTED, Job, Report
-from whimbrel_operator.specs import jobs, names, reports
+from whimbrel_operator.specs import hooks, jobs, names, reports
 from whimbrel_operator.specs.bundle import Bundle, bundle
 from whimbrel_operator.specs.names import Owner
 from whimbrel_operator.specs.settings import PodSettings
@@ -98,6 +99,18 @@ class Writer:
         name = names.job_name(owner, task.task_id)
         await asyncio.gather(*(self._api.delete(kind, owner.namespace, name) for kind in kinds.NAMED_AS_THE_JOB))
         await self._remove_reports(owner.namespace, task.reports)
+
+    async def start_hook(self, owner: Owner, wanted: WantedHook) -> None:
+        """Make the Job of a hook or switch, under the account that the user names."""
+        body = hooks.job(owner, wanted.run, self._settings)
+        try:
+            await self._api.create(kinds.JOBS, body)
+        except Outdated:
+            await self._check_own(owner, body["metadata"]["name"])
+
+    async def end_hook(self, owner: Owner, run_id: str) -> None:
+        """Delete the Job of a hook or switch; it is gone only after its pod."""
+        await self._api.delete(kinds.JOBS, owner.namespace, names.job_name(owner, run_id), foreground=True)
 
     async def _prepare_reports(self, owner: Owner, task: TaskObjects, told: Bundle) -> None:
         """A report for each instance. A former worker's word goes, as nobody could tell it from the new one's."""

@@ -217,11 +217,12 @@ class DynamoDBSource:
     def retention(self) -> float | None:
         """For how long the shortest of the change logs keeps a record.
 
-        DynamoDB Streams: 24 hours (Amazon DynamoDB Developer Guide, "DynamoDB Streams"); Kinesis says it of each stream.
+        DynamoDB Streams: 24 hours (Amazon DynamoDB Developer Guide, "DynamoDB Streams"); Kinesis says it itself.
         """
         if self._store is None or not self._logs.kinesis.streams.wanted:
             return STREAM_KEPT_SECONDS
-        return min((self._logs.kept(row.ref) for row in self._wanted(self._store().all())), default=STREAM_KEPT_SECONDS)
+        rows = self._wanted(self._store().all())
+        return min((self._logs.kept(row.ref) for row in rows), default=STREAM_KEPT_SECONDS)
 
     # --- reading ---
 
