@@ -38,6 +38,9 @@ class Session(Protocol):
     def is_doomed(self) -> bool:
         """Whether this session's transaction will fail at its COMMIT."""
 
+    def cancelled(self) -> None:
+        """Note that the backend is told to end this session's statement."""
+
     def conflict(self) -> Refusal:
         """What a transaction in the way of this session's statement is told."""
 
@@ -140,6 +143,7 @@ class Hub:
         by_pid = {session.pid: session for session in self.sessions}
         for pid, blockers in rows:
             if blockers and waiting[int(pid)].is_doomed():
+                waiting[int(pid)].cancelled()
                 await connection.execute(f"SELECT pg_cancel_backend({int(pid)})")
                 continue
             for blocker in blockers.split():

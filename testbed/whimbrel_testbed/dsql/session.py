@@ -16,6 +16,8 @@ from whimbrel_testbed.dsql.refusals import Refusal, RefusedError
 from whimbrel_testbed.dsql.transaction import Transaction, changed_rows
 
 _CONFLICTS = frozenset({"40001", "40P01"})
+_CANCELLED = "57014"
+_LATE_SECONDS = 5.0
 
 _EXISTS = frozenset({"42710", "42P06", "42P07"})
 
@@ -41,6 +43,7 @@ class Session:
         self._busy_since = 0.0
         self._current: Statement | None = None
         self._skipping = False
+        self._cancelled_at = float("-inf")
         self._catalogue_version = hub.catalogue_version
 
     # What the hub asks and orders.
@@ -56,6 +59,10 @@ class Session:
     def conflict(self) -> Refusal:
         """Return what a transaction in the way of this session's statement is told."""
         return refusals.OC001 if self._current and self._current.kind is Kind.DDL else refusals.OC000
+
+    def cancelled(self) -> None:
+        """Note that its statement is being cancelled for another's sake: that may come late, and hit the next one."""
+        self._cancelled_at = time.monotonic()
 
     async def doom(self, reason: Refusal) -> bool:
         """Roll back this session's idle transaction for its locks; its COMMIT will fail. False where it is at work."""
@@ -210,7 +217,7 @@ class Session:
             raise CutError
         reply = await self._exchange(wire.command("COMMIT") + wire.SYNC_MESSAGE, wire.COMMAND_ANSWERS)
         if reply.error:
-            return _refusal(reply.error)
+            return refusals.OC000 if self._conflicts(reply) else _refusal(reply.error)
         self._committed(transaction)
         if transaction.wrote and self._hub.draw("drop_after_commit"):
             raise CutError
@@ -279,7 +286,7 @@ class Session:
     async def _in_transaction(self, transaction: Transaction, step: Work) -> None:
         async with self._lock:
             reply = await self._attempt(transaction, step)
-            if _conflicts(reply) and transaction.doomed is None and transaction.explicit and not reply.streamed:
+            if self._conflicts(reply) and transaction.doomed is None and transaction.explicit and not reply.streamed:
                 self._hub.counters["doomed"] += 1
                 transaction.doomed = refusals.OC000
                 await self._roll_back(transaction)
@@ -324,7 +331,7 @@ class Session:
 
     def _judge(self, transaction: Transaction, step: Work, reply: Reply) -> Refusal | None:
         """Count rows and bytes; return why the step fails though the backend took it, or what its error means here."""
-        if reply.error and (transaction.doomed or _conflicts(reply)):
+        if reply.error and (transaction.doomed or self._conflicts(reply)):
             del reply.data[reply.error_at :]
             return transaction.doomed or refusals.OC000
         if reply.error and step.has(Kind.DDL) and _catalogue_race(step, reply.error):
@@ -379,9 +386,11 @@ class Session:
         finally:
             self._busy_since = 0.0
 
-
-def _conflicts(reply: Reply) -> bool:
-    return reply.error is not None and reply.error.get("C") in _CONFLICTS
+    def _conflicts(self, reply: Reply) -> bool:
+        """Whether another transaction was first: by PostgreSQL's word, or because it was given the way."""
+        code = reply.error.get("C") if reply.error is not None else None
+        by_us = time.monotonic() - self._cancelled_at < _LATE_SECONDS
+        return code in _CONFLICTS or (code == _CANCELLED and by_us)
 
 
 def _catalogue_race(step: Work, error: dict[str, str]) -> bool:
