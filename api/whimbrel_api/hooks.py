@@ -12,12 +12,14 @@ from whimbrel_api.base import Duration, Host, Model, Moment, Name, SecretKey, Wi
 
 MOST: Final = 10
 """How many hooks a list may hold, and how many switches."""
+LONGEST_NAME: Final = 30
+"""How many characters the name of a hook or switch may have."""
 
 HookName = Annotated[
     str,
     Field(
         min_length=1,
-        max_length=30,
+        max_length=LONGEST_NAME,
         pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
         description="A short name, once in its list: lower-case letters, digits and dashes.",
     ),
@@ -198,7 +200,7 @@ class HookStatus(Model):
 
     id: str = Field(max_length=63)
     point: HookPoint
-    name: str = Field(max_length=30)
+    name: str = Field(max_length=LONGEST_NAME)
     state: HookState
     job: str = Field(default="", max_length=63)
     started_at: Moment | None = None

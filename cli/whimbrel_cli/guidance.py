@@ -5,7 +5,16 @@ from datetime import datetime
 from typing import Final
 
 from whimbrel_api.base import Condition
-from whimbrel_api.migration import CheckResult, CutoverMode, CutoverState, Migration, MigrationStatus, Phase
+from whimbrel_api.hooks import HookPoint, HookState
+from whimbrel_api.migration import (
+    CheckResult,
+    CutoverMode,
+    CutoverState,
+    Migration,
+    MigrationStatus,
+    Phase,
+    SourceFreeze,
+)
 from whimbrel_api.reverse_sync import ReverseSync, ReverseSyncStatus
 from whimbrel_api.validation import Validation, ValidationPhase, ValidationStatus
 from whimbrel_cli.figures import ago, count, lag, span
@@ -156,17 +165,38 @@ def _of_cutover(migration: Migration, caller: Caller) -> str:
     due = _said(migration, "CutoverDue")
     match status.cutover.state:
         case CutoverState.FREEZING:
-            return "Stop the application's writes to the source now. It goes on by itself once the source is quiet."
+            return _freezing(migration)
         case CutoverState.DRAINING | CutoverState.FINAL_CHECK:
             return "Keep the application's writes stopped; the rest of the changes is applied and checked."
         case CutoverState.AWAITING_APPROVAL if migration.spec.cutover.approved_plan != status.plan.hash:
             return f"To cut over: {approve}"
         case CutoverState.TIMED_OUT:
-            return f"The application may go on writing to the source. To try the cutover again: {approve}"
+            return _given_up(migration, caller, approve)
         case CutoverState.NOT_READY if due and due.status != "True" and condition(status, "CutoverApproved"):
             return f"Approved; {due.message}"
         case _:
             return ""
+
+
+def _freezing(migration: Migration) -> str:
+    if _stopped_by_others(migration):
+        return f"{migration.status.cutover.message}. It goes on by itself once the source is quiet."
+    return "Stop the application's writes to the source now. It goes on by itself once the source is quiet."
+
+
+def _given_up(migration: Migration, caller: Caller, approve: str) -> str:
+    if migration.spec.cutover.mode is CutoverMode.AUTOMATIC:
+        pause = caller.line("pause", migration)
+        return f"{migration.status.cutover.message}. It tries again by itself; to keep it from that: {pause}"
+    return f"The application may go on writing to the source. To try the cutover again: {approve}"
+
+
+def _stopped_by_others(migration: Migration) -> bool:
+    """Whether Whimbrel stops the writes, or hooks are to do it that have not all ended: then a person need not."""
+    policy, runs = migration.spec.cutover, migration.status.cutover.hooks
+    done = {each.name for each in runs if (each.point, each.state) == (HookPoint.BEFORE_FREEZE, HookState.SUCCEEDED)}
+    hooked = any(each.name not in done for each in policy.hooks.before_freeze)
+    return policy.source_freeze is SourceFreeze.OPERATOR or hooked
 
 
 def _after_check(validation: Validation, caller: Caller) -> str:

@@ -8,7 +8,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from whimbrel_operator.errors import OperatorDefect, OperatorError, Refused, ResourceUnreadable, TaskTooLarge, Transient
+from whimbrel_operator.errors import (
+    OperatorDefect,
+    OperatorError,
+    Refused,
+    ResourceUnreadable,
+    StateUnreadable,
+    TaskTooLarge,
+    Transient,
+)
 from whimbrel_operator.metrics import Metrics
 from whimbrel_operator.reconcile import Outcome, Reconciler
 from whimbrel_operator.runtime.port import Key
@@ -29,6 +37,7 @@ _FIRST_BACKOFF: Final = 1.0
 _LONGEST_BACKOFF: Final = 60.0
 # An unforeseen error may be gone with the next pass; one that stays is a defect that a person should see.
 _STAYS: Final = 3
+Log = logging.LoggerAdapter[logging.Logger]
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,16 @@ class Shared:
     nearest: float = NEAREST
 
 
+async def _refuse(shared: Shared, key: Key, error: OperatorError, log: Log) -> bool:
+    """Whether its status says now what is wrong. Nobody who waits for a resource reads the operator's log."""
+    try:
+        await shared.refuse(key, error)
+    except Exception as second:  # noqa: BLE001 - told, and tried again with the next pass
+        log.warning("its status could not say so, tries again: %s", told(second).line)
+        return False
+    return True
+
+
 class Daemon:
     """The life of one resource, until it is gone or the daemon is cancelled."""
 
@@ -138,13 +157,13 @@ class Daemon:
         rest = _longer(backoff(self._failures), error)
         if isinstance(error, ResourceUnreadable):
             self._log.warning("waits for a change of its spec: %s", error)
-            said = await self._refuse(error)
+            said = await _refuse(self._shared, self._key, error, self._log)
             return self._owed(Rest(_spread(AT_REST), patient=True) if said else rest)
         self._say(trouble, error, rest)
-        if isinstance(error, Refused | TaskTooLarge):
-            await self._refuse(error)
+        if isinstance(error, Refused | TaskTooLarge | StateUnreadable):
+            await _refuse(self._shared, self._key, error, self._log)
         elif not trouble.expected and self._failures >= _STAYS:
-            await self._refuse(OperatorDefect(type(error).__name__))
+            await _refuse(self._shared, self._key, OperatorDefect(type(error).__name__), self._log)
         return rest if unanswered(error) else self._owed(rest)
 
     def _say(self, trouble: Told, error: Exception, rest: Rest) -> None:
@@ -158,15 +177,6 @@ class Daemon:
             trouble.line,
             exc_info=trace,
         )
-
-    async def _refuse(self, error: OperatorError) -> bool:
-        """Whether its status says now what is wrong. Nobody who waits for a migration reads the operator's log."""
-        try:
-            await self._shared.refuse(self._key, error)
-        except Exception as second:  # noqa: BLE001 - told, and tried again with the next pass
-            self._log.warning("its status could not say so, tries again: %s", told(second).line)
-            return False
-        return True
 
     def _owed(self, rest: Rest) -> Rest:
         """The pass has come to an end, good or bad: the next is owed only after the rest."""
@@ -232,6 +242,8 @@ class Clearing:
         self._shared.metrics.failed(self._key.kind, trouble.kind)
         trace = None if trouble.expected else error
         self._log.warning("not cleared yet, next try in %.0f s: %s", rest.seconds, trouble.line, exc_info=trace)
+        if isinstance(error, ResourceUnreadable | Refused | TaskTooLarge | StateUnreadable):
+            await _refuse(self._shared, self._key, error, self._log)
         if not unanswered(error):
             self._wakeup.due = math.inf
         await asyncio.sleep(rest.seconds)

@@ -6,7 +6,7 @@ OperatorError
 ├── AlreadyRunning    another process reconciles the resource
 ├── StatusConflict    somebody else wrote the status since it was read
 ├── TaskTooLarge      what a task must be told does not fit into a ConfigMap
-├── StateUnreadable   a file of the state directory is damaged
+├── StateUnreadable   a file of the state directory, or an object made for a resource, is damaged
 ├── NoCluster         there is no kubeconfig, or no such context in it
 ├── Transient         the cluster cannot do it now and may do it later
 │   ├── ClusterAway       the API server does not answer
@@ -52,7 +52,7 @@ class TaskTooLarge(OperatorError):
 
 
 class StateUnreadable(OperatorError):
-    """A file of the state directory is damaged."""
+    """A file of the state directory is damaged, or what somebody wrote into an object that was made for a resource."""
 
 
 class NoCluster(OperatorError):

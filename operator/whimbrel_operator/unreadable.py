@@ -5,7 +5,14 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from whimbrel_api.base import GROUP, VERSION
-from whimbrel_operator.errors import Forbidden, OperatorError, Refused, ResourceUnreadable, TaskTooLarge
+from whimbrel_operator.errors import (
+    Forbidden,
+    OperatorError,
+    Refused,
+    ResourceUnreadable,
+    StateUnreadable,
+    TaskTooLarge,
+)
 from whimbrel_operator.runtime.kubernetes.api import Api, Kind
 from whimbrel_operator.runtime.port import Key
 
@@ -14,6 +21,7 @@ DEFECT: Final = "OperatorDefect"
 REASONS: Final[Mapping[type[OperatorError], str]] = {
     ResourceUnreadable: "InvalidSpec",
     TaskTooLarge: "TaskTooLarge",
+    StateUnreadable: "StateUnreadable",
     Forbidden: "Forbidden",
     Refused: "Refused",
 }

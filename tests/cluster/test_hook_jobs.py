@@ -9,7 +9,7 @@ from support.stage import Play, Stage, soon
 from whimbrel_api.hooks import Hook, HookPoint, HookState
 from whimbrel_operator.domain.hook_jobs import HookJob, HookRun, WantedHook
 from whimbrel_operator.runtime.kubernetes import kinds
-from whimbrel_operator.specs.names import job_name
+from whimbrel_operator.specs.names import HOOK, HOOK_POINT, job_name
 
 pytestmark = pytest.mark.timeout(120)
 RUN_ID = "before-freeze-stop-1"
@@ -87,6 +87,22 @@ def test_it_is_ended_when_it_is_not_wanted_any_more_and_with_its_migration(play:
         await stage.runtime.end_hook(stage.key, RUN_ID)
         await stage.runtime.run_hook(stage.key, wanted())
         assert len(await seen(stage)) == 1
+
+        async def cleared() -> bool:
+            return not await stage.runtime.clear(stage.key, stage.owner.uid)
+
+        await soon(cleared)
+        assert await jobs(stage) == []
+
+    play(scene)
+
+
+def test_it_goes_with_its_migration_whatever_somebody_wrote_into_it(play: Play) -> None:
+    async def scene(stage: Stage) -> None:
+        await stage.observe()
+        await stage.runtime.run_hook(stage.key, wanted())
+        damage = {"metadata": {"labels": {HOOK: "another"}, "annotations": {HOOK_POINT: None}}}
+        await stage.admin.merge(kinds.JOBS, stage.owner.namespace, job_name(stage.owner, RUN_ID), damage)
 
         async def cleared() -> bool:
             return not await stage.runtime.clear(stage.key, stage.owner.uid)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from support.live_states import STATES, migration
-from whimbrel_api.migration import CutoverMode, Migration, MigrationStatus
+from whimbrel_api.migration import Cutover, CutoverMode, Migration, MigrationStatus
 from whimbrel_cli.exits import CliError, Exit
 from whimbrel_cli.guidance import gates, next_step
 from whimbrel_cli.inputs import read_files
@@ -112,6 +112,40 @@ def test_an_approved_plan_that_waits_for_its_window_says_until_when() -> None:
 
 def test_a_plan_that_nobody_has_approved_does_not_say_so() -> None:
     assert next_step(waiting("False")) == ""
+
+
+def cutting(cutover: dict[str, object], **policy: object) -> Migration:
+    resource = migration("following")
+    spec = resource.spec.model_copy(update={"cutover": Cutover.model_validate(policy)})
+    told = {"phase": "CuttingOver", "cutover": {"message": "what is done"} | cutover}
+    return resource.model_copy(update={"spec": spec, "status": MigrationStatus.model_validate(told)})
+
+
+HOOKS = {"beforeFreeze": [{"name": "stop", "serviceAccountName": "mover", "image": "tools"}]}
+RUN = {"id": "before-freeze-stop-1", "point": "BeforeFreeze", "name": "stop", "state": "Running"}
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        cutting({"state": "Freezing"}, sourceFreeze="Operator"),
+        cutting({"state": "Freezing"}, hooks=HOOKS),
+        cutting({"state": "Freezing", "hooks": [RUN]}, hooks=HOOKS),
+        cutting({"state": "TimedOut"}, mode="Automatic"),
+    ],
+)
+def test_nobody_is_asked_to_do_what_is_done_for_him(resource: Migration) -> None:
+    step = next_step(resource)
+    assert step.startswith("what is done")
+    assert "Stop the application" not in step
+    assert "approve" not in step
+
+
+def test_a_person_stops_the_writes_where_nobody_else_does() -> None:
+    ended = [RUN | {"state": "Succeeded"}]
+    assert next_step(cutting({"state": "Freezing", "hooks": ended}, hooks=HOOKS)).startswith(
+        "Stop the application's writes"
+    )
 
 
 def waiting(approved: str) -> Migration:

@@ -28,6 +28,7 @@ from whimbrel_api.reports import UNFROZEN, JournalEntry, Record
 from whimbrel_api.tasks import ExitCode, TaskKind
 from whimbrel_operator.abandoning import Abandoning
 from whimbrel_operator.domain import aftermath
+from whimbrel_operator.domain.hooks import RETRY_AFTER
 from whimbrel_operator.domain.observed import TaskRef
 from whimbrel_operator.runtime.port import Key
 
@@ -148,6 +149,16 @@ def test_writes_in_spite_of_the_freeze_give_the_cutover_up_and_name_the_tables()
     assert "changes in shop.a (3), though frozen by locking the accounts app@%" in told
     life.until_phase(Phase.FOLLOWING)
     opened(life)
+
+
+def test_an_automatic_cutover_does_not_freeze_the_source_again_and_again() -> None:
+    life = frozen(policy=AUTOMATIC)
+    life.until(lambda status: status.cutover.freeze_position == "p1")
+    life.world.position = "p2"
+    life.until_phase(Phase.FOLLOWING)
+    given_up = life.runtime.now
+    life.until_phase(Phase.CUTTING_OVER, within=600)
+    assert life.runtime.now - given_up > RETRY_AFTER - timedelta(seconds=10)
 
 
 def test_writes_after_a_users_own_freeze_are_named_and_it_starts_again() -> None:

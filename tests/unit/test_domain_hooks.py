@@ -9,6 +9,7 @@ from support.memory_runtime import migration
 from support.world import World
 from whimbrel_api.hooks import ConfigMapSwitch, Hook, HookPoint, Hooks, HookState, HookStatus, SwitchStep
 from whimbrel_api.migration import Cutover, CutoverMode, CutoverState, MigrationStatus, Phase
+from whimbrel_operator.domain import hooks as domain
 from whimbrel_operator.domain.hooks import RETRY_AFTER
 from whimbrel_operator.domain.plan import plan_hash
 from whimbrel_operator.reconcile import Reconciler
@@ -304,3 +305,27 @@ def test_a_name_of_the_longest_kind_fits_into_a_label() -> None:
     found = drained(life)
     assert len(found) <= 57
     assert HookStatus(id=found, point=HookPoint.AFTER_DRAIN, name="n" * 30, state=HookState.RUNNING)
+
+
+def test_a_name_that_somebody_wrote_into_its_job_breaks_no_status() -> None:
+    life = Cut()
+    life.until_hook("before-freeze-stop-1")
+    life.runtime.hooks["before-freeze-stop-1"] = replace(life.runtime.hooks["before-freeze-stop-1"], name="x" * 300)
+    life.end("before-freeze-stop-1")
+    life.until_hook("before-freeze-wait-1")
+
+
+def test_a_success_that_counts_stays_known_however_often_the_freeze_starts_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(domain, "_MOST", 2)
+    life = Cut(Cutover(mode=CutoverMode.AUTOMATIC, hooks=Hooks(before_freeze=[hook("stop")], after_drain=[hook("x")])))
+    life.end("before-freeze-stop-1")
+    life.until(lambda status: status.cutover.hooks[0].state is HookState.SUCCEEDED)
+    del life.runtime.hooks["before-freeze-stop-1"]
+    for position in ("p2", "p3", "p4"):
+        life.until(lambda status: any(each.state is HookState.RUNNING for each in status.cutover.hooks))
+        life.world.position = position
+        life.end(next(run_id for run_id, state in life.hooks().items() if state is HookState.RUNNING))
+    life.go(3)
+    assert life.begun().count("before-freeze-stop-1") == 1

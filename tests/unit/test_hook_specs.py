@@ -11,6 +11,7 @@ from whimbrel_api.hooks import Hook, HookPoint, HookState, SwitchOrder, SwitchSt
 from whimbrel_operator.domain.hook_jobs import HookRun
 from whimbrel_operator.errors import StateUnreadable
 from whimbrel_operator.runtime.kubernetes.observe.hooks import hook_job_of, is_hook
+from whimbrel_operator.runtime.kubernetes.reads import Children
 from whimbrel_operator.specs import hooks, names
 
 ENV = [
@@ -146,3 +147,12 @@ def test_a_damaged_job_is_named() -> None:
     body["metadata"]["annotations"] = {}
     with pytest.raises(StateUnreadable, match="delete job shop-before-freeze"):
         hook_job_of(body)
+
+
+def test_whoever_takes_all_away_needs_no_annotation_of_it() -> None:
+    body = seen()
+    body["metadata"]["annotations"] = {}
+    found = Children({}, (body,))
+    assert found.hook_jobs == (body["metadata"]["name"],)
+    with pytest.raises(StateUnreadable):
+        _ = found.hooks

@@ -14,7 +14,7 @@ from whimbrel_api.migration import MigrationStatus, Phase
 from whimbrel_api.validation import ValidationPhase, ValidationStatus
 from whimbrel_operator.daemon import AT_REST, BUSY, ENDED, Clearing, Daemon, Shared, after, backoff
 from whimbrel_operator.domain.observed import Memory
-from whimbrel_operator.errors import ClusterAway, OperatorError, Refused, ResourceUnreadable
+from whimbrel_operator.errors import ClusterAway, OperatorError, Refused, ResourceUnreadable, StateUnreadable
 from whimbrel_operator.metrics import Metrics
 from whimbrel_operator.reconcile import Outcome, Reconciler
 from whimbrel_operator.runtime.port import Key
@@ -226,12 +226,19 @@ def test_what_cannot_be_read_is_said_in_its_status_and_waits_for_a_change() -> N
     run(story)
 
 
-def test_what_the_cluster_refuses_is_said_in_the_status_until_it_works() -> None:
-    """A quota, an admission rule, a missing right: who waits for the migration does not read the operator's log."""
+@pytest.mark.parametrize(
+    "error",
+    [
+        Refused("the cluster's rules refuse to create jobs", why="exceeded quota"),
+        StateUnreadable("the Job of a hook does not say at which point of the cutover it runs"),
+    ],
+)
+def test_what_a_person_must_put_right_is_said_in_the_status_until_it_works(error: OperatorError) -> None:
+    """A quota, a missing right, an edited Job: who waits for the migration does not read the operator's log."""
 
     async def story(runtime: Watched) -> None:
         stage = Stage(runtime)
-        runtime.trouble = raising(Refused("the cluster's rules refuse to create jobs", why="exceeded quota"))
+        runtime.trouble = raising(error)
         stage.daemon()
         await stage.until(lambda: stage.refused == [KEY])
         runtime.trouble = None
@@ -343,6 +350,27 @@ def test_clearing_goes_on_until_nothing_is_left_whatever_goes_wrong(caplog: pyte
     with caplog.at_level(logging.INFO):
         run(story)
     assert "not cleared yet" in caplog.text
+
+
+def test_a_deletion_that_waits_for_a_person_says_so_in_the_status() -> None:
+    """Its `kubectl delete` stands still, and nobody reads the operator's log."""
+
+    async def story(runtime: Watched) -> None:
+        stage = Stage(runtime)
+        wrong: list[OperatorError] = [ResourceUnreadable("spec.source: unknown")]
+
+        async def clear(key: Key, uid: str) -> bool:
+            if wrong:
+                raise wrong[0]
+            return False
+
+        stage.shared.clear = clear
+        clearing = asyncio.create_task(Clearing(stage.shared, KEY, "1").run())
+        await stage.until(lambda: stage.refused == [KEY])
+        wrong.clear()
+        await asyncio.wait_for(clearing, 20)
+
+    run(story)
 
 
 def test_how_long_it_rests() -> None:

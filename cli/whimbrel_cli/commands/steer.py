@@ -104,7 +104,7 @@ def approve(where: Where, name: str, namespace: str | None, plan: str | None, dr
 def pause(where: Where, name: str, namespace: str | None, dry_run: bool) -> None:
     """Pauses the migration or ReverseSync NAME: its workers finish their batch and stop, its phase stays.
 
-    The source goes on keeping its log; do not pause for longer than it keeps it (binlog_expire_logs_seconds). The
+    The source's log goes on ageing: resume before status.stream.retentionDeadline, of which a condition warns. The
     worker of a ReverseSync stays to watch its slot, which makes PolarDB keep its log until it is resumed or deleted.
 
     \b
@@ -136,7 +136,8 @@ def resume(where: Where, name: str, namespace: str | None, dry_run: bool) -> Non
 def cancel(where: Where, name: str, namespace: str | None, yes: bool, dry_run: bool) -> None:
     """Ends the migration NAME for good, without a cutover.
 
-    The source is never changed. What was copied stays in the target, with the control tables that say so.
+    The source's data are never changed; what a cutover has frozen is opened, streams that were enabled for it are
+    disabled. What was copied stays in the target, with the control tables that say so.
 
     \b
     Example:

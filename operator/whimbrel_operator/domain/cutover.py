@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from whimbrel_api.hooks import HookPoint
-from whimbrel_api.migration import CutoverState, FreezeMethod, Phase
-from whimbrel_api.reports import CheckReport
+from whimbrel_api.migration import CutoverMode, CutoverState, FreezeMethod, Phase
+from whimbrel_api.reports import CheckReport, Record
 from whimbrel_operator.domain import hooks, wants
 from whimbrel_operator.domain import view as ids
 from whimbrel_operator.domain.checks import last_validation
@@ -307,6 +307,16 @@ SETBACKS: tuple[Setback, ...] = (
     Setback("WrittenAfterFreeze", written_though_frozen, _GIVE_UP, _written_though_frozen),
     Setback("WrittenAfterFreeze", written_after_freeze, _AGAIN, _written),
 )
+
+
+def rests(view: View, record: Record) -> bool:
+    """Whether an automatic cutover waits, because the last one was given up a moment ago, as the target's journal says.
+
+    What gave it up is mostly still so, and each try may stop the writes to the source for as long as the time-out is.
+    """
+    last = record.last("timed-out")
+    automatic = view.spec.cutover.mode is CutoverMode.AUTOMATIC
+    return automatic and last is not None and abs(view.now - last.recorded_at) < hooks.RETRY_AFTER
 
 
 def step_of(view: View) -> Step:

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
-from whimbrel_api.hooks import Hook, HookPoint, HookState, HookStatus, SwitchStep
+from whimbrel_api.hooks import LONGEST_NAME, Hook, HookPoint, HookState, HookStatus, SwitchStep
 from whimbrel_api.migration import CutoverMode, CutoverState, Phase
 from whimbrel_operator.domain.conditions import Said, yes_no
 from whimbrel_operator.domain.hook_jobs import HookJob, HookRun, WantedHook
@@ -102,7 +102,7 @@ def _from_job(job: HookJob) -> HookStatus:
     return HookStatus(
         id=job.run_id,
         point=job.point,
-        name=job.name,
+        name=job.name[:LONGEST_NAME],
         state=job.state,
         job=job.job,
         started_at=job.started_at,
@@ -122,9 +122,12 @@ def _job(view: View, run_id: str) -> HookJob | None:
 def statuses(view: View) -> list[HookStatus]:
     """All that is known of this cutover's runs, those of its earlier freezes first."""
     known = [each.id for each in view.status.cutover.hooks]
-    new = [run.run_id for point in HookPoint for run in runs(view, point) if run.run_id not in known]
-    found = [_outcome(_told(view, run_id), _job(view, run_id)) for run_id in (*known, *new)]
-    return [each for each in found if each is not None][-_MOST:]
+    now = [run.run_id for point in HookPoint for run in runs(view, point)]
+    ids = (*known, *(run_id for run_id in now if run_id not in known))
+    found = [each for run_id in ids if (each := _outcome(_told(view, run_id), _job(view, run_id))) is not None]
+    # What still counts stays: without its status a run that has succeeded would hang on its Job alone.
+    too_old = [each.id for each in found if each.id not in now][: max(0, len(found) - _MOST)]
+    return [each for each in found if each.id not in too_old][-_MOST:]
 
 
 def wanted(view: View, points: Iterable[HookPoint]) -> tuple[WantedHook, ...]:

@@ -102,8 +102,10 @@ def stream_caught_up(view: View) -> bool:
 def ready_to_cut_over(view: View) -> bool:
     """Every gate is open, this plan approved, and its attempt read back from the target."""
     inspected = view.result(ids.INSPECT_PLAN)
-    known = inspected is not None and inspected.record is not None and inspected.record.exists
-    ready = known and view.approved and not view.source_frozen and not hooks.holds_back(view)
+    record = inspected.record if inspected is not None else None
+    if record is None or not record.exists or cutover.rests(view, record):
+        return False
+    ready = view.approved and not view.source_frozen and not hooks.holds_back(view)
     return ready and all(gate.open for gate in gates(view, last_validation(view)))
 
 

@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Final
 
 from whimbrel_api.durations import seconds, text
-from whimbrel_api.migration import CutoverState, Migration, Phase
-from whimbrel_operator.domain import wants
+from whimbrel_api.migration import CutoverMode, CutoverState, Migration, Phase
+from whimbrel_operator.domain import hooks, wants
 from whimbrel_operator.domain.conditions import find
 from whimbrel_operator.domain.cutover import STEPS, how_frozen
 from whimbrel_operator.domain.gate import Gate
@@ -160,6 +160,11 @@ def _obstacles(view: View) -> Iterator[str]:
         yield "spec.paused is true"
     if view.spec.cancel:
         yield "spec.cancel is true"
+    if view.source_frozen and status.phase is Phase.FOLLOWING:
+        yield "Whimbrel had frozen the source for a cutover that was given up: that is undone first"
+    if view.spec.cutover.mode is CutoverMode.AUTOMATIC and view.cutting_over is CutoverState.TIMED_OUT:
+        wait = text(hooks.RETRY_AFTER.total_seconds())
+        yield f"the last cutover was given up: an automatic one begins {wait} after that at the earliest"
     if view.unsupported:
         yield view.unsupported
     elif stalled is not None and stalled.status == "True":

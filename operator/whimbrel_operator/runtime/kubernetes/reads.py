@@ -44,10 +44,23 @@ async def resource(api: Api, key: Key) -> tuple[Resource, str] | None:
 
 @dataclass(frozen=True)
 class Children:
-    """What belongs to a resource: the objects of its tasks, by task, and the Jobs of its hooks."""
+    """What belongs to a resource: the objects of its tasks, by task, and the Jobs of its hooks as JSON.
+
+    Whoever takes all of it away needs no more of a hook's Job than its name, also where its annotations are damaged.
+    """
 
     tasks: dict[str, TaskObjects]
-    hooks: tuple[HookJob, ...]
+    hook_bodies: tuple[JSON, ...]
+
+    @property
+    def hooks(self) -> tuple[HookJob, ...]:
+        """The Jobs of its hooks. Raises StateUnreadable where one is damaged."""
+        return tuple(map(hook_job_of, self.hook_bodies))
+
+    @property
+    def hook_jobs(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(str(each["metadata"]["name"]) for each in self.hook_bodies)
 
 
 async def children(api: Api, owner: Owner) -> Children:
@@ -62,7 +75,7 @@ async def children(api: Api, owner: Owner) -> Children:
     )
     own = [each for each in jobs if not is_hook(each)]
     tasks = by_task(owner.namespace, map(job_of, own), map(pod_of, pods), map(report_of, reports))
-    return Children(tasks, tuple(hook_job_of(each) for each in jobs if is_hook(each)))
+    return Children(tasks, tuple(each for each in jobs if is_hook(each)))
 
 
 async def validations_of(api: Api, migration: Migration) -> tuple[Validation, ...]:

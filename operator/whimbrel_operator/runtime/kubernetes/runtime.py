@@ -185,10 +185,10 @@ class KubernetesRuntime:
         tasks = found.tasks
         for task in tasks.values():
             await self._end(owner, task)
-        for hook in found.hooks:
-            await self._writer.end_hook(owner, hook.run_id)
+        for job in found.hook_jobs:
+            await self._writer.end_job(owner.namespace, job)
         runs = any(task.job is not None or any(pod.ended is None for pod in task.strays) for task in tasks.values())
-        left = runs or bool(found.hooks)
+        left = runs or bool(found.hook_jobs)
         if left:
             await self._say_what_stays(owner, tasks.values())
         else:

@@ -110,7 +110,11 @@ class Writer:
 
     async def end_hook(self, owner: Owner, run_id: str) -> None:
         """Delete the Job of a hook or switch; it is gone only after its pod."""
-        await self._api.delete(kinds.JOBS, owner.namespace, names.job_name(owner, run_id), foreground=True)
+        await self.end_job(owner.namespace, names.job_name(owner, run_id))
+
+    async def end_job(self, namespace: str, name: str) -> None:
+        """Delete a Job by its name; it is gone only after its pod."""
+        await self._api.delete(kinds.JOBS, namespace, name, foreground=True)
 
     async def _prepare_reports(self, owner: Owner, task: TaskObjects, told: Bundle) -> None:
         """A report for each instance. A former worker's word goes, as nobody could tell it from the new one's."""
