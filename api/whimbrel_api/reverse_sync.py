@@ -96,7 +96,10 @@ class SlotStatus(Model):
 
 
 class Resolved(Model):
-    """What the Migration named says of the way back, kept so that its own end does not end the way back."""
+    """What holds for the way back, by its own say and its Migration's.
+
+    Kept so that the Migration's end does not end it, and that what was made at these ends is taken away there.
+    """
 
     source: ReverseSource
     target: ReverseTarget
@@ -104,6 +107,8 @@ class Resolved(Model):
     layout: Layout = Layout()
     guard: SlotGuard = SlotGuard()
     on_truncate: OnTruncate = OnTruncate.STOP
+    slot_name: str = Field(default="", max_length=63)
+    publication_name: str = Field(default="", max_length=63)
 
 
 class ReverseSyncStatus(Model):

@@ -22,6 +22,7 @@ from whimbrel_api.migration import (
 from whimbrel_api.reports import ErrorCategory, ReportedError
 from whimbrel_api.reverse_sync import (
     Cleanup,
+    ReverseSource,
     ReverseSyncPhase,
     ReverseSyncSpec,
     ReverseSyncStatus,
@@ -52,7 +53,8 @@ def test_it_arms_then_streams_and_mirrors_its_worker(life: Life) -> None:
     assert [table.name for table in status.tables] == ["shop.a"]
     assert (life.said("Ready"), life.said("SlotHealthy")) == (("True", "Streaming"), ("True", "Healthy"))
     assert (life.said("Stalled")[0], life.said("Reconciling")) == ("False", ("True", "Streaming"))
-    assert status.resolved is None
+    assert status.resolved is not None
+    assert status.resolved.source.polardb == POLARDB
 
 
 def test_a_pass_that_sees_nothing_new_changes_nothing(life: Life) -> None:
@@ -92,6 +94,28 @@ def test_what_it_is_told_makes_its_fingerprint_but_orders_do_not() -> None:
     held = wanted(ALONE.model_copy(update={"paused": True}))
     assert usual.fingerprint != other.fingerprint
     assert (held.fingerprint, held.orders) == (usual.fingerprint, Orders(hold=True))
+
+
+def test_ends_and_names_stay_as_the_work_was_begun_with(life: Life) -> None:
+    """What was made on a server is known there alone: at another one nobody would ever take it away."""
+    moved = POLARDB.model_copy(update={"host": "elsewhere", "credentials_secret_ref": SecretRef(name="newer")})
+    spec = ALONE.model_copy(update={"source": ReverseSource(polardb=moved), "slot_name": "other"})
+    decision = decide_reverse_sync(ObservedReverseSync(back(spec, life.status)), START)
+    (wanted,) = decision.wanted
+    assert wanted.work.source.polardb is not None
+    assert wanted.work.source.polardb.host == POLARDB.host
+    assert wanted.work.secret_names() == ("aws", "newer")
+    assert wanted.reverse.slot_name == ""
+    stalled = next(each for each in decision.status.conditions if each.type == "Stalled")
+    assert (stalled.reason, stalled.message.split(" may ")[0]) == ("EndsChanged", "source, slotName")
+    assert life.status.resolved is not None
+    assert decision.status.resolved == life.status.resolved.model_copy(
+        update={
+            "source": ReverseSource(
+                polardb=POLARDB.model_copy(update={"credentials_secret_ref": SecretRef(name="newer")})
+            )
+        }
+    )
 
 
 @dataclass(frozen=True)

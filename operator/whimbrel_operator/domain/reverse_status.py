@@ -43,8 +43,7 @@ def told(view: ReverseView, phase: ReverseSyncPhase, said: Iterable[Said]) -> Re
             "changes_applied": seen.changes_applied,
             "last_change_time": seen.last_change_time or before.last_change_time,
         }
-    if view.spec.migration_ref is not None:
-        figures["resolved"] = view.resolved
+    figures["resolved"] = view.resolved
     return before.model_copy(
         update={
             "observed_generation": generation,
@@ -96,6 +95,8 @@ def troubles_of(view: ReverseView) -> tuple[Trouble, ...]:
     found = [each for state in view.observed.tasks.instances if (each := trouble(state)) is not None]
     if view.lacks:
         found.append(Trouble("NoWayBack", view.lacks, stalls=True))
+    if view.moved:
+        found.append(Trouble("EndsChanged", _moved(view), stalls=True))
     if view.waits_for and view.worker is not None:
         found.append(Trouble("ForwardAgain", _forward_again(view), stalls=True))
     if view.observed.missing_secrets:
@@ -111,6 +112,13 @@ def troubles_of(view: ReverseView) -> tuple[Trouble, ...]:
         if state.report_problem
     ]
     return tuple(sorted(found, key=lambda each: (not each.stalls, each.message)))
+
+
+def _moved(view: ReverseView) -> str:
+    return (
+        f"{', '.join(view.moved)} may not change once slot and publication are made; work goes on as status.resolved "
+        f"has it; put it back, or delete this resource and make another: {view.delete_command}"
+    )
 
 
 def _forward_again(view: ReverseView) -> str:

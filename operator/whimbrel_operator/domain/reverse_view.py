@@ -13,6 +13,7 @@ from whimbrel_api.reverse_sync import (
     Resolved,
     ReverseDynamoDB,
     ReverseSource,
+    ReverseSyncPhase,
     ReverseSyncSpec,
     ReverseSyncStatus,
     ReverseTarget,
@@ -23,6 +24,13 @@ from whimbrel_operator.domain.observed import ObservedReverseSync, TaskState
 
 REVERSE, DISARM = "reverse", "disarm"
 _FORWARD_IS_OVER = (CutoverState.ARMING_REVERSE, CutoverState.ROLLING_BACK)
+
+_HELD_IN_PLACE = {
+    "source": "source",
+    "target": "target",
+    "slot_name": "slotName",
+    "publication_name": "publicationName",
+}
 
 
 @dataclass(frozen=True)
@@ -55,15 +63,31 @@ class ReverseView:
     @property
     def slot_name(self) -> str:
         """The replication slot's name."""
-        return self.spec.slot_name or own_name(self.owner)
+        return self.options.slot_name or own_name(self.owner)
 
     @property
     def publication_name(self) -> str:
         """The publication's name."""
-        return self.spec.publication_name or own_name(self.owner)
+        return self.options.publication_name or own_name(self.owner)
 
     @cached_property
     def resolved(self) -> Resolved | None:
+        """What holds: what is asked for, but at the ends and under the names with which the work was begun."""
+        asked, begun = self.asked, self.status.resolved
+        if asked is None or begun is None or self.status.phase is ReverseSyncPhase.PENDING:
+            return asked
+        return _as_begun(begun, asked)
+
+    @property
+    def moved(self) -> tuple[str, ...]:
+        """What is asked for otherwise than the work was begun with, and is not followed."""
+        asked, holds = self.asked, self.resolved
+        if asked is None or holds is None:
+            return ()
+        return tuple(alias for name, alias in _HELD_IN_PLACE.items() if getattr(asked, name) != getattr(holds, name))
+
+    @cached_property
+    def asked(self) -> Resolved | None:
         """Its ends and rules: its own, or the Migration's. None while that does not tell them.
 
         Where the Migration is gone, or has no way back any more, what it said last holds. Its own rules and tables
@@ -78,6 +102,8 @@ class ReverseView:
                 layout=spec.layout,
                 guard=spec.guard,
                 on_truncate=spec.on_truncate,
+                slot_name=spec.slot_name,
+                publication_name=spec.publication_name,
             )
         migration = self.observed.migration
         found = (_of_migration(migration) if migration is not None else None) or self.status.resolved
@@ -112,8 +138,8 @@ class ReverseView:
         rules = {"layout": found.layout, "guard": found.guard, "on_truncate": found.on_truncate} if found else {}
         return ReverseOptions(
             owner=self.owner,
-            slot_name=spec.slot_name,
-            publication_name=spec.publication_name,
+            slot_name=found.slot_name if found else spec.slot_name,
+            publication_name=found.publication_name if found else spec.publication_name,
             create_publication=spec.create_publication,
             checkpoint_interval=spec.checkpoint_interval,
             drop_slot=spec.cleanup.drop_slot,
@@ -224,10 +250,33 @@ def _of_migration(migration: Migration) -> Resolved | None:
 
 def _overruled(found: Resolved, spec: ReverseSyncSpec) -> Resolved:
     """The same with what the ReverseSync says of its own. Include and exclude belong together."""
-    own: dict[str, object] = {"layout": spec.layout} if spec.layout != Layout() else {}
+    own: dict[str, object] = {"slot_name": spec.slot_name, "publication_name": spec.publication_name}
+    own |= {"layout": spec.layout} if spec.layout != Layout() else {}
     own |= {"guard": spec.guard} if spec.guard != SlotGuard() else {}
     own |= {"on_truncate": spec.on_truncate} if spec.on_truncate is not OnTruncate.STOP else {}
     tables = spec.tables
     chosen: dict[str, object] = {"overrides": tables.overrides} if tables.overrides else {}
     chosen |= {"include": tables.include, "exclude": tables.exclude} if tables.include or tables.exclude else {}
     return found.model_copy(update=own | {"tables": found.tables.model_copy(update=chosen)})
+
+
+def _as_begun(begun: Resolved, asked: Resolved) -> Resolved:
+    """What is asked for at the ends of what was begun, which alone know what was made there.
+
+    Credentials and TLS may change, as Secrets do.
+    """
+    server, items = asked.source.polardb, asked.target.dynamodb
+    server = begun.source.polardb.model_copy(
+        update={"credentials_secret_ref": server.credentials_secret_ref, "tls": server.tls}
+    )
+    items = begun.target.dynamodb.model_copy(
+        update={"credentials_secret_ref": items.credentials_secret_ref, "tls": items.tls}
+    )
+    return asked.model_copy(
+        update={
+            "source": ReverseSource(polardb=server),
+            "target": ReverseTarget(dynamodb=items),
+            "slot_name": begun.slot_name,
+            "publication_name": begun.publication_name,
+        }
+    )
