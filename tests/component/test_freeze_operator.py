@@ -178,6 +178,20 @@ def test_accounts_that_cannot_be_locked_are_refused_before_any_is(
     assert said in error
 
 
+def test_an_account_whose_namesake_stays_open_is_refused(source: Frozen, app: MySQLAccess, move: Move) -> None:
+    """Its connections would be ended with the others', and come back."""
+    source.application("app", "10.0.0.1")
+    try:
+        code, error = what_failed(move, "freeze", **freeze(locking("app@%")))
+        assert code == ExitCode.CONFIGURATION
+        assert "name app@10.0.0.1 as well" in error
+        assert not source.is_locked("app")
+        frozen(move, locking("app@%", "app@10.0.0.1"))
+        unfreeze(move)
+    finally:
+        source.run("DROP USER app@'10.0.0.1'")
+
+
 def test_an_account_that_only_its_like_may_lock_is_named_and_none_is_locked(
     source: Frozen, app: MySQLAccess, move: Move
 ) -> None:
@@ -252,6 +266,32 @@ def test_another_way_of_freezing_undoes_the_first(source: Frozen, app: MySQLAcce
     assert not source.is_locked("app")
     unfreeze(move)
     assert source.read_only() == (False, False)
+
+
+def test_an_unfreeze_of_a_server_that_is_away_says_what_to_run_by_hand(
+    source: Frozen, app: MySQLAccess, move: Move
+) -> None:
+    frozen(move, SUPER_READ_ONLY)
+    away = move.source()
+    away["mysql"]["port"] = 1
+    code, report = move.run("unfreeze", source=away, **UNFREEZE)
+    assert code == ExitCode.FAILED
+    assert report.last_error is not None
+    assert "SET GLOBAL read_only = OFF" in report.last_error.todo
+    unfreeze(move)
+
+
+def test_an_unfreeze_does_not_wait_for_locked_tables(source: Frozen, app: MySQLAccess, move: Move) -> None:
+    """Its statement would wait on in the server when nobody waits for it any more."""
+    frozen(move, locking("app@%"))
+    with closing(source.server.connect(read_timeout=20)) as other, other.cursor() as cursor:
+        cursor.execute("FLUSH TABLES WITH READ LOCK")
+        code, report = move.run("unfreeze", **UNFREEZE)
+    assert code == ExitCode.FAILED
+    assert report.last_error is not None
+    assert "ALTER USER 'app'@'%' ACCOUNT UNLOCK" in report.last_error.todo
+    unfreeze(move)
+    assert not source.is_locked("app")
 
 
 def test_an_unfreeze_that_is_refused_says_what_to_run_by_hand(source: Frozen, app: MySQLAccess, move: Move) -> None:

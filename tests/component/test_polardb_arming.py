@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from support.polardb_log import PolarDBLog, polardb_log, read_to_marker
-from whimbrel_testbed.postgres import PostgresServer, postgres_server
+from support.polardb_log import PolarDBLog, read_to_marker
 from whimbrel_worker.endpoints.polardb import publication, slots
 from whimbrel_worker.endpoints.polardb.arming import Armed, Cleared, Names, arm, arm_beside, chosen_names, disarm
 from whimbrel_worker.endpoints.polardb.changes import RowChange
-from whimbrel_worker.endpoints.polardb.connect import Connection
 from whimbrel_worker.endpoints.polardb.publication import Qualified
 from whimbrel_worker.errors import ConfigurationError, SourceLogLost
+from whimbrel_worker.libpq import Connection
 
-_NUMBERS = itertools.count(1)
 ITEMS = [Qualified("public", "items")]
 WHERE = "here"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    with postgres_server(major=16, settings={"synchronous_commit": "on", "max_replication_slots": "20"}) as running:
-        yield running
-
-
 @pytest.fixture
-def log(server: PostgresServer, tmp_path: Path) -> Iterator[PolarDBLog]:
-    made = polardb_log(server, tmp_path / "secret", f"arm_{os.getpid()}_{next(_NUMBERS)}")
-    made.sql("CREATE TABLE items (id integer PRIMARY KEY)")
-    yield made
-    made.close()
+def log(log: PolarDBLog) -> PolarDBLog:
+    log.sql("CREATE TABLE items (id integer PRIMARY KEY)")
+    return log
 
 
 @pytest.fixture

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
 import pytest
 
-from support.polardb_log import PolarDBLog, commits, eventually, polardb_log, read_to_marker, read_until
+from support.polardb_log import LOG_SETTINGS, PolarDBLog, commits, eventually, polardb_log, read_to_marker, read_until
 from whimbrel_api.layout import KeyColumn, Layout
-from whimbrel_testbed.postgres import PostgresServer, postgres_server
+from whimbrel_testbed.postgres import postgres_server
 from whimbrel_worker.endpoints.polardb import publication, replication, slots
 from whimbrel_worker.endpoints.polardb.changes import Committed, Event, Marker, RowChange, Truncated
 from whimbrel_worker.endpoints.polardb.items import ItemWrite, KeyAttribute
@@ -24,22 +22,7 @@ from whimbrel_worker.endpoints.polardb.messages import UNCHANGED
 from whimbrel_worker.endpoints.polardb.replication import ReplicationStream
 from whimbrel_worker.errors import Transient
 
-_NUMBERS = itertools.count(1)
 LAYOUT = ItemLayout(Layout(), {"items": [KeyAttribute("s", "S"), KeyAttribute("n", "N")]})
-SETTINGS = {"synchronous_commit": "on", "max_replication_slots": "20", "max_wal_senders": "20"}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    with postgres_server(major=16, settings=SETTINGS) as running:
-        yield running
-
-
-@pytest.fixture
-def log(server: PostgresServer, tmp_path: Path) -> Iterator[PolarDBLog]:
-    made = polardb_log(server, tmp_path / "secret", f"log_{os.getpid()}_{next(_NUMBERS)}")
-    yield made
-    made.close()
 
 
 def writes(events: list[Event]) -> list[ItemWrite]:
@@ -213,7 +196,7 @@ def test_a_heartbeat_moves_an_idle_slot(log: PolarDBLog) -> None:
     assert log.health().confirmed_lsn == commits(events)[-1] > log.position
 
 
-def test_an_idle_reader_is_not_thrown_out(log: PolarDBLog, server: PostgresServer) -> None:
+def test_an_idle_reader_is_not_thrown_out(log: PolarDBLog) -> None:
     log.prepare()
     log.sql(f"ALTER DATABASE {log.slot} SET wal_sender_timeout = '600ms'")
     with log.stream() as stream:
@@ -284,7 +267,7 @@ def test_the_server_says_who_it_is(log: PolarDBLog) -> None:
 
 def test_a_crash_of_the_server_loses_and_repeats_nothing(tmp_path: Path) -> None:
     """The slot's own position is written at a checkpoint only, so after a crash it is an older one."""
-    durable = {**SETTINGS, "fsync": "on", "full_page_writes": "on"}
+    durable = {**LOG_SETTINGS, "fsync": "on", "full_page_writes": "on"}
     with postgres_server(major=16, settings=durable) as own:
         log = polardb_log(own, tmp_path / "secret", "crashing").prepare()
         for number in range(6):
@@ -309,7 +292,7 @@ def test_a_crash_of_the_server_loses_and_repeats_nothing(tmp_path: Path) -> None
 
 
 def test_a_reader_does_not_keep_the_server_from_ending(tmp_path: Path) -> None:
-    with postgres_server(major=16, settings=SETTINGS) as own:
+    with postgres_server(major=16, settings=LOG_SETTINGS) as own:
         log = polardb_log(own, tmp_path / "secret", "ending").prepare()
         log.put("a", 1)
         stream = log.stream()

@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from support.polardb_log import PolarDBLog, commits, eventually, polardb_log, read_to_marker, read_until
-from whimbrel_testbed.postgres import PostgresServer, postgres_server
+from support.polardb_log import LOG_SETTINGS, PolarDBLog, commits, eventually, polardb_log, read_to_marker, read_until
+from whimbrel_api.migration import Tables
+from whimbrel_api.tasks import ReverseOptions
+from whimbrel_testbed.postgres import postgres_server
 from whimbrel_worker.endpoints.polardb import checks, publication, slots
+from whimbrel_worker.endpoints.polardb.lsn import parse_lsn
 from whimbrel_worker.endpoints.polardb.publication import Mark, Qualified
 from whimbrel_worker.endpoints.polardb.replication import ReplicationStream, Wanted
+from whimbrel_worker.endpoints.polardb.source import PolarDBLogSource
 from whimbrel_worker.errors import ConfigurationError, SourceLogLost, Transient
-
-_NUMBERS = itertools.count(1)
-SETTINGS = {"synchronous_commit": "on", "max_replication_slots": "20", "max_wal_senders": "20"}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    with postgres_server(major=16, settings=SETTINGS) as running:
-        yield running
-
-
-@pytest.fixture
-def log(server: PostgresServer, tmp_path: Path) -> Iterator[PolarDBLog]:
-    made = polardb_log(server, tmp_path / "secret", f"slot_{os.getpid()}_{next(_NUMBERS)}")
-    yield made
-    made.close()
 
 
 def where(log: PolarDBLog) -> str:
@@ -147,8 +134,34 @@ def test_a_server_behind_the_position_is_another_one(log: PolarDBLog) -> None:
         begin(log, log.position + (1 << 40))
 
 
+def log_source(log: PolarDBLog) -> PolarDBLogSource:
+    options = ReverseOptions(owner=log.owner, slot_name=log.slot)
+    connector = log.connector
+    return PolarDBLogSource(
+        connector.spec, connector.secrets, options, wanted=Tables(), tables=list, ignored=lambda _: False
+    )
+
+
+def test_what_is_applied_during_a_look_does_not_count_as_a_log_that_ended_before(log: PolarDBLog) -> None:
+    """Another thread reads on meanwhile; a log that ends before what was read is another server's."""
+    source = log_source(log.prepare())
+    moved: list[int] = []
+
+    def floor() -> int:
+        if moved:
+            log.put("a", 1)
+        moved.append(parse_lsn(log.sql("SELECT pg_current_wal_lsn()::text")[0][0]))
+        return moved[-1]
+
+    with closing(source):
+        assert source.look(floor).name == log.slot
+        assert moved[0] < moved[1]
+        with pytest.raises(SourceLogLost, match="ends before what was read"):
+            source.look(lambda: moved[1] + (1 << 32))
+
+
 def test_a_slot_over_its_limit_is_a_lost_log(tmp_path: Path) -> None:
-    with postgres_server(major=16, settings={**SETTINGS, "max_slot_wal_keep_size": "1MB"}) as own:
+    with postgres_server(major=16, settings={**LOG_SETTINGS, "max_slot_wal_keep_size": "1MB"}) as own:
         log = polardb_log(own, tmp_path / "secret", "limited").prepare()
         health = log.health()
         assert health.keep_bytes == 1 << 20
@@ -164,14 +177,14 @@ def test_a_slot_over_its_limit_is_a_lost_log(tmp_path: Path) -> None:
 
 
 def test_a_log_that_says_too_little_is_refused(tmp_path: Path) -> None:
-    with postgres_server(major=16, settings={**SETTINGS, "wal_level": "replica"}) as own:
+    with postgres_server(major=16, settings={**LOG_SETTINGS, "wal_level": "replica"}) as own:
         log = polardb_log(own, tmp_path / "secret", "little")
         with log.connector.connect() as connection, pytest.raises(ConfigurationError, match="wal_level"):
             slots.create(connection, log.slot, where(log))
 
 
 def test_no_slot_left_says_what_to_do(tmp_path: Path) -> None:
-    with postgres_server(major=16, settings={**SETTINGS, "max_replication_slots": "1"}) as own:
+    with postgres_server(major=16, settings={**LOG_SETTINGS, "max_replication_slots": "1"}) as own:
         log = polardb_log(own, tmp_path / "secret", "full").prepare()
         with log.connector.connect() as connection, pytest.raises(ConfigurationError, match="max_replication_slots"):
             slots.create(connection, "another", where(log))

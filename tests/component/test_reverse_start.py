@@ -133,6 +133,21 @@ def test_a_slot_beside_somebody_elses_publication_is_taken_away_alone(back: Reve
     assert (back.slots(), back.publications()) == ([], ["theirs"])
 
 
+def test_disarming_knows_its_slot_again_after_the_server_was_away(back: ReverseMove) -> None:
+    """Beside somebody else's publication the kept position alone tells whose the slot is."""
+    table = back.table()
+    back.reverse = {"slotName": "beside_theirs", "publicationName": "theirs", "createPublication": False}
+    back.sql(f'CREATE PUBLICATION theirs FOR TABLE "{table}"')
+    assert arm(back)[0] == ExitCode.DONE
+    away = back.source()
+    away["polardb"]["port"] = 1
+    assert back.run("disarm", source=away)[0] == ExitCode.FAILED
+    code, report = back.run("disarm")
+    assert code == ExitCode.DONE, report.last_error
+    assert report.reverse is not None
+    assert (report.reverse.left_behind, back.slots(), back.kept()) == (["publication theirs"], [], None)
+
+
 def test_a_server_that_is_away_is_told_with_the_sql_to_run_by_hand(back: ReverseMove) -> None:
     source = back.source()
     source["polardb"]["port"] = 1

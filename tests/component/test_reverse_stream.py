@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from support.item_faults import eventually
+from support.item_faults import ended, eventually, is_stopped, worker
 from support.item_moves import definition, fill
 from support.reverse_moves import ITEMS, ReverseMove, reverse_move
 from support.seeds import over
+from whimbrel_api.layout import own_name
 from whimbrel_api.reports import ErrorCategory
 from whimbrel_api.tasks import ExitCode
 from whimbrel_testbed.dynamodb.compare import client_of
@@ -162,3 +165,39 @@ def test_the_guard_warns_and_then_drops_the_slot(back: ReverseMove) -> None:
     assert back.slots() == []
     again, told = back.run()
     assert (again, told.last_error) == (ExitCode.SOURCE_LOG_LOST, report.last_error)
+
+
+def test_a_slot_that_was_dropped_for_a_predecessor_is_no_reason_later(back: ReverseMove) -> None:
+    back.table()
+    back.reverse = {"guard": {"warnBytes": MEBIBYTE, "limitBytes": 2 * MEBIBYTE}}
+    back.order(drainTo="0/1", retire=True)
+    assert back.run()[0] == ExitCode.DONE
+    back.sql(LOUD)
+    back.order(hold=True)
+    assert "disk was full" in str(back.run()[1].last_error)
+    assert back.run("disarm")[0] == ExitCode.DONE
+    back.reverse = {"owner": "another"}
+    back.order(drainTo="0/1", retire=True)
+    assert back.run()[0] == ExitCode.DONE
+    back.sql("SELECT pg_drop_replication_slot(%s)", own_name("another"))
+    assert "is not there any more" in str(back.run()[1].last_error)
+    assert back.run("disarm")[0] == ExitCode.DONE
+
+
+def test_a_worker_that_stood_still_does_not_drop_its_successors_slot(back: ReverseMove) -> None:
+    """Meanwhile the limit was raised, and the successor holds the slot beyond the old one."""
+    back.table()
+    back.reverse = {"guard": {"warnBytes": MEBIBYTE, "limitBytes": 2 * MEBIBYTE}}
+    back.order(hold=True)
+    with worker(back, "reverse") as zombie:  # type: ignore[arg-type]
+        back.until(lambda seen: seen.armed)
+        os.kill(zombie.pid, signal.SIGSTOP)
+        eventually(lambda: is_stopped(zombie.pid))
+        back.sql(LOUD)
+        back.reverse = {"guard": {"warnBytes": MEBIBYTE, "limitBytes": 64 * MEBIBYTE}}
+        back.forget_report()
+        with worker(back, "reverse"):  # type: ignore[arg-type]
+            back.until(lambda seen: (seen.slot.retained_bytes or 0) > 2 * MEBIBYTE)
+            os.kill(zombie.pid, signal.SIGCONT)
+            assert ended(zombie, back, "reverse") == ExitCode.FENCED_OUT, back.log("reverse")[-3000:]  # type: ignore[arg-type]
+            assert back.slots() == [back.slot]

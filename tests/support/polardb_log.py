@@ -24,6 +24,7 @@ from whimbrel_worker.secrets import Secrets
 
 T = TypeVar("T")
 DEADLINE_SECONDS = 30.0
+LOG_SETTINGS = {"synchronous_commit": "on", "max_replication_slots": "20", "max_wal_senders": "20"}
 
 
 @dataclass

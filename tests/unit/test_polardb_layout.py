@@ -152,6 +152,15 @@ def test_a_changed_relation_is_understood_anew() -> None:
         PLAIN.table(relation(("s", TEXT, True), ("n", NUMERIC, True), ("document", JSONB, False)))
 
 
+def test_a_key_beside_the_replica_identity_is_refused() -> None:
+    """An update of it would come without the row of before, and the item would stay under its old key."""
+    apart = relation(
+        ("id", NUMERIC, True), ("s", TEXT, False), ("n", NUMERIC, False), ("polardb_document", JSONB, False)
+    )
+    with pytest.raises(Incompatible, match="REPLICA IDENTITY FULL"):
+        PLAIN.table(apart)
+
+
 @pytest.mark.parametrize(
     ("sort", "cells", "attribute"),
     [

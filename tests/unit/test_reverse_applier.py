@@ -312,3 +312,14 @@ def test_the_guard_warns_before_it_acts() -> None:
     assert not guard.is_over(state((1 << 21) - 1), limits)
     assert guard.is_over(state(1 << 21), limits)
     assert "unreserved" in guard.warnings(state(0, "unreserved"), limits)[0]
+
+
+def test_a_slot_that_was_not_seen_for_a_while_is_not_known() -> None:
+    """Its figures of before neither drop it nor look healthy."""
+    state = SlotState("s", True, "reserved", 3 << 30, 99)
+    limits = SlotGuard(warn_bytes=1 << 30, limit_bytes=2 << 30)
+    assert guard.known(state, guard.FRESH_SECONDS) == state
+    unknown = guard.known(state, guard.FRESH_SECONDS + 1)
+    assert unknown == SlotState("s", False, "", None, 0)
+    assert guard.is_over(state, limits)
+    assert not guard.is_over(unknown, limits)

@@ -26,13 +26,14 @@ from whimbrel_worker.engine.reverse.pulse import Pulse
 from whimbrel_worker.engine.reverse_ports import SlotState
 from whimbrel_worker.errors import SourceLogLost, Transient, WorkerError
 from whimbrel_worker.tasks.context import Stopped, TaskContext
+from whimbrel_worker.tasks.notices import Notices
 from whimbrel_worker.tasks.reverse_start import (
-    DROPPED,
     TASK,
     Begun,
     ReverseEnds,
     begin,
     disarm,
+    journal_drop,
     kept_before,
     lost_by_guard,
     reverse_ends,
@@ -47,10 +48,10 @@ _HURRIED_SECONDS: Final = 0.25
 _FINISH_SECONDS: Final = 60.0
 _GIVE_UP_SECONDS: Final = 5.0
 _RETIRE_SECONDS: Final = 60.0
-_NOTICE_SECONDS: Final = 30.0
 _REPORTED_TABLES: Final = 100
 _START: Final = Backoff(base=0.2, cap=5.0, attempts=8)
 _AGAIN: Final = Backoff(base=0.2, cap=10.0, attempts=1_000_000)
+_ONCE: Final = Backoff(attempts=0)
 
 
 def run(context: TaskContext) -> None:
@@ -104,10 +105,11 @@ class WayBack:
         )
         self._stopping, self._hurry = threading.Event(), threading.Event()
         self._error: BaseException | None = None
-        self._slot = SlotState(ends.source.names.slot, False, "", None, 0)
+        self._looked = SlotState(ends.source.names.slot, False, "", None, 0)
+        self._looked_at = float("-inf")
         self._known: list[str] = []
         self._drained_to, self._retire_by, self._result_at = "", 0.0, 0.0
-        self._heard_at, self._shown = 0.0, False
+        self._notice = Notices(context)
 
     def run(self) -> None:
         """Work until an order, a signal, the guard or an error ends it."""
@@ -147,6 +149,11 @@ class WayBack:
             last_change_time=datetime.fromtimestamp(progress.last_change_at, UTC) if progress.last_change_at else None,
             warnings=self._warnings()[:50],
         )
+
+    @property
+    def _slot(self) -> SlotState:
+        """How the slot is, as far as that is known."""
+        return guard.known(self._looked, time.monotonic() - self._looked_at)
 
     def _watch(self) -> None:
         """Tick until told to end."""
@@ -189,7 +196,7 @@ class WayBack:
             try:
                 self._follow()
             except Transient as failure:
-                self._hear(failure)
+                self._notice.hear(failure)
                 delays = _AGAIN.delays() if time.monotonic() - begun_at > _AGAIN.cap else delays
                 self._stopping.wait(next(delays))
 
@@ -210,25 +217,20 @@ class WayBack:
     def _holding(self) -> bool:
         return self._context.orders.current().hold
 
-    def _hear(self, failure: Transient) -> None:
-        _LOG.warning("tried again: %s", failure)
-        self._context.target.tally.retries += 1
-        self._heard_at, self._shown = time.monotonic(), True
-        self._context.report.update(last_error=failure.report())
-
     # The thread that looks at the slot
 
     def _look(self) -> None:
         beat_at = 0.0
         while not self._stopping.is_set():
             try:
-                self._slot = self._ends.source.look(self._floor)
+                asked_at = time.monotonic()
+                self._looked, self._looked_at = self._ends.source.look(self._floor), asked_at
                 due = time.monotonic() - beat_at >= (_HURRIED_SECONDS if self._applier.hurry else _BEAT_SECONDS)
                 if due and not self._holding():
                     beat_at = time.monotonic()
                     self._ends.source.beat(self._pulse.send(time.time()))
             except Transient as failure:
-                self._hear(failure)
+                self._notice.hear(failure)
             self._hurry.wait(_LOOK_SECONDS)
             self._hurry.clear()
 
@@ -256,26 +258,43 @@ class WayBack:
         return wanted in ("", self._drained_to) or time.monotonic() > self._retire_by
 
     def _give_up(self) -> None:
-        """Drop the slot for the sake of the source's disk. Raises SourceLogLost, or comes back if it cannot yet."""
-        retained, limit = guard.size(self._slot.retained_bytes or 0), guard.size(self._guard.limit_bytes)
-        stopped = ", ".join(self._applier.ledger.reasons)
-        why = (
-            f"slot {self._slot.name} held back {retained}, spec.guard.limitBytes is {limit} and "
-            f"spec.guard.onLimit DropSlot; everything up to {format_lsn(self._floor())} is in DynamoDB"
-        )
-        why += f"; stopped tables kept the log: {stopped}"[:1000] if stopped else ""
+        """Drop the slot for the sake of the source's disk. Raises SourceLogLost, or comes back if it cannot yet.
+
+        Not on figures of a moment ago: a worker that stood still meanwhile would drop its successor's slot.
+        """
         try:
+            slot = self._ends.source.check_slot(self._floor())
+            if not guard.is_over(slot, self._guard):
+                return
+            self._prove()
             self._ends.source.drop_slot()
         except Transient as failure:
-            self._hear(failure)
+            self._notice.hear(failure)
             return
+        why = self._why_over(slot)
         self._journal(why)
         raise lost_by_guard(self._ends, why)
+
+    def _prove(self) -> None:
+        """See that no successor has the slot. DynamoDB that does not answer is no reason to fill the source's disk."""
+        try:
+            self._begun.session.prove(_ONCE)
+        except Transient as failure:
+            self._notice.hear(failure)
+
+    def _why_over(self, slot: SlotState) -> str:
+        retained, limit = guard.size(slot.retained_bytes or 0), guard.size(self._guard.limit_bytes)
+        stopped = ", ".join(self._applier.ledger.reasons)
+        why = (
+            f"slot {slot.name} held back {retained}, spec.guard.limitBytes is {limit} and "
+            f"spec.guard.onLimit DropSlot; everything up to {format_lsn(self._floor())} is in DynamoDB"
+        )
+        return why + (f"; stopped tables kept the log: {stopped}"[:1000] if stopped else "")
 
     def _journal(self, why: str) -> None:
         """Keep why, for whoever starts this again."""
         try:
-            self._ends.target.control().journal(DROPPED, why[:1024])
+            journal_drop(self._context, self._ends, why)
         except WorkerError as error:
             _LOG.error("the reason could not be kept in DynamoDB: %s", error)
 
@@ -285,9 +304,7 @@ class WayBack:
         if not now and time.monotonic() - self._result_at < _RESULT_SECONDS:
             return
         self._result_at = time.monotonic()
-        if self._shown and time.monotonic() - self._heard_at > _NOTICE_SECONDS:
-            self._shown = False
-            self._context.report.update(last_error=None)
+        self._notice.fade()
         self._context.report.update(reverse=self.result(), tables=self._table_statuses())
         if now:
             self._context.report.publish()

@@ -75,7 +75,7 @@ def begin(context: TaskContext, ends: ReverseEnds) -> Begun:
     session, attempt, position = _take(context, ends)
     kept = _own(context, position)
     if kept is not None:
-        _check_slot(ends, session, kept)
+        _check_slot(context, ends, session, kept)
     else:
         kept = _arm(context, ends, tables)
         session.commit([], position=kept_text(kept))
@@ -104,14 +104,29 @@ def _arm(context: TaskContext, ends: ReverseEnds, tables: Sequence[Table]) -> Ke
     return Kept(context.file.reverse.owner, ends.source.log_mark(), position)
 
 
-def _check_slot(ends: ReverseEnds, session: ItemSession, kept: Kept) -> None:
+def _check_slot(context: TaskContext, ends: ReverseEnds, session: ItemSession, kept: Kept) -> None:
     """See that the slot is whole, unless a successor has it by now; one that the guard dropped is told as that."""
     try:
         ends.source.check_slot(kept.floor)
     except SourceLogLost as error:
         session.prove()
-        dropped = ends.target.control().record().last(DROPPED)
-        raise error if dropped is None else lost_by_guard(ends, dropped.detail) from None
+        why = _journalled_drop(context, ends)
+        raise lost_by_guard(ends, why) if why else error from None
+
+
+def journal_drop(context: TaskContext, ends: ReverseEnds, why: str) -> None:
+    """Keep why the guard dropped the slot, under its owner: the journal is that of all reverse syncs of this name."""
+    ends.target.control().journal(DROPPED, f"{_drop_mark(context)}{why}"[:1024])
+
+
+def _journalled_drop(context: TaskContext, ends: ReverseEnds) -> str:
+    """Why the guard dropped this owner's slot; empty where it did not."""
+    dropped, mark = ends.target.control().record().last(DROPPED), _drop_mark(context)
+    return dropped.detail.removeprefix(mark) if dropped is not None and dropped.detail.startswith(mark) else ""
+
+
+def _drop_mark(context: TaskContext) -> str:
+    return f"{context.file.reverse.owner}: "
 
 
 def lost_by_guard(ends: ReverseEnds, why: str) -> SourceLogLost:

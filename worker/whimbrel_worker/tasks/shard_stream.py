@@ -4,7 +4,6 @@ The task's own thread watches the follower, the orders and the clock, and report
 control table, the others on their own shards. Another thread watches the tables.
 """
 
-import logging
 import threading
 import time
 from datetime import UTC, datetime
@@ -25,11 +24,11 @@ from whimbrel_worker.engine.shards.tips import reached
 from whimbrel_worker.engine.spool.sources import applying
 from whimbrel_worker.errors import ConfigurationError, Transient
 from whimbrel_worker.tasks.context import Stopped, TaskContext
+from whimbrel_worker.tasks.notices import Notices
 from whimbrel_worker.tasks.shard_collect import spool_of
 from whimbrel_worker.tasks.sharding import remember_enabled
 from whimbrel_worker.values.moments import name_of, seconds_of
 
-_LOG = logging.getLogger(__name__)
 TASK: Final = "stream"
 _TICK_SECONDS: Final = 0.1
 _RESULT_SECONDS: Final = 0.5
@@ -60,7 +59,7 @@ def run(context: TaskContext, ends: ShardedEnds) -> None:
             base=seconds_of(start),
             keep_ttl=context.file.stream.ttl_deletes is not TtlDeletes.SKIP,
         )
-        notice = _Notices(context)
+        notice = Notices(context)
         source, target = _spooled(context, ends, start)
         follower = Follower(
             source, target, followed, options, session=session, attempt=state.attempt, notice=notice.hear
@@ -101,33 +100,11 @@ def _add_options(context: TaskContext, ends: ShardedEnds) -> AddOptions:
     )
 
 
-class _Notices:
-    """The last failure that is tried again, for the report; gone once nothing has failed for a while."""
-
-    def __init__(self, context: TaskContext) -> None:
-        self._context = context
-        self._heard_at = 0.0
-        self._shown = False
-
-    def hear(self, failure: Transient) -> None:
-        """Report it; from any thread."""
-        _LOG.warning("tried again: %s", failure)
-        self._context.target.tally.retries += 1
-        self._heard_at, self._shown = time.monotonic(), True
-        self._context.report.update(last_error=failure.report())
-
-    def fade(self) -> None:
-        """Take it back when it is old."""
-        if self._shown and time.monotonic() - self._heard_at > 30.0:
-            self._shown = False
-            self._context.report.update(last_error=None)
-
-
 class Following:
     """One run of the stream, from its control row to its end."""
 
     def __init__(
-        self, context: TaskContext, ends: ShardedEnds, followed: Followed, follower: Follower, notice: _Notices
+        self, context: TaskContext, ends: ShardedEnds, followed: Followed, follower: Follower, notice: Notices
     ) -> None:
         self._context, self._ends, self._followed, self._follower = context, ends, followed, follower
         self._options, self._notice = follower.options, notice

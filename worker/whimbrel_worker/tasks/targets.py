@@ -15,10 +15,11 @@ from whimbrel_worker.endpoints.dynamodb.dialect import AWS
 from whimbrel_worker.endpoints.dynamodb.target import DynamoDBTarget, TargetOptions
 from whimbrel_worker.endpoints.polardb.behaviour import POLARDB
 from whimbrel_worker.endpoints.postgres import server as postgres
-from whimbrel_worker.endpoints.postgres.connector import Connection, Connector, open_connection
+from whimbrel_worker.endpoints.postgres.connector import Connector, open_connection
 from whimbrel_worker.endpoints.postgres.target import PostgresTarget
 from whimbrel_worker.engine.ports import Profile, Target
 from whimbrel_worker.errors import ConfigurationError
+from whimbrel_worker.libpq import Connection
 from whimbrel_worker.secrets import Secrets
 from whimbrel_worker.values.behaviour import Behaviour
 

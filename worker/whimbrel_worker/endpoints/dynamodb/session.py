@@ -28,7 +28,7 @@ from whimbrel_worker.endpoints.dynamodb.control.fence import Fence
 from whimbrel_worker.endpoints.dynamodb.control.worker_rows import WorkerRow, advance, beat, retake_row, take_row
 from whimbrel_worker.endpoints.dynamodb.items.writer import BatchWriter
 from whimbrel_worker.engine.ports import ChunkProgress, Identity, SessionState, Tally, Write
-from whimbrel_worker.engine.retry import retrying
+from whimbrel_worker.engine.retry import Backoff, retrying
 from whimbrel_worker.errors import FencedOut, Transient
 from whimbrel_worker.failpoints import reach
 
@@ -82,10 +82,10 @@ class ItemSession:
         reach(f"{self._identity.task}.after_commit")
         self.tally.transactions += 1
 
-    def prove(self) -> None:
-        """See that the row is still held, now. Raises FencedOut otherwise."""
+    def prove(self, patience: Backoff | None = None) -> None:
+        """See that the row is still held, now. Raises FencedOut otherwise, Transient when the patience has ended."""
         self._proven_at = float("-inf")
-        self._proof()
+        self._proof(patience)
 
     def close(self) -> None:
         """End the session; the row stays."""
@@ -108,10 +108,10 @@ class ItemSession:
         self.alive()
         return self._proof()
 
-    def _proof(self) -> float:
+    def _proof(self, patience: Backoff | None = None) -> float:
         asked_at = time.monotonic()
         if asked_at - self._proven_at > _PROOF_SECONDS:
-            retrying(lambda: beat(self._control, self._identity, self._held()), noticed=self._notice)
+            retrying(lambda: beat(self._control, self._identity, self._held()), backoff=patience, noticed=self._notice)
             self._proven_at = asked_at
         return self._proven_at
 

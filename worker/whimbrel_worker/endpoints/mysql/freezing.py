@@ -8,7 +8,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -83,11 +83,15 @@ class Former:
         return cls(method, asked=_accounts(found["accounts"]), unlocked=_accounts(found["unlockedBefore"]))
 
     def by_hand(self) -> str:
-        """The SQL with which an administrator undoes it."""
+        """The SQL with which an administrator undoes it; empty where nothing was changed."""
         if self.method is FreezeMethod.SUPER_READ_ONLY:
             variable = "super_read_only" if self.read_only else "read_only"
-            return f"SET GLOBAL {variable} = OFF"
-        return f"ALTER USER {', '.join(_quoted(account) for account in self.unlocked)} ACCOUNT UNLOCK"
+            return "" if self.super_read_only else f"SET GLOBAL {variable} = OFF"
+        return (
+            f"ALTER USER {', '.join(_quoted(account) for account in self.unlocked)} ACCOUNT UNLOCK"
+            if self.unlocked
+            else ""
+        )
 
 
 def _json(**fields: Any) -> str:
@@ -164,12 +168,13 @@ class MySQLFreezing:
                     _open(connection, former)
                 else:
                     _unlock(connection, former.unlocked)
-        except ConfigurationError as error:
-            raise ConfigurationError(
+        except (ConfigurationError, Transient) as error:
+            by_hand = former.by_hand() or "nothing is left to undo"
+            raise type(error)(
                 "the writes to the source could not be let go on",
                 where=error.where or self.connector.where,
                 why=f"{error.what}: {error.why}",
-                todo=f"as an administrator of the source: {former.by_hand()}; it is tried again by itself",
+                todo=f"as an administrator of the source: {by_hand}; it is tried again by itself",
             ) from None
 
     def _shut(self, connection: Connection) -> None:
@@ -188,7 +193,6 @@ class MySQLFreezing:
         """Lock first, so that nobody comes back; then end the connections, and with them their transactions."""
         unlocked = _unlocked(connection, asked)
         if unlocked:
-            query(connection, "SET SESSION lock_wait_timeout = %s", (_LOCK_SECONDS,))
             _alter(connection, unlocked, "LOCK")
         deadline = time.monotonic() + _END_SECONDS
         while left := _connections(connection, asked):
@@ -257,7 +261,11 @@ def _unlock(connection: Connection, accounts: Sequence[Account]) -> None:
 
 
 def _alter(connection: Connection, accounts: Sequence[Account], what: str) -> None:
-    """One statement, so that either all or none change. The names are quoted by the driver."""
+    """One statement, so that either all or none change. The names are quoted by the driver.
+
+    It does not wait for long: given up by its client, it would be carried out whenever the locks are free.
+    """
+    query(connection, "SET SESSION lock_wait_timeout = %s", (_LOCK_SECONDS,))
     marks = ", ".join(["%s@%s"] * len(accounts))
     names = tuple(part for account in accounts for part in (account.user, account.host))
     query(connection, f"ALTER USER {marks} ACCOUNT {what}", names)
@@ -265,13 +273,18 @@ def _alter(connection: Connection, accounts: Sequence[Account], what: str) -> No
 
 def _lock_states(connection: Connection, accounts: Sequence[Account]) -> dict[Account, bool]:
     """Which of these accounts there are, and whether they are locked."""
+    found = _namesakes(connection, accounts)
+    return {account: found[account] for account in accounts if account in found}
+
+
+def _namesakes(connection: Connection, accounts: Sequence[Account]) -> dict[Account, bool]:
+    """All accounts of these users' names, from whatever host, and whether they are locked."""
     if not accounts:
         return {}
     marks = ", ".join(["%s"] * len(accounts))
     users = tuple(account.user for account in accounts)
     rows = query(connection, f"SELECT User, Host, account_locked FROM mysql.user WHERE User IN ({marks})", users)
-    found = {Account(_text(user), _text(host).lower()): _text(locked) == "Y" for user, host, locked in rows}
-    return {account: found[account] for account in accounts if account in found}
+    return {Account(_text(user), _text(host).lower()): _text(locked) == "Y" for user, host, locked in rows}
 
 
 def _unlocked(connection: Connection, accounts: Sequence[Account]) -> tuple[Account, ...]:
@@ -366,7 +379,8 @@ def _account_problems(connection: Connection, accounts: Sequence[Account]) -> It
             todo="name the application's accounts, such as app@%",
         )
     own = Account.parse(_text(query(connection, "SELECT CURRENT_USER()")[0][0]))
-    there = _lock_states(connection, accounts)
+    there = _namesakes(connection, accounts)
+    yield from _left_out(there, accounts, own, where)
     for account in accounts:
         if account.user == own.user:
             yield Problem(
@@ -388,6 +402,21 @@ def _account_problems(connection: Connection, accounts: Sequence[Account]) -> It
                 where=where,
                 why="mysql.user has no such row; no account is locked",
                 todo="write it as SELECT User, Host FROM mysql.user shows it, user@host",
+            )
+
+
+def _left_out(
+    there: Mapping[Account, bool], accounts: Sequence[Account], own: Account, where: str
+) -> Iterator[Problem]:
+    """Connections are told apart by the user's name alone: those of a namesake would be ended, and come back."""
+    open_ones = (account for account, locked in there.items() if not locked)
+    for account in sorted(set(open_ones) - set(accounts)):
+        if account.user and account.user != own.user:
+            yield Problem(
+                f"the account {account} has the name of one that is to be locked, and is not named itself",
+                where=where,
+                why="nobody can tell their connections apart: its own would be ended, too, and could write again",
+                todo=f"name {account} as well, or drop it, or set spec.cutover.freeze.method to SuperReadOnly",
             )
 
 

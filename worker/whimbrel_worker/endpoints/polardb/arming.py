@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from whimbrel_api.layout import own_name
 from whimbrel_worker.endpoints.polardb import publication, slots
-from whimbrel_worker.endpoints.polardb.connect import Connection
 from whimbrel_worker.endpoints.polardb.publication import Mark, Qualified
 from whimbrel_worker.errors import ConfigurationError
+from whimbrel_worker.libpq import Connection
 
 
 @dataclass(frozen=True, slots=True)

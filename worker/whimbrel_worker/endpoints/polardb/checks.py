@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from whimbrel_worker.endpoints.polardb import publication
-from whimbrel_worker.endpoints.polardb.connect import Connection
 from whimbrel_worker.endpoints.polardb.failures import REPLICATION_ADVICE, guarded
 from whimbrel_worker.endpoints.polardb.publication import Qualified
 from whimbrel_worker.engine.ports import Problem
+from whimbrel_worker.libpq import Connection
 
 _OLDEST: Final = 140_000
 """pg_logical_emit_message comes through pgoutput from version 14 on; PolarDB's kernel is 14."""

@@ -8,10 +8,10 @@ import psycopg
 from whimbrel_api.base import TlsMode
 from whimbrel_api.endpoints import PolarDBSource
 from whimbrel_worker.endpoints.polardb.failures import guarded, no_replication_right, translate_sign_in
+from whimbrel_worker.libpq import Connection, open_libpq
 from whimbrel_worker.secrets import Secrets
 from whimbrel_worker.trust import system_authorities
 
-Connection = psycopg.Connection[tuple[Any, ...]]
 _FORMS: Final = "-c client_encoding=UTF8 -c bytea_output=hex -c DateStyle=ISO -c timezone=UTC -c extra_float_digits=1"
 """Values in the log come in the text forms of the connection that reads it."""
 _STATEMENTS: Final = f"{_FORMS} -c statement_timeout=60000 -c lock_timeout=30000"
@@ -50,20 +50,12 @@ class PolarDBConnector:
 
     def _open(self, **parameters: Any) -> Connection:
         secret = self.spec.credentials_secret_ref.name
-        return psycopg.connect(
+        return open_libpq(
             host=self.spec.host,
             port=self.spec.port,
             dbname=self.spec.database,
             user=self.secrets.read(secret, "username"),
             password=self.secrets.read(secret, "password"),
-            autocommit=True,
-            prepare_threshold=None,
-            connect_timeout=10,
-            keepalives_idle=15,
-            keepalives_interval=5,
-            keepalives_count=3,
-            tcp_user_timeout=45_000,
-            application_name="whimbrel",
             **self._tls(),
             **parameters,
         )

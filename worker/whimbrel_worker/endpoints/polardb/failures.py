@@ -4,14 +4,13 @@ Codes: PostgreSQL manual, "PostgreSQL Error Codes". Messages may be in the serve
 searched for names and numbers only.
 """
 
-import contextlib
 import re
-from collections.abc import Iterator
 from typing import Final
 
 import psycopg
 
 from whimbrel_worker.errors import ConfigurationError, SourceLogLost, Transient, WorkerError
+from whimbrel_worker.libpq import first_line, guarding, lost
 
 START_ANEW: Final = (
     "start the reverse sync anew after a full comparison: changes in between are not in the log any more; raise "
@@ -166,21 +165,5 @@ def no_replication_right(where: str, why: str) -> ConfigurationError:
     )
 
 
-def lost(error: psycopg.Error) -> bool:
-    """Whether the connection itself is gone."""
-    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and not error.sqlstate
-
-
-def first_line(error: psycopg.Error) -> str:
-    """The message without context lines, which may quote rows."""
-    text = error.diag.message_primary or str(error)
-    return text.strip().splitlines()[0][:500] if text.strip() else type(error).__name__
-
-
-@contextlib.contextmanager
-def guarded(where: str) -> Iterator[None]:
-    """Turn psycopg's errors inside the block into the worker's own."""
-    try:
-        yield
-    except psycopg.Error as error:
-        raise translate(error, where) from None
+guarded: Final = guarding(translate)
+"""Turns psycopg's errors inside its block into the worker's own."""

@@ -100,7 +100,22 @@ def table_layout(relation: Relation, table: str, keys: Sequence[KeyAttribute], l
     columns = _configured(keys, layout.key_columns, free, where) if layout.key_columns else _found(keys, relation, free)
     if columns is None:
         raise _unfit(where, "its key columns are not named as the key's attributes", "spec.layout.keyColumns")
+    _prove_identity(relation, columns, where)
     return TableLayout(relation, table, tuple(keys), columns, places[document])
+
+
+def _prove_identity(relation: Relation, columns: Sequence[int], where: str) -> None:
+    """An update says which row it was by the identity's columns alone: a key beside them could change unseen."""
+    identity = {place for place, column in enumerate(relation.columns) if column.key}
+    unseen = [relation.columns[place].name for place in columns if place not in identity]
+    if identity and unseen:
+        raise Incompatible(
+            "a table does not log the keys of its items",
+            where=where,
+            why=f"{unseen[0]} is a key column and not part of the replica identity, so an item whose key changes would "
+            "stay under its old one",
+            todo=f"ALTER TABLE {where} REPLICA IDENTITY FULL, or correct spec.layout.keyColumns",
+        )
 
 
 def _configured(

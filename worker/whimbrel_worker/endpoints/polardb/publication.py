@@ -12,10 +12,10 @@ import orjson
 import psycopg
 from psycopg import sql
 
-from whimbrel_worker.endpoints.polardb.connect import Connection
 from whimbrel_worker.endpoints.polardb.failures import guarded, translate
 from whimbrel_worker.endpoints.polardb.walsender import checked_name
 from whimbrel_worker.errors import ConfigurationError
+from whimbrel_worker.libpq import Connection
 
 _MARK: Final = "whimbrel "
 _LOOK: Final = """
@@ -151,7 +151,8 @@ def _create_statement(name: str, only: Sequence[Qualified] | None) -> sql.Compos
 
 
 def _refuse_without_identity(bare: Sequence[Qualified], only: Sequence[Qualified] | None, where: str) -> None:
-    published = [each for each in bare if only is None or each in set(only)]
+    wanted = set(bare if only is None else only)
+    published = [each for each in bare if each in wanted]
     if published:
         raise ConfigurationError(
             "tables without a replica identity cannot be published",

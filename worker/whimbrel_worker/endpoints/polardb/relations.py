@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import Any, Final
 
-from whimbrel_worker.endpoints.polardb.connect import Connection
 from whimbrel_worker.endpoints.polardb.failures import guarded
 from whimbrel_worker.endpoints.polardb.messages import Relation, RelationColumn, ReplicaIdentity
+from whimbrel_worker.libpq import Connection
 
 _DESCRIBED: Final = """
 SELECT c.oid::bigint, n.nspname, c.relname, c.relreplident::text,

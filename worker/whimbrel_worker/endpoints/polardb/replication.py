@@ -17,7 +17,8 @@ from psycopg import pq
 
 from whimbrel_worker.endpoints.polardb import slots
 from whimbrel_worker.endpoints.polardb.changes import Assembler, Committed, Event
-from whimbrel_worker.endpoints.polardb.connect import Connection, PolarDBConnector
+from whimbrel_worker.endpoints.polardb.commit_ends import CommitEnds
+from whimbrel_worker.endpoints.polardb.connect import PolarDBConnector
 from whimbrel_worker.endpoints.polardb.failures import guarded, publication_missing, translate_stream
 from whimbrel_worker.endpoints.polardb.lsn import parse_lsn
 from whimbrel_worker.endpoints.polardb.pgoutput import decode
@@ -29,6 +30,7 @@ from whimbrel_worker.endpoints.polardb.walsender import (
     status_update,
 )
 from whimbrel_worker.errors import Transient, WorkerError
+from whimbrel_worker.libpq import Connection
 
 _STATUS_SECONDS: Final = 10.0
 _STATUS_SHARE: Final = 3
@@ -73,7 +75,7 @@ class ReplicationStream:
         self._wanted, self._assembler = wanted, Assembler(wanted.position)
         self._acknowledged = wanted.position
         self._received = self._sent_to = wanted.position
-        self._ends: deque[int] = deque()
+        self._ends = CommitEnds()
         self._failure: WorkerError | None = None
         self._pings: deque[float] = deque(maxlen=_PINGS)
         self._silent_seconds, self._waited = silent_seconds, 0.0
@@ -138,19 +140,18 @@ class ReplicationStream:
         return events
 
     def acknowledge(self, end_lsn: int) -> None:
-        """Let the server forget everything up to this commit's end. The target has it, and its position is kept.
+        """Let the server forget everything up to this commit's end, or a little less: see commit_ends.
+
+        The target has it, and its position is kept.
 
         Raises ValueError for anything but the end of a commit that came out of `poll`, Transient for a lost connection.
         """
         if end_lsn == self._acknowledged:
             return
-        if end_lsn not in self._ends:
-            raise ValueError(f"{end_lsn} is not the end of a commit that was read and not yet acknowledged")
-        while self._ends[0] != end_lsn:
-            self._ends.popleft()
-        self._ends.popleft()
-        self._acknowledged = end_lsn
-        self._tell()
+        taken = self._ends.take(end_lsn)
+        if taken is not None:
+            self._acknowledged = taken
+            self._tell()
 
     def keep_alive(self) -> None:
         """Tell the server that this reader lives, if that is due. Call it at least every few seconds of other work.

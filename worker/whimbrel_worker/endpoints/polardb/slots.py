@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import psycopg
 
-from whimbrel_worker.endpoints.polardb.connect import Connection
 from whimbrel_worker.endpoints.polardb.failures import guarded, slot_in_use, slot_lost, slot_missing, translate
 from whimbrel_worker.endpoints.polardb.lsn import NOWHERE, format_lsn, parse_lsn
 from whimbrel_worker.errors import ConfigurationError, SourceLogLost, Transient
+from whimbrel_worker.libpq import Connection
 
 PLUGIN: Final = "pgoutput"
 HEARTBEAT: Final = "whimbrel.heartbeat"
@@ -89,8 +89,12 @@ def _position(text: str | None) -> int:
     return NOWHERE if text is None else parse_lsn(text)
 
 
-def check(health: SlotHealth | None, slot: str, position: int, database: str, where: str) -> None:
+def check(
+    health: SlotHealth | None, slot: str, position: int, database: str, where: str, *, read: int | None = None
+) -> None:
     """See that the slot still has everything after `position`.
+
+    `read`: what had been read when the slot was looked at, where the position may have moved on since.
 
     Raises SourceLogLost where it is missing, lost, ahead of the position, or behind a server whose log ends before it;
     ConfigurationError where it is not a slot of ours at all.
@@ -111,11 +115,12 @@ def check(health: SlotHealth | None, slot: str, position: int, database: str, wh
         raise slot_lost(
             where, slot, f"{_ahead(health, position)}: it was advanced by somebody, or dropped and made anew"
         )
-    if health.end < position:
+    read = position if read is None else read
+    if health.end < read:
         raise SourceLogLost(
             "the source's log ends before what was read from it already",
             where=where,
-            why=f"it ends at {format_lsn(health.end)}, read was {format_lsn(position)}: the server was restored or "
+            why=f"it ends at {format_lsn(health.end)}, read was {format_lsn(read)}: the server was restored or "
             "replaced by one that lags behind",
             todo="point the reverse sync at the right server, or start it anew after a full comparison",
         )

@@ -14,7 +14,7 @@ from whimbrel_api.migration import Tables
 from whimbrel_api.tasks import ReverseOptions
 from whimbrel_worker.endpoints.polardb import publication, slots
 from whimbrel_worker.endpoints.polardb.arming import arm, arm_beside, chosen_names, disarm
-from whimbrel_worker.endpoints.polardb.connect import Connection, PolarDBConnector
+from whimbrel_worker.endpoints.polardb.connect import PolarDBConnector
 from whimbrel_worker.endpoints.polardb.failures import SlotInUse, guarded, publication_missing, slot_missing
 from whimbrel_worker.endpoints.polardb.judging import Plan, judge, key_attributes
 from whimbrel_worker.endpoints.polardb.layout import ItemLayout
@@ -28,6 +28,7 @@ from whimbrel_worker.endpoints.polardb.slots import SlotHealth
 from whimbrel_worker.engine.ports import ChangeLog, Problem, SourceReader
 from whimbrel_worker.engine.reverse_ports import Kept, SlotState
 from whimbrel_worker.errors import ConfigurationError, SourceLogLost, WorkerError
+from whimbrel_worker.libpq import Connection
 from whimbrel_worker.secrets import Secrets
 from whimbrel_worker.values.columns import Table
 from whimbrel_worker.values.selection import override_of
@@ -148,10 +149,13 @@ class PolarDBLogSource:
             return self._checked(connection, position)
 
     def look(self, floor: Callable[[], int]) -> SlotState:
-        """The same again and again, over a connection that is kept. `floor` is asked after the look: it only grows."""
-        connection = self._watching()
+        """The same again and again, over a connection that is kept. `floor` only grows, in another thread, too.
+
+        So the slot may not be beyond the floor of afterwards, and the log may not end before that of before.
+        """
+        connection, read = self._watching(), floor()
         health = self._health(connection)
-        slots.check(health, self.names.slot, floor(), self._connector.spec.database, self.where)
+        slots.check(health, self.names.slot, floor(), self._connector.spec.database, self.where, read=read)
         return _state(health)
 
     def beat(self, content: str) -> None:
@@ -179,9 +183,10 @@ class PolarDBLogSource:
 
     def by_hand(self) -> str:
         """The SQL that takes it away, for a person."""
+        slot, published = self.names.slot.replace("'", "''"), self.names.publication.replace('"', '""')
         return (
-            f"in database {self._connector.spec.database}: SELECT pg_drop_replication_slot('{self.names.slot}'); "
-            f'DROP PUBLICATION IF EXISTS "{self.names.publication}"'
+            f"in database {self._connector.spec.database}: SELECT pg_drop_replication_slot('{slot}'); "
+            f'DROP PUBLICATION IF EXISTS "{published}"'
         )
 
     # --- reading ---

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from psycopg import sql
 
-from whimbrel_worker.endpoints.postgres.connector import Connection
 from whimbrel_worker.endpoints.postgres.names import control_table
 from whimbrel_worker.engine.ports import Chunk, ChunkProgress, Identity
 from whimbrel_worker.errors import FencedOut
+from whimbrel_worker.libpq import Connection
 
 _CHUNKS = control_table("chunks")
 _COLUMNS = "tbl, number, low, high, resume_after, copied"

@@ -9,8 +9,7 @@ from typing import Any, Protocol
 import psycopg
 
 from whimbrel_worker.endpoints.postgres.failures import translate_sign_in
-
-Connection = psycopg.Connection[tuple[Any, ...]]
+from whimbrel_worker.libpq import Connection, open_libpq
 
 
 class Literal(bytes):
@@ -83,17 +82,7 @@ class Kept:
 def open_connection(where: str, **parameters: Any) -> Connection:
     """Connect with libpq parameters; errors come out as the worker's own."""
     try:
-        connection = psycopg.connect(
-            autocommit=True,
-            prepare_threshold=None,
-            connect_timeout=10,
-            keepalives_idle=15,
-            keepalives_interval=5,
-            keepalives_count=3,
-            tcp_user_timeout=45_000,
-            application_name="whimbrel",
-            **parameters,
-        )
+        connection = open_libpq(**parameters)
     except psycopg.Error as error:
         raise translate_sign_in(error, where) from None
     connection.adapters.register_dumper(Literal, _LiteralDumper)

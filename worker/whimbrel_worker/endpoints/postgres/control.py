@@ -13,13 +13,14 @@ from psycopg import sql
 from whimbrel_api.reports import REPEATED_STEPS, JournalEntry, Record
 from whimbrel_worker.endpoints.postgres import chunks as chunk_rows
 from whimbrel_worker.endpoints.postgres import retirement
-from whimbrel_worker.endpoints.postgres.connector import Connection, Connector, Kept
+from whimbrel_worker.endpoints.postgres.connector import Connector, Kept
 from whimbrel_worker.endpoints.postgres.failures import translate
 from whimbrel_worker.endpoints.postgres.layout import LAYOUT_VERSION, ensure_layout, tables_there
 from whimbrel_worker.endpoints.postgres.names import control_table
 from whimbrel_worker.engine.ports import Chunk, TableRow
 from whimbrel_worker.engine.retry import Backoff, retrying
 from whimbrel_worker.errors import ConfigurationError, Conflict
+from whimbrel_worker.libpq import Connection
 
 T = TypeVar("T")
 _JOURNAL_KEPT = 100

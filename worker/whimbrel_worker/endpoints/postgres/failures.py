@@ -3,12 +3,12 @@
 Codes: PostgreSQL manual, "PostgreSQL Error Codes"; Aurora DSQL user guide, "Concurrency control" and "Quotas".
 """
 
-import contextlib
-from collections.abc import Iterator
+from typing import Final
 
 import psycopg
 
 from whimbrel_worker.errors import ConfigurationError, Conflict, Incompatible, Transient, WorkerError
+from whimbrel_worker.libpq import first_line, guarding, lost
 
 _CONFLICTS = {"40001", "40P01"}
 _ROW_CLASSES = ("22", "23")
@@ -70,21 +70,5 @@ def translate_sign_in(error: psycopg.Error, where: str) -> WorkerError:
     )
 
 
-def lost(error: psycopg.Error) -> bool:
-    """Whether the connection itself is gone, so that the outcome of what was under way is not known."""
-    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and not error.sqlstate
-
-
-def first_line(error: psycopg.Error) -> str:
-    """The message without context lines, which may quote rows."""
-    text = error.diag.message_primary or str(error)
-    return text.strip().splitlines()[0][:500] if text.strip() else type(error).__name__
-
-
-@contextlib.contextmanager
-def guarded(where: str) -> Iterator[None]:
-    """Turn psycopg's errors inside the block into the worker's own."""
-    try:
-        yield
-    except psycopg.Error as error:
-        raise translate(error, where) from None
+guarded: Final = guarding(translate)
+"""Turns psycopg's errors inside its block into the worker's own."""

@@ -9,11 +9,11 @@ import zlib
 
 from psycopg import sql
 
-from whimbrel_worker.endpoints.postgres.connector import Connection
 from whimbrel_worker.endpoints.postgres.layout import run_ddl
 from whimbrel_worker.endpoints.postgres.names import identifier, target_table
 from whimbrel_worker.engine.ports import Profile
 from whimbrel_worker.errors import Incompatible
+from whimbrel_worker.libpq import Connection
 from whimbrel_worker.values.columns import Index, Table
 
 _POLL_SECONDS = 0.3

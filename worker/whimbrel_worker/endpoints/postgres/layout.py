@@ -8,11 +8,12 @@ import time
 import psycopg
 from psycopg import sql
 
-from whimbrel_worker.endpoints.postgres.connector import Connection, Connector
-from whimbrel_worker.endpoints.postgres.failures import lost, translate
+from whimbrel_worker.endpoints.postgres.connector import Connector
+from whimbrel_worker.endpoints.postgres.failures import translate
 from whimbrel_worker.endpoints.postgres.names import CONTROL_SCHEMA, control_table, identifier
 from whimbrel_worker.engine.retry import Backoff
 from whimbrel_worker.errors import Transient
+from whimbrel_worker.libpq import Connection, lost
 
 LAYOUT_VERSION = 1
 

@@ -9,9 +9,10 @@ from typing import Final, TypeVar
 
 from psycopg import sql
 
-from whimbrel_worker.endpoints.postgres.connector import Connection, Connector
+from whimbrel_worker.endpoints.postgres.connector import Connector
 from whimbrel_worker.endpoints.postgres.layout import run_ddl, tables_there
 from whimbrel_worker.endpoints.postgres.names import control_table, identifier
+from whimbrel_worker.libpq import Connection
 
 T = TypeVar("T")
 Transact = Callable[[Callable[[Connection], T]], T]

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from psycopg import sql
 
-from whimbrel_worker.endpoints.postgres.connector import Connection, Connector, Kept
+from whimbrel_worker.endpoints.postgres.connector import Connector, Kept
 from whimbrel_worker.endpoints.postgres.failures import guarded
 from whimbrel_worker.endpoints.postgres.indexes import IndexBuilder
 from whimbrel_worker.endpoints.postgres.layout import run_ddl
@@ -14,6 +14,7 @@ from whimbrel_worker.endpoints.postgres.names import identifier, target_table
 from whimbrel_worker.engine.ports import ExistingColumn, Problem, Profile
 from whimbrel_worker.engine.retry import retrying
 from whimbrel_worker.engine.schema_match import differences
+from whimbrel_worker.libpq import Connection
 from whimbrel_worker.values.columns import Column, Index, Table
 
 T = TypeVar("T")

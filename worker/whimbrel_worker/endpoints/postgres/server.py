@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from whimbrel_api.base import TlsMode
 from whimbrel_api.endpoints import PostgreSQLTarget
-from whimbrel_worker.endpoints.postgres.connector import Connection, open_connection
+from whimbrel_worker.endpoints.postgres.connector import open_connection
 from whimbrel_worker.engine.ports import Profile
+from whimbrel_worker.libpq import Connection
 from whimbrel_worker.secrets import Secrets
 from whimbrel_worker.trust import system_authorities
 

@@ -15,13 +15,14 @@ import psycopg
 
 from whimbrel_worker.endpoints.postgres import statements
 from whimbrel_worker.endpoints.postgres.chunks import update_chunk
-from whimbrel_worker.endpoints.postgres.connector import Connection, Connector, Kept
-from whimbrel_worker.endpoints.postgres.failures import guarded, lost, translate
+from whimbrel_worker.endpoints.postgres.connector import Connector, Kept
+from whimbrel_worker.endpoints.postgres.failures import guarded, translate
 from whimbrel_worker.endpoints.postgres.worker_rows import WorkerRow, advance, retake_row, take_row
 from whimbrel_worker.engine.ports import ChunkProgress, Identity, Profile, SessionState, Tally, Write
 from whimbrel_worker.engine.retry import retrying
 from whimbrel_worker.errors import Conflict, FencedOut, Transient
 from whimbrel_worker.failpoints import reach
+from whimbrel_worker.libpq import Connection, lost
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)

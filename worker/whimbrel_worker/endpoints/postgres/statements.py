@@ -10,10 +10,11 @@ from functools import lru_cache
 
 from psycopg import sql
 
-from whimbrel_worker.endpoints.postgres.connector import Connection, Literal
+from whimbrel_worker.endpoints.postgres.connector import Literal
 from whimbrel_worker.endpoints.postgres.names import column_list, identifier, target_table
 from whimbrel_worker.engine.ports import Delete, Insert, Upsert, Write
 from whimbrel_worker.errors import Incompatible, Transient
+from whimbrel_worker.libpq import Connection
 from whimbrel_worker.values.columns import Column, Row, Table
 from whimbrel_worker.values.literals import array_literals, copy_block, parameter
 

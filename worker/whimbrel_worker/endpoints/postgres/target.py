@@ -7,11 +7,12 @@ import psycopg
 
 from whimbrel_worker.endpoints.postgres.connector import Connector
 from whimbrel_worker.endpoints.postgres.control import PostgresControlStore
-from whimbrel_worker.endpoints.postgres.failures import guarded, lost, translate
+from whimbrel_worker.endpoints.postgres.failures import guarded, translate
 from whimbrel_worker.endpoints.postgres.reader import PostgresReader
 from whimbrel_worker.endpoints.postgres.schema import PostgresSchema
 from whimbrel_worker.endpoints.postgres.session import FencedSession
 from whimbrel_worker.engine.ports import Identity, Profile, Tally
+from whimbrel_worker.libpq import lost
 
 _PROBE_ARRAYS = "SELECT count(*) FROM unnest('{1,2}'::bigint[], '{a,NULL}'::text[]) AS probe (a, b)"
 _PROBE_COPY = "COPY whimbrel.workers (migration, task, idx) FROM STDIN"

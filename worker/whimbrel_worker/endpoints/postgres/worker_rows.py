@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import psycopg
 from psycopg import sql
 
-from whimbrel_worker.endpoints.postgres.connector import Connection
 from whimbrel_worker.endpoints.postgres.names import control_table
 from whimbrel_worker.engine.fenced import epoch_over, succeeded
 from whimbrel_worker.engine.ports import Identity
 from whimbrel_worker.errors import Conflict, FencedOut
+from whimbrel_worker.libpq import Connection
 
 _WORKERS = control_table("workers")
 _MIGRATIONS = control_table("migrations")

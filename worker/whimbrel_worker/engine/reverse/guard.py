@@ -1,7 +1,12 @@
 """Judges how much of its log a source keeps for us. Pure; what is done about it, the task does."""
 
+from typing import Final
+
 from whimbrel_api.layout import SlotGuard
 from whimbrel_worker.engine.reverse_ports import SlotState
+
+FRESH_SECONDS: Final = 15.0
+"""After so long nobody knows any more how the slot is."""
 
 
 def size(number: int) -> str:
@@ -12,6 +17,11 @@ def size(number: int) -> str:
             return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
         amount /= 1024
     return f"{amount:.1f} TiB"
+
+
+def known(state: SlotState, age_seconds: float) -> SlotState:
+    """What is still known of a slot that was looked at so long ago: all of it, or its name alone."""
+    return state if age_seconds <= FRESH_SECONDS else SlotState(state.name, False, "", None, 0)
 
 
 def is_over(state: SlotState, guard: SlotGuard) -> bool:
