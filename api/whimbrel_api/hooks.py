@@ -24,7 +24,7 @@ HookName = Annotated[
         description="A short name, once in its list: lower-case letters, digits and dashes.",
     ),
 ]
-Word = Annotated[str, Field(max_length=4096)]
+Argument = Annotated[str, Field(max_length=4096, description="One word, handed over as it is.")]
 Quantity = Annotated[
     str,
     Field(
@@ -68,8 +68,10 @@ class EnvSource(Model):
 class EnvVar(Model):
     """One environment variable. What is secret comes from a Secret, never as `value`."""
 
-    name: str = Field(min_length=1, max_length=255, pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$")
-    value: Word = ""
+    name: str = Field(
+        min_length=1, max_length=255, pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$", description="As Kubernetes takes it."
+    )
+    value: str = Field(default="", max_length=4096, description="Anybody who may read the resource sees it.")
     value_from: EnvSource | None = None
 
 
@@ -93,8 +95,8 @@ class Hook(Model):
     name: HookName
     service_account_name: Account
     image: str = Field(min_length=1, max_length=512, pattern=r"^\S+$", description="The image of its one container.")
-    command: list[Word] = Field(default=[], max_length=64, description="The image's own when empty.")
-    args: list[Word] = Field(default=[], max_length=64, description="The image's own when empty.")
+    command: list[Argument] = Field(default=[], max_length=64, description="The image's own when empty.")
+    args: list[Argument] = Field(default=[], max_length=64, description="The image's own when empty.")
     env: list[EnvVar] = Field(default=[], max_length=64, description="Environment variables.")
     resources: HookResources = HookResources()
     automount_service_account_token: bool = Field(

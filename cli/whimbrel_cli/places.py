@@ -1,5 +1,6 @@
 """Where the commands find resources: a folder of this machine, or a cluster. What the commands do stands with them."""
 
+import contextlib
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -122,21 +123,31 @@ class Where:
 
 
 def find(place: Place, name: str, namespace: str | None, kind: str | None = None) -> Key:
-    """The resource of that name; a Migration before others. Raises CliError, saying what there is instead."""
+    """The resource of that name; a Migration before others. Raises CliError, saying what there is instead.
+
+    Kinds that may not be read are passed over, unless no other one may: then Forbidden is raised.
+    """
     within = namespace or place.caller.namespace
-    for wanted in [kind] if kind else _KINDS:
+    kinds, refused = [kind] if kind else list(_KINDS), []
+    for wanted in kinds:
         try:
             return place.store.find(name, namespace=within, kind=wanted)
         except NotFound:
             continue
-    known = sorted({f"{key.name} ({key.kind}, {key.namespace})" for key in _there(place, kind, within)})
+        except Forbidden as error:
+            refused.append(error)
+    if len(refused) == len(kinds):
+        raise refused[0]
+    known = sorted(
+        {f"{key.name} ({key.kind}, {key.namespace})" for each in kinds for key in _there(place, each, within)}
+    )
     there = f"There are: {', '.join(known[:10])}." if known else f"There are none; start one with: {place.start}"
     raise CliError(f"No {kind or 'resource'} {name!r} in the namespace {within!r}.", there, Exit.USAGE)
 
 
-def _there(place: Place, kind: str | None, namespace: str) -> Sequence[Key]:
-    """What there is in all namespaces; in this one where no more may be seen."""
-    try:
-        return place.store.list(kind)
-    except Forbidden:
-        return place.store.list(kind, namespace)
+def _there(place: Place, kind: str, namespace: str) -> Sequence[Key]:
+    """What there is in all namespaces; in this one where no more may be seen; nothing where not even that may."""
+    for within in (None, namespace):
+        with contextlib.suppress(Forbidden):
+            return place.store.list(kind, within)
+    return ()

@@ -1,5 +1,6 @@
 """The definitions on a real API server: what it takes, fills in, refuses and shows. No status is written."""
 
+import contextlib
 import itertools
 import re
 from pathlib import Path
@@ -10,12 +11,14 @@ import yaml
 from pydantic import ValidationError
 
 from support.crd_api import MANIFESTS, Json, Refused, Resources, good, patched
+from support.patience import eventually
 from whimbrel_api.errors import ManifestError
 from whimbrel_api.manifests import load_manifests
 from whimbrel_api.migration import Migration
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_api.rules import breaches
 from whimbrel_api.validation import Validation
+from whimbrel_testbed.cache import TestbedError
 from whimbrel_testbed.kubernetes.cluster import KubernetesCluster
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -224,7 +227,13 @@ def test_short_names_and_the_category_without_the_internal_kind(
     ],
 )
 def test_kubectl_explains(cluster: KubernetesCluster, path: str, words: list[str]) -> None:
-    told = " ".join(cluster.kubectl("explain", path, "--api-version=whimbrel.dev/v1alpha1").split())
+    def explained() -> str:
+        """Empty while a young API server does not tell of its short names yet."""
+        with contextlib.suppress(TestbedError):
+            return " ".join(cluster.kubectl("explain", path, "--api-version=whimbrel.dev/v1alpha1").split())
+        return ""
+
+    told = eventually(explained)
     assert [word for word in words if word not in told] == []
 
 
