@@ -99,8 +99,9 @@ def test_releases_of_one_name_look_after_namespaces_of_their_own(cluster: Kubern
 
 
 def answered(cluster: KubernetesCluster, namespace: str) -> bool:
-    stalled = 'jsonpath={.status.conditions[?(@.type=="Stalled")].reason}'
-    return cluster.kubectl("-n", namespace, "get", "rsync", "back", "-o", stalled) == "NotSupportedYet"
+    """The operator has looked at a ReverseSync, and tells that its Migration is not there."""
+    ready = 'jsonpath={.status.conditions[?(@.type=="Ready")].message}'
+    return "Migration shop not found" in cluster.kubectl("-n", namespace, "get", "rsync", "back", "-o", ready)
 
 
 @contextmanager
