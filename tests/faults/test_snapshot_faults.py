@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from support.cut import kill_connections
 from support.moves import Move
 from whimbrel_testbed.dsql import DSQLServer
 from whimbrel_testbed.mysql import MySQLServer, mysql_server
@@ -177,12 +178,7 @@ def test_connections_to_the_source_that_are_cut_again_and_again(
     kills, ended = 0, threading.Event()
     with closing(mysql.connect()) as connection, connection.cursor() as cursor:
         while worker.poll() is None and kills < 8:
-            cursor.execute(
-                "SELECT ID FROM INFORMATION_SCHEMA.PROCESSLIST WHERE USER = %s AND TIME < 3600", (move.mysql.user,)
-            )
-            for (number,) in cursor.fetchall():
-                cursor.execute(f"KILL {number}")
-                kills += 1
+            kills += kill_connections(cursor, move.mysql.user)
             ended.wait(0.25)
     assert worker.wait(60) == 0, move.log("snapshot")
     assert kills > 2

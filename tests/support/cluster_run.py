@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 import kubernetes
-import pymysql
 
+from support.cut import kill_connections
 from support.moves import Move, Tasks
 from whimbrel_api.base import GROUP, VERSION
 from whimbrel_api.migration import MigrationStatus
@@ -241,12 +241,7 @@ class ClusterRun(MigrationRun):
     def break_source_connections(self) -> None:
         """Kill every connection of the migration's account in the source."""
         with closing(self.mysql.connect()) as connection, connection.cursor() as cursor:
-            # Not the table of the same name in performance_schema, which is empty where that is switched off.
-            told = "SELECT id FROM information_schema.processlist WHERE user = %s"
-            cursor.execute(told, (self.mysql.migration.user,))
-            for (number,) in cursor.fetchall():
-                with suppress(pymysql.err.OperationalError):
-                    cursor.execute(f"KILL {int(number)}")
+            kill_connections(cursor, self.mysql.migration.user)
 
     def differences(self, tables: list[str]) -> list[str]:
         """What a comparison that shares no code with the product finds."""
