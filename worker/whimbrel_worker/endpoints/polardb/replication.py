@@ -78,6 +78,7 @@ class ReplicationStream:
         self._ends = CommitEnds()
         self._failure: WorkerError | None = None
         self._pings: deque[float] = deque(maxlen=_PINGS)
+        self._pings_within = _PINGS_WITHIN_SECONDS
         self._silent_seconds, self._waited = silent_seconds, 0.0
         self._status_at = time.monotonic()
         _check(connector, wanted, self.where)
@@ -182,7 +183,10 @@ class ReplicationStream:
 
     def _start(self) -> None:
         pgconn = self._connection.pgconn
-        patience = min(_sender_timeout(self._connection), self._silent_seconds)
+        timeout = _sender_timeout(self._connection)
+        patience = min(timeout, self._silent_seconds)
+        # A server that lives on asks once in half its time-out, so that as many take twice of it.
+        self._pings_within = min(timeout, _PINGS_WITHIN_SECONDS)
         self._status_seconds = min(_STATUS_SECONDS, patience / _STATUS_SHARE)
         wanted = self._wanted
         result = pgconn.exec_(start_command(wanted.slot, wanted.publications, wanted.position))
@@ -236,11 +240,11 @@ class ReplicationStream:
         """
         now = time.monotonic()
         self._pings.append(now)
-        if len(self._pings) == _PINGS and now - self._pings[0] < _PINGS_WITHIN_SECONDS:
+        if len(self._pings) == _PINGS and now - self._pings[0] < self._pings_within:
             raise Transient(
                 "the source is being shut down",
                 where=self.where,
-                why=f"it asked {_PINGS} times within {_PINGS_WITHIN_SECONDS:.0f} s whether all of its log was received",
+                why=f"it asked {_PINGS} times within {self._pings_within:g} s whether all of its log was received",
                 todo="it is tried again until the server is back",
             )
         self._tell()

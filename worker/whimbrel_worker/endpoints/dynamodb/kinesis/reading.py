@@ -181,7 +181,10 @@ class KinesisShard:
                 if refusal.code != _EXPIRED:
                     raise self._meaning(refusal) from None
             self._iterator = self._begin_at(max(0.0, self._through - _OVERLAP_SECONDS))
-        raise Transient(
+        raise self._refused_at_once()
+
+    def _refused_at_once(self) -> Transient:
+        return Transient(
             "the stream's iterators are refused as soon as they are made",
             where=f"{self.row.ref.table}, shard {self.row.ref.shard}",
             todo="nothing: it is tried again",
@@ -204,19 +207,29 @@ class KinesisShard:
 
     def _tail(self, shard: str, since: float) -> Iterator[Arrival]:
         """What arrived in a closed shard since then; nothing where it is no longer kept."""
+        last = -1
+        for _ in range(_RENEWALS):
+            try:
+                for seen in self._tail_once(shard, since):
+                    if seen.number > last:
+                        last = seen.number
+                        yield seen
+            except Refused as refusal:
+                if refusal.code == _EXPIRED:
+                    continue
+                if refusal.code != NOT_FOUND and refusal.code not in _INVALID:
+                    raise
+            return
+        raise self._refused_at_once()
+
+    def _tail_once(self, shard: str, since: float) -> Iterator[Arrival]:
         ask, place = self.streams.kinesis.ask, {"StreamARN": arn_of(self.row.ref.stream), "ShardId": shard}
-        try:
-            answer = ask(
-                "GetShardIterator", {**place, "ShardIteratorType": "AT_TIMESTAMP", "Timestamp": round(since, 3)}
-            )
-            iterator = answer.get("ShardIterator")
-            while iterator:
-                answer = ask("GetRecords", {"ShardIterator": iterator, "Limit": _RECORDS_A_PAGE})
-                yield from map(arrival, answer.get("Records") or ())
-                iterator = answer.get("NextShardIterator")
-        except Refused as refusal:
-            if refusal.code != NOT_FOUND and refusal.code not in _INVALID:
-                raise
+        answer = ask("GetShardIterator", {**place, "ShardIteratorType": "AT_TIMESTAMP", "Timestamp": round(since, 3)})
+        iterator = answer.get("ShardIterator")
+        while iterator:
+            answer = ask("GetRecords", {"ShardIterator": iterator, "Limit": _RECORDS_A_PAGE})
+            yield from map(arrival, answer.get("Records") or ())
+            iterator = answer.get("NextShardIterator")
 
     # --- where to begin ---
 
@@ -241,19 +254,25 @@ class KinesisShard:
 
     def _record_at(self, number: str) -> Arrival | None:
         """The shard's record of this sequence number; None where it is no longer kept, or was another shard's."""
-        place = {"ShardIteratorType": "AT_SEQUENCE_NUMBER", "StartingSequenceNumber": number}
-        try:
-            iterator = self._ask_iterator(place)
-            for _ in range(_LOOKS):
-                answer = self.streams.kinesis.ask("GetRecords", {"ShardIterator": iterator, "Limit": 1})
-                for seen in map(arrival, answer.get("Records") or ()):
-                    return seen if seen.number == int(number) else None
-                iterator = str(answer.get("NextShardIterator") or "")
-                if not iterator:
-                    break
-        except Refused as refusal:
-            if refusal.code not in _INVALID:
-                raise
+        for _ in range(_RENEWALS):
+            try:
+                return self._look_at(number)
+            except Refused as refusal:
+                if refusal.code in _INVALID:
+                    return None
+                if refusal.code != _EXPIRED:
+                    raise
+        raise self._refused_at_once()
+
+    def _look_at(self, number: str) -> Arrival | None:
+        iterator = self._ask_iterator({"ShardIteratorType": "AT_SEQUENCE_NUMBER", "StartingSequenceNumber": number})
+        for _ in range(_LOOKS):
+            answer = self.streams.kinesis.ask("GetRecords", {"ShardIterator": iterator, "Limit": 1})
+            for seen in map(arrival, answer.get("Records") or ()):
+                return seen if seen.number == int(number) else None
+            iterator = str(answer.get("NextShardIterator") or "")
+            if not iterator:
+                break
         return None
 
     def _is_trimmed(self, since: float, kept: float) -> bool:
