@@ -7,8 +7,9 @@ import base64
 import itertools
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
@@ -471,6 +472,27 @@ def test_iterators_that_expire_are_made_anew_without_a_record_twice() -> None:
         world.service.generation += 1
         world.now += 1
     assert len(seen) == len(set(seen)) == 6
+
+
+def test_an_iterator_that_expires_before_one_record_is_looked_at_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a reader that is slow: where it stands is asked for by a record's number when it starts."""
+    world = World(1)
+    reader = Reader(world)
+    written(world, "a")
+    reader.step(reader.only().ref)
+    written(world, "b")
+    ask, slow = world.kinesis.ask, iter([True, True])
+
+    def expiring(operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        answer = ask(operation, request)
+        if request.get("ShardIteratorType") == "AT_SEQUENCE_NUMBER" and next(slow, False):
+            world.service.generation += 1
+        return answer
+
+    monkeypatch.setattr(world.kinesis, "ask", expiring)
+    page = next(world.log().read(world.tables["t"], reader.only()))
+    assert [change.sequence for change in page.changes if change.sequence > reader.only().position] != []
+    assert next(slow, None) is None, "no iterator expired"
 
 
 # --- what cannot be carried ---
