@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from support.churn import CHURNED, churn, make_churned
+from support.churn import CHURNED, churn, churning, make_churned
 from support.streams import Lab, WorkerProcess
 from support.unique import follow_with_indexes
 from whimbrel_testbed.mysql import mysql_server
@@ -46,12 +46,11 @@ def test_row_3_commit_done_and_reply_lost(stream_to_dsql: Lab, moves_dsql, seed:
     lab.prepare()
     worker = following(lab.stream(flush="20ms"))
     moves_dsql.control.set(drop_after_commit=0.2, drop_before_commit=0.1, seed=seed)
-    for _ in range(10):
-        churn(lab, rng, 20)
+    with churning(lab, rng):
+        worker.wait_for(lambda: worker.counters().connections > 5, "connections were cut")
     moves_dsql.control.set(drop_after_commit=0.0, drop_before_commit=0.0)
     lab.drain(worker)
-    report = worker.retire()
-    assert report.counters.connections > 5, "connections were cut"
+    worker.retire()
     assert lab.differences(CHURNED) == []
 
 
@@ -149,8 +148,9 @@ def test_row_21_conflicts_lost_connections_and_short_sessions(stream_to_dsql: La
         churn(lab, rng, 15)
         if step % 8 == 7:
             moves_dsql.control.cut_sessions()
-    worker.wait_for(lambda: (worker.report() or pytest.fail("no report")).counters.connections > 10, "sessions ended")
+    with churning(lab, rng):
+        worker.wait_for(lambda: worker.counters().connections > 10, "sessions ended")
+        worker.wait_for(lambda: worker.counters().conflicts > 0, "commits met a conflict")
     lab.drain(worker)
-    report = worker.retire()
-    assert report.counters.conflicts > 0
+    worker.retire()
     assert lab.differences(CHURNED) == []

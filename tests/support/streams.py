@@ -20,7 +20,7 @@ import psycopg
 from whimbrel_api.base import SecretKeyRef, SecretRef, Tls, TlsMode
 from whimbrel_api.endpoints import AuroraDSQLTarget, MySQLSource, PostgreSQLTarget, Source, Target
 from whimbrel_api.migration import Snapshot, Stream, Tables
-from whimbrel_api.reports import StreamResult, WorkerReport
+from whimbrel_api.reports import Counters, StreamResult, WorkerReport
 from whimbrel_api.tasks import Orders, TaskFile, TaskKind
 from whimbrel_testbed.compare import independent_compare
 from whimbrel_testbed.dsql import DSQLServer
@@ -50,6 +50,10 @@ class WorkerProcess:
     def stream(self) -> StreamResult:
         report = self.report()
         return (report and report.stream) or StreamResult()
+
+    def counters(self) -> Counters:
+        report = self.report()
+        return (report and report.counters) or Counters()
 
     def order(self, **orders: Any) -> None:
         fresh = self.orders_file.with_suffix(".new")
