@@ -137,6 +137,17 @@ class Tls(Model):
     ca_secret_ref: SecretKeyRef | None = None
 
 
+class OwnerReference(BaseModel):
+    """To whom an object belongs: it goes when its owner does."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+
+    kind: str
+    name: str
+    uid: str
+    controller: bool = False
+
+
 class ObjectMeta(BaseModel):
     """The part of Kubernetes' metadata that Whimbrel reads; the rest is kept by the API server."""
 
@@ -147,6 +158,11 @@ class ObjectMeta(BaseModel):
     generation: int = 1
     uid: str = ""
     deletion_timestamp: Moment | None = None
+    owner_references: tuple[OwnerReference, ...] | None = None
+
+    def belongs_to(self, uid: str) -> bool:
+        """Whether the resource of that uid controls this one. Nothing belongs to one without a uid."""
+        return bool(uid) and any(each.controller and each.uid == uid for each in self.owner_references or ())
 
 
 ConditionStatus = Literal["True", "False", "Unknown"]

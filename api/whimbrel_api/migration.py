@@ -237,6 +237,10 @@ class Cutover(Model):
         default=[], max_length=MOST, description="How applications find the target, changed after the fence, in order."
     )
     timeout: Annotated[Duration, Within("1s", "24h")] = "10m"
+    rollback: bool = Field(
+        default=False,
+        description="After a cutover with a way back: go back to the source. No cutover begins while it is true.",
+    )
 
 
 class ReverseSyncPolicy(Model):
@@ -385,6 +389,20 @@ class Checkpoint(Model):
     recorded_at: Moment | None = None
 
 
+class RollbackStatus(Model):
+    """Where a rollback stands, or how the last one was given up."""
+
+    started_at: Moment | None = None
+    position: str = Field(
+        default="", max_length=16384, description="Where the target's log came to rest, such as 0/16B3748."
+    )
+    last_change_time: Moment | None = Field(default=None, description="The newest change that had come back by then.")
+    hold: bool = Field(default=False, description="Whether the way back shall take no more.")
+    given_up: bool = Field(
+        default=False, description="Whether it was given up; another one needs rollback to be false first."
+    )
+
+
 class CutoverStatus(Model):
     """Where the cutover stands."""
 
@@ -393,10 +411,25 @@ class CutoverStatus(Model):
     source_frozen: bool = Field(
         default=False, description="Whether Whimbrel has stopped the writes to the source, or is about to."
     )
+    sealed: bool = Field(
+        default=False, description="Whether the target is sealed: nothing forward may be written, nor is it open yet."
+    )
     started_at: Moment | None = None
     completed_at: Moment | None = None
+    rolled_back_at: Moment | None = Field(
+        default=None, description="The last rollback; from then on a cutover needs an approval, whatever the mode."
+    )
+    rollback: RollbackStatus = RollbackStatus()
     message: str = Field(default="", max_length=4096)
     hooks: list[HookStatus] = Field(default=[], max_length=50)
+
+
+class WayBackStatus(Model):
+    """What the last look at the way back found: the pre-flight of its ReverseSync."""
+
+    checked_at: Moment | None = None
+    plan: str = Field(default="", max_length=128, description="The hash of the plan that it was for.")
+    problems: list[str] = Field(default=[], max_length=20)
 
 
 class TableStatus(Model):
@@ -427,6 +460,7 @@ class MigrationStatus(Model):
     validation: MigrationValidationStatus = MigrationValidationStatus()
     checkpoint: Checkpoint = Checkpoint()
     cutover: CutoverStatus = CutoverStatus()
+    way_back: WayBackStatus = WayBackStatus()
     tables: list[TableStatus] = Field(default=[], max_length=100)
 
 

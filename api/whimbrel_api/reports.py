@@ -50,13 +50,20 @@ FREEZING: Final = "freezing"
 UNFREEZING: Final = "unfreezing"
 UNFROZEN: Final = "unfrozen"
 FREEZE_STEPS: Final = (FREEZING, UNFREEZING, UNFROZEN)
-REPEATED_STEPS: Final = ("timed-out", *FREEZE_STEPS)
+SEALED: Final = "sealed"
+SWITCHED: Final = "switched"
+TIMED_OUT: Final = "timed-out"
+ROLLED_BACK: Final = "rolled-back"
+CANCELLED: Final = "cancelled"
+TRAFFIC_STEPS: Final = (SEALED, SWITCHED, TIMED_OUT, ROLLED_BACK, CANCELLED)
+"""The newest of these says where the traffic is, and whether the forward stream may write."""
+REPEATED_STEPS: Final = (TIMED_OUT, SEALED, *FREEZE_STEPS)
 """Steps of which a journal may hold many: when not all of it is read, they must not crowd a milestone out."""
 
 
 class JournalEntry(Model):
     """A step that the target's journal holds: `started`, `schema-ready`, `snapshot-complete`, `indexes-ready`,
-    `freezing`, `unfreezing`, `unfrozen`, `switched`, `timed-out`, `cancelled`."""
+    `freezing`, `unfreezing`, `unfrozen`, `sealed`, `switched`, `timed-out`, `rolled-back`, `cancelled`."""
 
     step: str
     detail: str = ""
@@ -81,6 +88,11 @@ class Record(Model):
     def last(self, step: str) -> JournalEntry | None:
         """The newest journal entry of that step."""
         return next((entry for entry in reversed(self.journal) if entry.step == step), None)
+
+    @property
+    def traffic(self) -> JournalEntry | None:
+        """The newest entry of TRAFFIC_STEPS; None before the first cutover."""
+        return next((entry for entry in reversed(self.journal) if entry.step in TRAFFIC_STEPS), None)
 
     @property
     def standing_freeze(self) -> JournalEntry | None:
@@ -160,6 +172,10 @@ class ReverseResult(Model):
 
     `lag_seconds` counts from a heartbeat that came back through the log; None where none came lately. `drained_to`: the
     ordered position (an LSN such as 0/16B3748) that DynamoDB holds. `left_behind`: what could not be taken away.
+    `proven_at`: everything committed before that moment has come, by a heartbeat that came back; `quiet_seconds`: for
+    how long nothing had been committed then. Both None where nothing is proven.
+    `held`: told to take no more, and nothing is on its way to DynamoDB. `problems`: of a task that only looks, what
+    keeps the way back from beginning.
     """
 
     armed: bool = False
@@ -171,6 +187,10 @@ class ReverseResult(Model):
     lag_observed_at: Moment | None = None
     changes_applied: int = 0
     last_change_time: Moment | None = None
+    proven_at: Moment | None = None
+    quiet_seconds: float | None = None
+    held: bool = False
+    problems: list[str] = Field(default=[], max_length=20)
     left_behind: list[str] = Field(default=[], max_length=20)
     warnings: list[str] = Field(default=[], max_length=50)
 

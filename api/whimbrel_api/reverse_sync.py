@@ -121,6 +121,15 @@ class ReverseSyncStatus(Model):
     lag_seconds: float | None = None
     lag_observed_at: Moment | None = None
     position: str = Field(default="", max_length=16384)
+    end_of_log: str = Field(default="", max_length=64, description="The end of the server's log, while it is known.")
+    drained_to: str = Field(default="", max_length=64, description="The position of a rollback that DynamoDB holds.")
+    proven_at: Moment | None = Field(
+        default=None, description="Everything committed before has come back; null where nothing proves it lately."
+    )
+    quiet_seconds: float | None = Field(
+        default=None, description="For how long the tables have not changed; null where that is not known."
+    )
+    held: bool = Field(default=False, description="Whether nothing is taken from the log, nor on its way to DynamoDB.")
     changes_applied: int = 0
     last_change_time: Moment | None = None
     resolved: Resolved | None = None

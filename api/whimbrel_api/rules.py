@@ -23,7 +23,7 @@ FROZEN: Final = ("mode", "source", "target", "tables", "schema")
 CHANGEABLE: Final = ("credentialsSecretRef", "tls")
 """What may change in a source or target nevertheless."""
 
-WAYS_BACK: Final[frozenset[tuple[str, str]]] = frozenset()
+WAYS_BACK: Final[frozenset[tuple[str, str]]] = frozenset({("dynamodb", "dynamodb")})
 """The kinds of source and target, as manifests name them, between which changes can flow back."""
 
 _DSQL_DOMAIN: Final = ".on.aws"
@@ -47,6 +47,14 @@ def _has_way_back(spec: MigrationSpec) -> bool:
 def _way_back_cel() -> str:
     pairs = [f"(has(self.source.{source}) && has(self.target.{target}))" for source, target in sorted(WAYS_BACK)]
     return " || ".join(["!self.reverseSync.enabled", *pairs])
+
+
+def _names_the_server(spec: MigrationSpec) -> bool:
+    return not spec.reverse_sync.enabled or spec.reverse_sync.polardb is not None
+
+
+def _switches(spec: MigrationSpec) -> bool:
+    return not spec.reverse_sync.enabled or spec.mode is Mode.SNAPSHOT_AND_STREAM
 
 
 def _same_kind(spec: MigrationSpec) -> bool:
@@ -198,6 +206,15 @@ RULES: Final = (
     Rule(
         MigrationSpec, "reverseSync.enabled", _way_back_cel(),
         "there is no way back from this kind of target to this kind of source; set it to false", _has_way_back,
+    ),
+    Rule(
+        MigrationSpec, "reverseSync.polardb", "!self.reverseSync.enabled || has(self.reverseSync.polardb)",
+        "the way back reads PolarDB's own log: name its server with host, database and credentialsSecretRef",
+        _names_the_server,
+    ),
+    Rule(
+        MigrationSpec, "reverseSync.enabled", "!self.reverseSync.enabled || self.mode == 'SnapshotAndStream'",
+        "a way back begins with a cutover, and a copy without a stream has none; set it to false", _switches,
     ),
     Rule(
         MigrationSpec, "source", "!has(self.source.polardb)",

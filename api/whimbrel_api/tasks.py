@@ -89,8 +89,9 @@ class FreezeOptions(Model):
 class FenceOptions(Model):
     """For the fence task: what is written into the journal with the raised epoch.
 
-    `step` is `switched`, `timed-out` or `cancelled`. `plan_attempt` is the plan's attempt from then on (0: unchanged).
-    A switch of an attempt that the target has left behind is refused.
+    `step` is `sealed`, `switched`, `timed-out`, `rolled-back` or `cancelled`. `plan_attempt` is the plan's attempt from
+    then on (0: unchanged). A seal or a switch of an attempt that the target has left behind is refused, and so is a
+    rollback of anything but the attempt that was switched; that one also fixes where the forward stream begins anew.
     """
 
     step: str = "switched"

@@ -154,9 +154,18 @@ def _troubled(resource: Resource) -> str:
 
 def _of_phase(migration: Migration, caller: Caller) -> str:
     status = migration.status
+    if status.cutover.state in (CutoverState.ROLLING_BACK, CutoverState.ROLLED_BACK) or migration.spec.cutover.rollback:
+        return status.cutover.message
     if status.phase in (Phase.FOLLOWING, Phase.CUTTING_OVER):
         return _of_cutover(migration, caller)
     return _AT_THE_END.get(status.phase, "")
+
+
+_DONE_MEANWHILE: Final = {
+    CutoverState.DRAINING: "the rest of the changes is applied and checked",
+    CutoverState.FINAL_CHECK: "the rest of the changes is applied and checked",
+    CutoverState.ARMING_REVERSE: "the way back is made, then the target is opened",
+}
 
 
 def _of_cutover(migration: Migration, caller: Caller) -> str:
@@ -166,8 +175,8 @@ def _of_cutover(migration: Migration, caller: Caller) -> str:
     match status.cutover.state:
         case CutoverState.FREEZING:
             return _freezing(migration)
-        case CutoverState.DRAINING | CutoverState.FINAL_CHECK:
-            return "Keep the application's writes stopped; the rest of the changes is applied and checked."
+        case CutoverState.DRAINING | CutoverState.FINAL_CHECK | CutoverState.ARMING_REVERSE:
+            return f"Keep the application's writes stopped; {_DONE_MEANWHILE[status.cutover.state]}."
         case CutoverState.AWAITING_APPROVAL if migration.spec.cutover.approved_plan != status.plan.hash:
             return f"To cut over: {approve}"
         case CutoverState.TIMED_OUT:

@@ -14,6 +14,7 @@ from whimbrel_cli.commands.assess import assess
 from whimbrel_cli.commands.cutover import cutover
 from whimbrel_cli.commands.delete import delete
 from whimbrel_cli.commands.demo import demo
+from whimbrel_cli.commands.rollback import rollback
 from whimbrel_cli.commands.run import run
 from whimbrel_cli.commands.status import status
 from whimbrel_cli.commands.steer import approve, cancel, pause, resume
@@ -74,7 +75,21 @@ def whimbrel(
     context.obj = Where(state, cluster, kube_context, kubeconfig, plugin=context.info_name == PLUGIN)
 
 
-for _command in (assess, run, status, cutover, approve, pause, resume, cancel, delete, traffic, testbed, demo):
+for _command in (
+    assess,
+    run,
+    status,
+    cutover,
+    approve,
+    rollback,
+    pause,
+    resume,
+    cancel,
+    delete,
+    traffic,
+    testbed,
+    demo,
+):
     whimbrel.add_command(_command)
 
 

@@ -13,6 +13,7 @@ from whimbrel_api.validation import Validation, ValidationPhase
 from whimbrel_operator.domain.aftermath import is_over
 from whimbrel_operator.domain.reverse_end import is_released
 from whimbrel_operator.reconcile import Outcome, Reconciler
+from whimbrel_operator.runtime.files import HeldLock
 from whimbrel_operator.runtime.local import GRACE, WORKER, LocalRuntime, utc_now
 from whimbrel_operator.runtime.port import Key
 from whimbrel_operator.runtime.store import LocalStore, Resource
@@ -66,22 +67,65 @@ def run(
     """
     told = stop or threading.Event()
     runtime = LocalRuntime(store, worker=worker, grace=grace)
-    with _reserved(store, keys), _signals(told, wanted=handle_signals):
-        for key in keys:
-            runtime.recover(key)
-        session = _Session(store, keys, runtime, until=until or all_at_end, on_change=on_change, told=told)
+    with _reserved(store, keys, runtime) as working, _signals(told, wanted=handle_signals):
+        session = _Session(working, until=until or all_at_end, on_change=on_change, told=told)
         try:
             return asyncio.run(session.work(once=once, timeout=timeout))
         finally:
-            runtime.stop(keys)
+            runtime.stop(working.keys)
+
+
+class _Working:
+    """The resources that this process works on: those it was given, and the ways back that Migrations among them make.
+
+    Each is reserved while it is here.
+    """
+
+    def __init__(self, store: LocalStore, runtime: LocalRuntime) -> None:
+        self.store, self.runtime = store, runtime
+        self.keys: list[Key] = []
+        self._locks: dict[Key, HeldLock] = {}
+        self._made: set[Key] = set()
+
+    def take(self, key: Key) -> None:
+        """Reserve a resource and end what a former run of it has left. Raises AlreadyRunning, NotFound."""
+        if key not in self._locks:
+            self._locks[key] = self.store.lock(key)
+            self.keys.append(key)
+            self.runtime.recover(key)
+
+    def take_made(self) -> None:
+        """Take up the ways back that belong to a Migration here."""
+        uids = {self.store.get(key).metadata.uid for key in self.keys if key.kind == "Migration"}
+        for key in self.store.list("ReverseSync") if uids else ():
+            found = self.store.get(key)
+            if key not in self._locks and any(found.metadata.belongs_to(uid) for uid in uids):
+                self.take(key)
+                self._made.add(key)
+
+    def forget(self, key: Key) -> None:
+        """A way back has taken away what it made: nothing of it is kept, if a Migration here had made it."""
+        if key in self._made:
+            self._made.discard(key)
+            self.keys.remove(key)
+            self._locks.pop(key).release()
+            self.store.delete(key)
+
+    def release(self) -> None:
+        """Reserve nothing any more."""
+        for lock in self._locks.values():
+            lock.release()
 
 
 @contextlib.contextmanager
-def _reserved(store: LocalStore, keys: Sequence[Key]) -> Iterator[None]:
-    with contextlib.ExitStack() as held:
-        for key in sorted(set(keys)):
-            held.callback(store.lock(key).release)
-        yield
+def _reserved(store: LocalStore, keys: Sequence[Key], runtime: LocalRuntime) -> Iterator[_Working]:
+    working = _Working(store, runtime)
+    try:
+        for key in dict.fromkeys(keys):
+            working.take(key)
+        yield working
+    finally:
+        working.release()
 
 
 @contextlib.contextmanager
@@ -101,23 +145,22 @@ class _Session:
 
     def __init__(
         self,
-        store: LocalStore,
-        keys: Sequence[Key],
-        runtime: LocalRuntime,
+        working: _Working,
         *,
         until: Callable[[Sequence[Resource]], bool],
         on_change: Callable[[Resource], None] | None,
         told: threading.Event,
     ) -> None:
-        self._store, self._keys, self._until, self._on_change, self._told = store, keys, until, on_change, told
-        self._runtime, self._reconciler = runtime, Reconciler(runtime, utc_now)
+        self._working, self._until, self._on_change, self._told = working, until, on_change, told
+        self._store, self._runtime = working.store, working.runtime
+        self._reconciler = Reconciler(self._runtime, utc_now)
 
     async def work(self, *, once: bool, timeout: float | None) -> RunResult:
         """Pass after pass: at once where a phase changed, else when a file changes, a worker ends or time is up."""
         deadline = time.monotonic() + timeout if timeout is not None else float("inf")
         while True:
             outcomes = await self._pass()
-            resources = [self._store.get(key) for key in self._keys]
+            resources = [self._store.get(key) for key in self._working.keys]
             finished = self._finished(resources, outcomes)
             timed_out = time.monotonic() >= deadline
             if finished or once or self._told.is_set() or timed_out:
@@ -132,13 +175,18 @@ class _Session:
         return decided and self._until(resources)
 
     async def _pass(self) -> list[Outcome]:
-        outcomes = []
-        for key in self._keys:
-            outcome = await self._reconciler.reconcile(key)
-            outcomes.append(outcome)
+        """One pass over each; a way back that a Migration has made in it has its own in the same one."""
+        outcomes: dict[Key, Outcome] = {}
+        self._working.take_made()
+        while waiting := [key for key in self._working.keys if key not in outcomes]:
+            key = waiting[0]
+            outcomes[key] = outcome = await self._reconciler.reconcile(key)
             if outcome.changed and self._on_change is not None:
                 self._on_change(self._store.get(key))
-        return outcomes
+            if outcome.released:
+                self._working.forget(key)
+            self._working.take_made()
+        return [outcomes[key] for key in self._working.keys]
 
     async def _rest(self) -> None:
         before, deadline = self._signature(), time.monotonic() + PERIOD
@@ -150,7 +198,7 @@ class _Session:
     def _signature(self) -> tuple[tuple[str, int], ...]:
         """The files whose change is worth a pass, with the times of their last change."""
         found = []
-        for key in self._keys:
+        for key in self._working.keys:
             folder = self._store.folder(key)
             for path in (folder / "resource.json", folder / "overlay.json", *folder.glob("tasks/*/report.json")):
                 with contextlib.suppress(FileNotFoundError):

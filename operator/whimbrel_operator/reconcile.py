@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_api.tasks import TaskKind
 from whimbrel_operator.domain.decide import decide
 from whimbrel_operator.domain.decision import Decision, ReverseSyncDecision, ValidationDecision, WantedTask
@@ -53,10 +54,12 @@ class Reconciler:
             return Outcome()
         decision = _decide(observed, self._clock())
         self._memory[key] = decision.memory
+        await self._end_ways_back(key, observed, decision)
         asked = _by_task(decision.wanted)
         unwanted = sorted({state.ref.task_id for state in observed.tasks.instances} - asked.keys())
         told = [task_id for task_id in unwanted if _compared(observed.tasks.of(task_id))]
         await self._act(key, [task_id for task_id in unwanted if task_id not in told], asked.values())
+        await self._make_ways_back(key, observed, decision)
         if isinstance(decision, Decision):
             await self._act_on_hooks(key, decision)
         try:
@@ -81,6 +84,19 @@ class Reconciler:
         for wanted in asked:
             await self._runtime.apply(key, wanted)
 
+    async def _end_ways_back(self, key: Key, observed: Observation, decision: AnyDecision) -> None:
+        """Delete the ReverseSyncs of a Migration's own that are not wanted; a finalizer may hold them for a while."""
+        for found in _own_ways_back(observed):
+            kept = isinstance(decision, Decision) and found.metadata.name in {each.name for each in decision.ways_back}
+            if not kept and found.metadata.deletion_timestamp is None:
+                await self._runtime.end_way_back(key, found)
+
+    async def _make_ways_back(self, key: Key, observed: Observation, decision: AnyDecision) -> None:
+        there = {each.metadata.name for each in observed.ways_back} if isinstance(observed, Observed) else set()
+        for wanted in decision.ways_back if isinstance(decision, Decision) else ():
+            if wanted.make and wanted.name not in there:
+                await self._runtime.make_way_back(key, wanted)
+
     async def _act_on_hooks(self, key: Key, decision: Decision) -> None:
         """Hooks that are not wanted any more are ended, before another one starts."""
         for run_id in decision.unwanted_hooks:
@@ -91,7 +107,7 @@ class Reconciler:
     async def _report(self, key: Key, observed: Observation, decision: AnyDecision) -> Outcome:
         before, after = observed.resource.status, decision.status
         hooked = isinstance(decision, Decision) and any(each.start for each in decision.hooks)
-        busy = bool(decision.wanted or observed.tasks.instances or hooked)
+        busy = bool(decision.wanted or observed.tasks.instances or hooked or _own_ways_back(observed))
         released = isinstance(decision, ReverseSyncDecision) and decision.released
         if after == before:
             return Outcome(after, busy=busy, released=released)
@@ -99,6 +115,13 @@ class Reconciler:
         for event in decision.events:
             await self._runtime.event(key, event)
         return Outcome(after, changed=True, moved=after.phase is not before.phase, busy=busy, released=released)
+
+
+def _own_ways_back(observed: Observation) -> tuple[ReverseSync, ...]:
+    if not isinstance(observed, Observed):
+        return ()
+    uid = observed.resource.metadata.uid
+    return tuple(each for each in observed.ways_back if each.metadata.belongs_to(uid))
 
 
 def _compared(states: Iterable[TaskState]) -> bool:

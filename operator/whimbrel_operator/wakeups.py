@@ -13,7 +13,7 @@ from typing import Any, Final
 from whimbrel_api.migration import CutoverState
 from whimbrel_operator.runtime.port import Key
 
-_ARMING: Final = CutoverState.ARMING_REVERSE.value
+_WITH_IT: Final = (CutoverState.ARMING_REVERSE.value, CutoverState.ROLLING_BACK.value)
 
 
 @dataclass(eq=False)
@@ -125,9 +125,16 @@ def signature(body: Mapping[str, Any]) -> str:
     meta, status = body.get("metadata", {}), body.get("status") or {}
     told = (meta.get("generation"), bool(meta.get("deletionTimestamp")), meta.get("annotations"))
     said = [status.get(name) for name in ("phase", "result", "completedAt")]
-    # A way back may begin while its Migration's cutover arms it.
-    said += [cutover["state"]] if (cutover := status.get("cutover") or {}).get("state") == _ARMING else []
+    said += _between(status)
     return json.dumps([told, said], sort_keys=True, default=str)
+
+
+def _between(status: Mapping[str, Any]) -> list[Any]:
+    """What a Migration and its way back tell each other while one is armed, or drained and held for a rollback."""
+    cutover = status.get("cutover") or {}
+    back = cutover.get("rollback") or {}
+    told = [cutover["state"], back.get("position"), back.get("hold")] if cutover.get("state") in _WITH_IT else []
+    return told + [status[name] for name in ("drainedTo", "held") if status.get(name)]
 
 
 def phase_of(body: Mapping[str, Any]) -> str:

@@ -17,6 +17,8 @@ from whimbrel_operator.reconcile import Outcome, Reconciler
 class Life:
     """A migration, its runtime and its reconciler, a second at a time."""
 
+    key = KEY
+
     def __init__(self, world: World | None = None, **spec: object) -> None:
         self.runtime = MemoryRuntime(world or World(), migration(**spec))  # type: ignore[arg-type]
         self.reconciler = Reconciler(self.runtime, self.runtime.clock)
@@ -33,9 +35,14 @@ class Life:
         return self.runtime.world
 
     def once(self) -> Outcome:
-        outcome = asyncio.run(self.reconciler.reconcile(KEY))
+        outcome = asyncio.run(self._pass())
         if not self.phases or self.phases[-1] is not self.status.phase:
             self.phases.append(self.status.phase)
+        return outcome
+
+    async def _pass(self) -> Outcome:
+        outcome = await self.reconciler.reconcile(KEY)
+        await self.runtime.pass_over_ways_back()
         return outcome
 
     def go(self, seconds: int, step: float = 1.0) -> None:

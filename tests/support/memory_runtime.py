@@ -5,14 +5,14 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from support.world import World
-from whimbrel_api.base import ObjectMeta, SecretRef
+from whimbrel_api.base import ObjectMeta, OwnerReference, SecretRef
 from whimbrel_api.endpoints import MySQLSource, PostgreSQLTarget, Source, Target
 from whimbrel_api.hooks import HookState
 from whimbrel_api.migration import Migration, MigrationSpec, MigrationStatus
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_api.tasks import ExitCode, Orders
 from whimbrel_api.validation import Validation
-from whimbrel_operator.domain.decision import Event, WantedTask
+from whimbrel_operator.domain.decision import Event, WantedTask, WantedWayBack
 from whimbrel_operator.domain.hook_jobs import HookJob, WantedHook
 from whimbrel_operator.domain.observed import (
     Memory,
@@ -24,11 +24,13 @@ from whimbrel_operator.domain.observed import (
     TaskState,
 )
 from whimbrel_operator.errors import StatusConflict
+from whimbrel_operator.reconcile import Reconciler
 from whimbrel_operator.runtime.port import Key, Observation, Status
 from whimbrel_operator.specs.taskfile import task_file
 
 START = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 KEY = Key("default", "Migration", "shop")
+UID = "5d0f"
 SOURCE = Source(mysql=MySQLSource(host="mysql", credentials_secret_ref=SecretRef(name="src")))
 TARGET = Target(postgresql=PostgreSQLTarget(host="pg", database="app", credentials_secret_ref=SecretRef(name="dst")))
 
@@ -36,7 +38,7 @@ TARGET = Target(postgresql=PostgreSQLTarget(host="pg", database="app", credentia
 def migration(status: MigrationStatus | None = None, generation: int = 1, **spec: object) -> Migration:
     """A Migration with everything at its default but what is given, in snake_case."""
     whole = MigrationSpec.model_validate({"source": SOURCE, "target": TARGET, **spec})
-    meta = ObjectMeta(name="shop", generation=generation)
+    meta = ObjectMeta(name="shop", generation=generation, uid=UID)
     return Migration(metadata=meta, spec=whole, status=status or MigrationStatus())
 
 
@@ -57,6 +59,8 @@ class MemoryRuntime:
     missing: tuple[str, ...] = ()
     others: tuple[Validation, ...] = ()
     migration: Migration | None = None
+    ways_back: dict[str, "MemoryRuntime"] = field(default_factory=dict)
+    strangers: tuple[ReverseSync, ...] = ()
     hooks: dict[str, HookJob] = field(default_factory=dict)
 
     def clock(self) -> datetime:
@@ -69,6 +73,8 @@ class MemoryRuntime:
         for ref, (state, wanted) in list(self.instances.items()):
             if state.running and ref.task_id not in self.silent:
                 self.instances[ref] = (self._turn(state, wanted), wanted)
+        for back in self.ways_back.values():
+            back.advance(seconds)
 
     def _turn(self, state: TaskState, wanted: WantedTask) -> TaskState:
         told = task_file(wanted, secrets={}, report_file="r", orders_file="o", check_file="c", interval=1.0)
@@ -86,11 +92,44 @@ class MemoryRuntime:
         tasks = Tasks(tuple(state for state, _ in self.instances.values()))
         version = str(self.version)
         if isinstance(self.resource, Migration):
+            back = (*self.strangers, *(each.back for each in self.ways_back.values()))
             hooks = tuple(self.hooks.values())
-            return Observed(self.resource, tasks, self.others, self.missing, memory, version, hooks)
+            return Observed(self.resource, tasks, self.others, self.missing, memory, version, hooks, ways_back=back)
         if isinstance(self.resource, ReverseSync):
             return ObservedReverseSync(self.resource, tasks, self.migration, self.missing, memory, version)
         return ObservedValidation(self.resource, tasks, self.migration, self.missing, memory, version)
+
+    @property
+    def back(self) -> ReverseSync:
+        """The resource, where it is a ReverseSync."""
+        assert isinstance(self.resource, ReverseSync)
+        return self.resource
+
+    async def make_way_back(self, key: Key, wanted: WantedWayBack) -> None:
+        """A ReverseSync of its own in the same world, as long as it is there; `pass_over_ways_back` has it work."""
+        belongs = OwnerReference(kind=key.kind, name=key.name, uid=UID, controller=True)
+        made = sum(act.startswith("make") for act in self.acts)
+        meta = ObjectMeta(name=wanted.name, uid=f"back{made}", owner_references=(belongs,))
+        made_one = ReverseSync(metadata=meta, spec=wanted.spec)
+        self.ways_back.setdefault(wanted.name, MemoryRuntime(self.world, made_one, now=self.now))
+        self.acts.append(f"make {wanted.name}")
+
+    async def end_way_back(self, key: Key, found: ReverseSync) -> None:
+        """Mark it as deleted."""
+        back = self.ways_back[found.metadata.name]
+        meta = back.resource.metadata.model_copy(update={"deletion_timestamp": self.now})
+        back.resource = back.resource.model_copy(update={"metadata": meta})
+        self.acts.append(f"end {found.metadata.name}")
+
+    async def pass_over_ways_back(self) -> None:
+        """A pass over each ReverseSync; one that is released is no more."""
+        for name, back in list(self.ways_back.items()):
+            back.now = self.now
+            back.migration = self.resource if isinstance(self.resource, Migration) else None
+            outcome = await Reconciler(back, back.clock).reconcile(Key("default", "ReverseSync", name))
+            if outcome.released:
+                del self.ways_back[name]
+                self.acts.append(f"gone {name}")
 
     async def apply(self, key: Key, wanted: Sequence[WantedTask]) -> None:
         """Start, restart, give orders, or forget those too many."""

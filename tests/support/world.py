@@ -48,7 +48,8 @@ class World(BaseModel):
     """`position` is the source's; `quiet` whether writes to it have ended; `checks` the next results, then Equal.
 
     `final_result` is the last final check's, `switched_on` the one that the first fence came after. `slot` is the name
-    of the way back's slot while there is one, and `retained` what it holds back. `retention`: for how many seconds the
+    of the way back's slot while there is one, and `retained` what it holds back; `back_quiet`: for how many seconds
+    nothing was written to the target. `retention`: for how many seconds the
     source's log keeps a change.
     """
 
@@ -73,6 +74,17 @@ class World(BaseModel):
     retained: int = 100
     wal_status: str = "reserved"
     left_behind: list[str] = []
+    way_back_problems: list[str] = []
+    back_position: str = "0/1"
+    back_quiet: float = 0.0
+    back_drains: bool = True
+    back_proven: bool = True
+    back_changed_at: datetime | None = None
+    back_held: bool = False
+    back_result: CheckResult | None = None
+    rolled_back_on: CheckResult | None = None
+    armed_at_switch: bool = False
+    held_at_rollback: bool = False
 
     def work(self, task: TaskFile, orders: Orders, now: datetime) -> Answer:
         """One turn of a worker: its report, and its exit code once it ends."""
@@ -94,9 +106,9 @@ class World(BaseModel):
             entries = [*self.record.journal, JournalEntry(step=step, recorded_at=now)]
             self.record = self.record.model_copy(update={"journal": entries})
 
-    def add(self, step: str, now: datetime) -> None:
+    def add(self, step: str, now: datetime, detail: str = "") -> None:
         """Write a step into the target's journal, once more."""
-        entries = [*self.record.journal, JournalEntry(step=step, recorded_at=now)]
+        entries = [*self.record.journal, JournalEntry(step=step, detail=detail, recorded_at=now)]
         self.record = self.record.model_copy(update={"journal": entries})
 
     def _fenced(self, task: TaskFile) -> bool:
@@ -164,7 +176,9 @@ class World(BaseModel):
             return self._report(task, now, WorkerState.RUNNING, check=CheckReport(rows_total=ROWS)), None
         self.scopes.append(task.check.scope)
         result = self.checks.pop(0) if self.checks else CheckResult.EQUAL
-        if task.check.scope is CheckScope.FINAL:
+        if task.task_id.startswith("final-back"):
+            self.back_result = result
+        elif task.check.scope is CheckScope.FINAL or task.task_id.startswith("final"):
             self.final_result = result
         found = CheckReport(
             result=result,
@@ -202,13 +216,22 @@ class World(BaseModel):
 
     def _fence(self, task: TaskFile, _: Orders, now: datetime) -> Answer:
         step, attempt = task.fence.step, task.fence.plan_attempt
-        if step == "switched" and 0 < attempt < self.record.plan_attempt:
+        if step in ("sealed", "switched") and 0 < attempt < self.record.plan_attempt:
             error = ReportedError(category=ErrorCategory.FENCED_OUT, what=f"attempt {attempt} was given up")
             return self._report(task, now, WorkerState.FAILED, last_error=error), ExitCode.FENCED_OUT
-        if step == "switched" and self.record.last("switched") is None:
-            self.switched_on = self.final_result
-        self.journal(step, now)
-        raised = self.record.epoch + (0 if step == "timed-out" else 1)
+        traffic = self.record.traffic
+        if step == "rolled-back" and (traffic is None or traffic.step not in ("switched", "rolled-back")):
+            error = ReportedError(category=ErrorCategory.FENCED_OUT, what="nothing is switched")
+            return self._report(task, now, WorkerState.FAILED, last_error=error), ExitCode.FENCED_OUT
+        newest = self.record.journal[-1] if self.record.journal else None
+        again = newest is not None and (newest.step, newest.detail) == (step, task.fence.detail)
+        if step == "switched" and not again:
+            self.switched_on, self.armed_at_switch = self.final_result, bool(self.slot)
+        if step == "rolled-back" and not again:
+            self.rolled_back_on, self.held_at_rollback = self.back_result, self.back_held
+        if not again:
+            self.add(step, now, task.fence.detail)
+        raised = self.record.epoch + (0 if again or step == "timed-out" else 1)
         self.record = self.record.model_copy(
             update={"epoch": raised, "plan_attempt": attempt or self.record.plan_attempt}
         )
@@ -228,12 +251,21 @@ class World(BaseModel):
         return self._done(task, now, record=self.record)
 
     def _reverse(self, task: TaskFile, orders: Orders, now: datetime) -> Answer:
+        if task.look_only:
+            return self._done(task, now, reverse=ReverseResult(problems=self.way_back_problems))
         if orders.retire:
             self.slot = "" if orders.disarm and not self.left_behind else self.slot
             return self._done(task, now, reverse=ReverseResult(left_behind=self.left_behind))
+        self.back_held = orders.hold
         self.slot = task.reverse.slot_name or own_name(task.reverse.owner)
         slot = SlotReport(name=self.slot, active=True, wal_status=self.wal_status, retained_bytes=self.retained)
         seen = ReverseResult(
+            end_of_log=self.back_position,
+            drained_to=orders.drain_to if self.back_drains else "",
+            proven_at=None if orders.hold or not self.back_proven else now,
+            quiet_seconds=None if orders.hold else self.back_quiet,
+            held=orders.hold,
+            last_change_time=self.back_changed_at,
             armed=True,
             slot=slot,
             position=self.position,

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from support.live_states import PLAN, STATES, migration
-from whimbrel_api.migration import Migration, MigrationStatus
+from whimbrel_api.migration import Migration, MigrationStatus, RollbackStatus
 from whimbrel_cli.exits import Exit
 from whimbrel_cli.main import invoke
 from whimbrel_operator.runtime.store import Key, LocalStore
@@ -130,3 +130,49 @@ def test_watching_ends_when_the_migration_is_at_its_end(
     stored(store, state)
     assert invoke(["status", "shop", "-w"]) == code
     assert "Next:" in capsys.readouterr().out
+
+
+WAY_BACK = {"reverseSync": {"enabled": True}}
+
+
+def test_a_rollback_is_asked_for_and_taken_back(store: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
+    key = stored(store, "completed")
+    assert invoke(["rollback", "shop", "--yes"]) == Exit.FAILED
+    assert "shop has no way back." in capsys.readouterr().err
+    store.patch_spec(key, WAY_BACK)
+    assert invoke(["rollback", "shop", "--dry-run"]) == Exit.DONE
+    assert not spec_of(store, key).spec.cutover.rollback
+    assert invoke(["rollback", "shop", "--yes"]) == Exit.DONE
+    assert spec_of(store, key).spec.cutover.rollback
+    assert "Stop the application's writes to the target now." in capsys.readouterr().out
+    assert invoke(["rollback", "shop", "--withdraw"]) == Exit.DONE
+    assert not spec_of(store, key).spec.cutover.rollback
+
+
+def test_a_rollback_that_was_given_up_is_taken_back_before_the_next(
+    store: LocalStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = stored(store, "completed")
+    store.patch_spec(key, WAY_BACK)
+    found, version = store.read_status(key)
+    assert isinstance(found, MigrationStatus)
+    late = found.cutover.model_copy(update={"rollback": RollbackStatus(given_up=True), "message": "not done after 10m"})
+    store.write_status(key, found.model_copy(update={"cutover": late}), version)
+    assert invoke(["rollback", "shop", "--yes"]) == Exit.FAILED
+    said = capsys.readouterr().err
+    assert "not done after 10m" in said
+    assert "whimbrel rollback shop --withdraw" in said
+
+
+def test_what_is_not_completed_is_not_rolled_back(store: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
+    key = stored(store, "following")
+    store.patch_spec(key, WAY_BACK)
+    assert invoke(["rollback", "shop", "--yes"]) == Exit.FAILED
+    assert "only what is Completed can be rolled back" in capsys.readouterr().err
+
+
+def test_an_approval_takes_a_former_rollback_out(store: LocalStore) -> None:
+    key = stored(store, "following")
+    store.patch_spec(key, {"cutover": {"rollback": True}})
+    assert invoke(["approve", "shop"]) == Exit.DONE
+    assert not spec_of(store, key).spec.cutover.rollback

@@ -40,6 +40,7 @@ def test_the_commands_are_these() -> None:
         "demo",
         "pause",
         "resume",
+        "rollback",
         "run",
         "status",
         "testbed",

@@ -19,7 +19,7 @@ from whimbrel_api.validation import ValidationPhase, ValidationSpec, ValidationS
 from whimbrel_cli.exits import Exit
 from whimbrel_cli.main import whimbrel
 from whimbrel_operator import unreadable
-from whimbrel_operator.domain import cutover, hooks, phases
+from whimbrel_operator.domain import cutover, hooks, phases, rollback
 from whimbrel_operator.domain.reverse_end import DISARMED, LEFT, NOTHING_MADE
 from whimbrel_operator.metrics import Metrics
 from whimbrel_operator.runtime.kubernetes import runtime
@@ -144,7 +144,7 @@ CHECK_SPEC_HEADING = "goes on beside it."
 CHECK_STATUS_HEADING = (
     "| `report.{maxDifferences,redact}` | 1000, false | how many differences are listed, and whether without values |"
 )
-NOT_TOLD = {"conditions", "mode", "reverseSync", "reverseSync.enabled"} | {f"conditions.{name}" for name in CONDITION}
+NOT_TOLD = {"conditions", "mode", "reverseSync"} | {f"conditions.{name}" for name in CONDITION}
 # Refused in Migrations and Validations: PolarDB's log is read by a ReverseSync only.
 NOT_TOLD |= _fields(PolarDBSource, "source.polardb.") | {"source.polardb"}
 
@@ -226,14 +226,13 @@ def _exits() -> set[str]:
 def _events() -> set[str]:
     """Every reason that an Event can have."""
     silent = {CutoverState.NOT_READY, CutoverState.TIMED_OUT}
-    with_a_way_back = {CutoverState.ARMING_REVERSE, CutoverState.ROLLING_BACK, CutoverState.ROLLED_BACK}  # refused
-    states = {f"Cutover{state}" for state in set(CutoverState) - silent - with_a_way_back}
+    states = {f"Cutover{state}" for state in set(CutoverState) - silent}
     results = {f"Validation{result}" for result in CheckResult}
     literal = {*re.findall(r'Event\("(?:Normal|Warning)", "(\w+)"', _code("**/*.py"))}
     watched = {"TableStopped", "Retrying", "OldPlan", "Different", "RetentionNear", "InvalidSpec"}
     watched |= {"RetentionOver", "NotOver", "WayBackKept", "RetireFailed"}
     own = {runtime.NOT_STARTED, runtime.NOT_GONE, runtime.HOOK_REFUSED, *hooks.EVENTS, str(ValidationPhase.RUNNING)}
-    setbacks = {each.reason for each in cutover.SETBACKS}
+    setbacks = {each.reason for each in cutover.SETBACKS} | {each.reason for each in rollback.WAYS_OUT}
     return states | results | literal | watched | own | setbacks | (_stalling() - REFUSALS) | _exits()
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from support.life import Life
-from support.memory_runtime import KEY, MemoryRuntime, migration
+from support.memory_runtime import KEY, UID, MemoryRuntime, migration
 from support.world import Failure, World
 from whimbrel_api.base import SecretRef
 from whimbrel_api.endpoints import DynamoDBSource, DynamoDBTarget, Source, Target
@@ -271,7 +271,7 @@ class _Clearing:
         )  # fmt: skip
 
     async def clear(self, key: Key, uid: str) -> bool:
-        assert (key, uid) == (KEY, "")
+        assert (key, uid) == (KEY, UID)
         return False
 
 

@@ -42,12 +42,12 @@ from whimbrel_operator.domain.gates import (
     judge_lag,
     stopped_gate,
     validation_gate,
-    way_back_gate,
 )
 from whimbrel_operator.domain.observed import LagSample, Memory, Observed, RowSample, TaskRef, Tasks, TaskState
 from whimbrel_operator.domain.plan import frozen_changes, plan_hash
 from whimbrel_operator.domain.progress import percent, rate
 from whimbrel_operator.domain.view import View
+from whimbrel_operator.domain.way_back_look import way_back_gate
 from whimbrel_operator.domain.window import DUE
 
 POLARDB = PolarDBSource(host="polar", credentials_secret_ref=SecretRef(name="polar"))

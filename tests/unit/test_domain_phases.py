@@ -418,6 +418,7 @@ def test_every_setback_is_tested() -> None:
         "ComparisonFailed",
         "FinalCheckFailed",
         "PausedWhileFrozen",
+        "ReverseSyncRefused",
         "HookFailed",
         "TableStopped",
         "TimedOut",

@@ -5,10 +5,11 @@ import asyncio
 from hypothesis import HealthCheck, example, given, note, settings
 from hypothesis import strategies as st
 
+from support.both_ways import WITH_WAY_BACK
 from support.memory_runtime import KEY, MemoryRuntime, migration
 from support.world import Failure, World, number
 from whimbrel_api.migration import CheckResult, Cutover, MigrationSpec, MigrationStatus, Phase
-from whimbrel_api.tasks import ExitCode
+from whimbrel_api.tasks import ExitCode, TaskKind
 from whimbrel_operator.domain.decide import decide
 from whimbrel_operator.domain.decision import Decision
 from whimbrel_operator.domain.observed import Memory, Observed
@@ -17,6 +18,7 @@ from whimbrel_operator.domain.plan import plan_hash
 from whimbrel_operator.reconcile import Reconciler
 
 TIMEOUT = "40s"
+FORWARD = (TaskKind.STREAM, TaskKind.SNAPSHOT)
 GATES = ("LagWithinThreshold", "ValidationPassed", "NoStoppedTable", "RetentionSafe", "CutoverDue", "CutoverApproved")
 ALLOWED = {
     (row.phase, leave.to) for row in BY_PHASE.values() for leave in (*row.exits, *ANYWHERE, *CANCELLING.exits)
@@ -26,8 +28,9 @@ ALLOWED = {
 class Chaos:
     """A migration to which anything may happen."""
 
-    def __init__(self) -> None:
-        self.runtime = MemoryRuntime(World(), migration(cutover=Cutover(timeout=TIMEOUT)))
+    def __init__(self, *, back: bool = False) -> None:
+        more = WITH_WAY_BACK if back else {}
+        self.runtime = MemoryRuntime(World(), migration(cutover=Cutover(timeout=TIMEOUT), **more))
         self.reconciler = Reconciler(self.runtime, self.runtime.clock)
         self.old = [MigrationStatus()]
 
@@ -47,10 +50,24 @@ class Chaos:
         before = self.status
         if self.runtime.now.second % 5 == 0:
             self.check_determinism()
-        asyncio.run(self.reconciler.reconcile(KEY))
+        asyncio.run(self._pass())
         self.check_step(before, self.status)
+        self.check_no_echo()
         self.old.append(self.status)
         self.runtime.advance()
+
+    async def _pass(self) -> None:
+        await self.reconciler.reconcile(KEY)
+        await self.runtime.pass_over_ways_back()
+
+    def check_no_echo(self) -> None:
+        """What flows forward must never come back, nor an automatism move the traffic to and fro."""
+        states = (state for state, _ in self.runtime.instances.values())
+        forward = [state.ref for state in states if state.running and state.kind in FORWARD]
+        assert not (forward and self.runtime.ways_back)
+        if any(entry.step == "rolled-back" for entry in self.runtime.world.record.journal):
+            assert self.runtime.world.rolled_back_on is CheckResult.EQUAL
+            assert self.runtime.world.held_at_rollback
 
     def check_determinism(self) -> None:
         observed = asyncio.run(self.runtime.observe(KEY, Memory()))
@@ -67,17 +84,18 @@ class Chaos:
         if after.phase is Phase.CUTTING_OVER and before.phase is not Phase.CUTTING_OVER:
             assert all(each.status == "True" for each in after.conditions if each.type in GATES)
             assert self.spec.cutover.approved_plan == plan_hash(self.spec, record.plan_attempt)
+            assert not self.spec.cutover.rollback
         if after.phase is Phase.COMPLETED:
             assert record.last("switched") is not None
             assert self.runtime.world.switched_on is CheckResult.EQUAL
+            assert self.runtime.world.armed_at_switch or not self.spec.reverse_sync.enabled
         if after.checkpoint.position:
             assert number(after.checkpoint.position) <= number(self.runtime.world.position)
         if after.phase in ENDS:
-            assert not [
-                ref for ref, (state, _) in self.runtime.instances.items() if state.running and before.phase in ENDS
-            ]
+            still = [ref for ref, (state, _) in self.runtime.instances.items() if state.running]
+            assert not still or before.phase not in ENDS or self.spec.reverse_sync.enabled
 
-    def act(self, action: str, pick: int) -> None:  # noqa: PLR0912 (one case an action)
+    def act(self, action: str, pick: int) -> None:  # noqa: PLR0912, PLR0915 (one case an action)
         world, runtime = self.runtime.world, self.runtime
         running = sorted(ref for ref, (state, _) in runtime.instances.items() if state.running)
         match action:
@@ -107,6 +125,8 @@ class Chaos:
             case "reports back":
                 runtime.lost.clear()
                 runtime.silent.clear()
+                for back in runtime.ways_back.values():
+                    back.silent.clear()
             case "tasks forgotten":
                 runtime.instances.clear()
             case "operator restarts":
@@ -121,13 +141,27 @@ class Chaos:
                 runtime.patch(paused=action == "pause")
             case "clock jumps":
                 runtime.advance((-300.0, 600.0, 4000.0)[pick % 3])
+            case "roll back" | "no rollback":
+                self.ask(rollback=action == "roll back")
+            case "target quiet" | "target written":
+                world.back_quiet = 60.0 if action == "target quiet" else 0.0
+                if action == "target written":
+                    world.back_changed_at = runtime.now
+                    world.back_position = f"0/{pick + 1}"
+            case "way back silent" if runtime.ways_back:
+                runtime.ways_back["shop"].silent.add("reverse")
+            case "way back deleted" if runtime.ways_back and pick % 5 == 0:
+                asyncio.run(runtime.end_way_back(KEY, runtime.ways_back["shop"].back))
             case "cancel" if pick % 10 == 0:
                 runtime.patch(cancel=True)
             case _:
                 return
 
     def approve(self, plan: str) -> None:
-        self.runtime.patch(cutover=Cutover(timeout=TIMEOUT, approved_plan=plan))
+        self.ask(approved_plan=plan)
+
+    def ask(self, **cutover: object) -> None:
+        self.runtime.patch(cutover=self.spec.cutover.model_copy(update=cutover))
 
 
 ACTIONS = (
@@ -136,6 +170,11 @@ ACTIONS = (
     *("workers silent", "reports back", "tasks forgotten", "operator restarts", "fail", "mend", "pause"),
     *("resume", "clock jumps", "cancel", "nothing"),
 )
+BACK_ACTIONS = (
+    *("roll back", "roll back", "no rollback", "target quiet", "target quiet", "target written"),
+    *("way back silent", "way back deleted"),
+)
+BACK_STEP = st.tuples(st.sampled_from((*ACTIONS, *BACK_ACTIONS)), st.integers(0, 1000), st.integers(0, 9))
 STEP = st.tuples(st.sampled_from(ACTIONS), st.integers(0, 1000), st.integers(0, 9))
 BEGIN = st.sampled_from((0, 5, 12))
 
@@ -173,3 +212,56 @@ def test_whatever_has_happened_it_ends_once_all_is_well_again(steps: list[tuple[
             chaos.approve(chaos.status.plan.hash)
         chaos.tick()
     raise AssertionError(f"still in {chaos.status.phase}, {chaos.status.cutover}, {chaos.runtime.instances.keys()}")
+
+
+def lived(chaos: Chaos, steps: list[tuple[str, int, int]]) -> None:
+    for action, pick, seconds in steps:
+        note(f"{chaos.runtime.now:%M:%S} {action} {pick}")
+        chaos.act(action, pick)
+        for _ in range(seconds):
+            chaos.tick()
+
+
+def until(chaos: Chaos, phase: Phase, within: int = 700) -> None:
+    """All is well again, and what is asked for is done."""
+    for _ in range(within):
+        if chaos.status.phase is phase or chaos.status.phase is Phase.CANCELLED:
+            return
+        if chaos.status.plan.hash and chaos.status.phase is not Phase.COMPLETED:
+            chaos.approve(chaos.status.plan.hash)
+        chaos.tick()
+    raise AssertionError(f"still in {chaos.status.phase}, {chaos.status.cutover}, {chaos.runtime.instances.keys()}")
+
+
+def well(chaos: Chaos) -> None:
+    for action in ("reports back", "mend", "resume", "writes end", "no lag", "no rollback", "target quiet"):
+        chaos.act(action, 1)
+    chaos.runtime.world.checks = []
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+@given(begin=st.sampled_from((0, 12, 45, 80)), steps=st.lists(BACK_STEP, min_size=4, max_size=16))
+def test_what_must_always_hold_with_a_way_back(begin: int, steps: list[tuple[str, int, int]]) -> None:
+    chaos = Chaos(back=True)
+    for second in range(begin):
+        if second == 12:
+            chaos.approve(chaos.status.plan.hash)
+        chaos.tick()
+    lived(chaos, steps)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+@given(steps=st.lists(BACK_STEP, max_size=8))
+def test_whatever_has_happened_it_goes_there_and_back(steps: list[tuple[str, int, int]]) -> None:
+    chaos = Chaos(back=True)
+    until(chaos, Phase.COMPLETED)
+    lived(chaos, steps)
+    well(chaos)
+    until(chaos, Phase.COMPLETED)
+    for _ in range(5):
+        chaos.tick()
+    if not chaos.runtime.ways_back:
+        return  # somebody deleted it: nothing leads back
+    chaos.ask(rollback=True)
+    until(chaos, Phase.FOLLOWING)
+    assert chaos.status.phase is Phase.CANCELLED or chaos.status.cutover.rolled_back_at is not None

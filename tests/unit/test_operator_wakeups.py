@@ -117,3 +117,18 @@ def test_one_made_again_under_the_name_waits_for_what_is_left_of_the_former() ->
     board.leave(again)
     assert len(board) == 0
     assert board.lock(SHOP) is not lock
+
+
+def test_a_migration_and_its_way_back_ring_each_other_while_it_is_rolled_back() -> None:
+    board = Board(Clock())
+    shop, back = rested(board, SHOP, "1"), rested(board, Key("a", "ReverseSync", "shop"), "2", "shop")
+    rolling = {"state": "RollingBack", "rollback": {"position": ""}}
+    board.changed("1", body(phase="Completed") | {"status": {"phase": "Completed", "cutover": rolling}})
+    rested_again = {"state": "RollingBack", "rollback": {"position": "0/1"}}
+    assert board.changed("1", body(phase="Completed") | {"status": {"phase": "Completed", "cutover": rested_again}})
+    board.around(SHOP, body())
+    assert back.rung.is_set()
+    assert board.changed("2", body(ref="shop") | {"status": {"phase": "", "drainedTo": "0/1", "lagSeconds": 0.1}})
+    board.around(back.key, body(ref="shop"))
+    assert shop.rung.is_set()
+    assert not board.changed("2", body(ref="shop") | {"status": {"phase": "", "drainedTo": "0/1", "lagSeconds": 0.2}})

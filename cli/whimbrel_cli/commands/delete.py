@@ -1,5 +1,6 @@
 """`whimbrel delete`: ends a way back on this machine, and takes away what it made. On a cluster kubectl does it."""
 
+import contextlib
 import time
 
 import click
@@ -11,6 +12,7 @@ from whimbrel_cli.places import LocalPlace, Where, find
 from whimbrel_cli.screen import Screen
 from whimbrel_cli.watcher import Watcher
 from whimbrel_operator import loop
+from whimbrel_operator.errors import NotFound
 from whimbrel_operator.runtime.store import Key, LocalStore
 
 _LOOK = 0.2
@@ -38,8 +40,10 @@ def delete(where: Where, name: str, namespace: str | None, timeout: float | None
     if not ended:
         todo = f"Run it again; to see why: whimbrel status {name}"
         raise CliError(f"{name} is not gone yet, its slot may still be there.", todo, Exit.TIMED_OUT)
-    said = next((each.message for each in store.get(key).status.conditions if each.type == "Ready"), "")
-    store.delete(key)
+    said = ""
+    with contextlib.suppress(NotFound):  # the run that worked on a Migration's own has forgotten it already
+        said = next((each.message for each in store.get(key).status.conditions if each.type == "Ready"), "")
+        store.delete(key)
     click.echo(f"{name} is gone. {said}".rstrip())
     return Exit.DONE
 
@@ -58,4 +62,7 @@ def _wait(store: LocalStore, key: Key, timeout: float | None) -> bool:
     end = time.monotonic() + timeout if timeout is not None else float("inf")
     while time.monotonic() < end and store.worked_on(key):
         time.sleep(_LOOK)
-    return loop.at_end(store.get(key))
+    try:
+        return loop.at_end(store.get(key))
+    except NotFound:
+        return True

@@ -18,7 +18,7 @@ from whimbrel_cli.places import Place, Where, find
 from whimbrel_operator.runtime.port import Key
 
 
-def _named(command: Callable[..., None]) -> Callable[..., None]:
+def named(command: Callable[..., None]) -> Callable[..., None]:
     """NAME, --namespace and --dry-run, as all commands here take them."""
     namespaced = click.option("-n", "--namespace", help="Its namespace; by default `default`, or the context's own.")
     dry = click.option("--dry-run", is_flag=True, help="Show the change of the spec, and do not make it.")
@@ -26,7 +26,7 @@ def _named(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @dataclass(frozen=True)
-class _Steered:
+class Steered:
     """The resource to steer, where it is."""
 
     place: Place
@@ -50,7 +50,7 @@ class _Steered:
         return self.place.caller.line(command, self.resource)
 
 
-def _steered(where: Where, name: str, namespace: str | None, kind: str | None = "Migration") -> _Steered:
+def _steered(where: Where, name: str, namespace: str | None, kind: str | None = "Migration") -> Steered:
     """The resource to steer; without a kind a Migration or a ReverseSync. Raises CliError where it is at its end."""
     place = where.open()
     key = find(place, name, namespace, kind)
@@ -59,11 +59,11 @@ def _steered(where: Where, name: str, namespace: str | None, kind: str | None = 
         raise CliError(f"{name} is a {resource.kind}, no Migration and no ReverseSync.", code=Exit.USAGE)
     if finished(resource):
         raise CliError(f"{name} is {resource.status.phase.value} already; nothing is left to steer.")
-    return _Steered(place, key, resource)
+    return Steered(place, key, resource)
 
 
 @click.command(epilog=EXIT_CODES)
-@_named
+@named
 @click.option("--plan", metavar="HASH", help="The plan that you have read; refused when it is not the current one.")
 @click.pass_obj
 def approve(where: Where, name: str, namespace: str | None, plan: str | None, dry_run: bool) -> None:
@@ -90,8 +90,9 @@ def approve(where: Where, name: str, namespace: str | None, plan: str | None, dr
     if plan and plan != current:
         todo = f"Look at it with: {steered.line('status')}"
         raise CliError(f"{plan} is not the plan of {name} any more; it is {current}.", todo)
+    asked = steered.resource.spec.cutover.rollback if isinstance(steered.resource, Migration) else False
     steered.order(
-        {"cutover": {"approvedPlan": current}},
+        {"cutover": {"approvedPlan": current, **({"rollback": False} if asked else {})}},
         f"Approved the plan {current} of {name}.",
         "It cuts over as soon as the gates are open; then stop the application's writes to the source.",
         dry_run=dry_run,
@@ -99,7 +100,7 @@ def approve(where: Where, name: str, namespace: str | None, plan: str | None, dr
 
 
 @click.command(epilog=EXIT_CODES, short_help="Pauses the migration or way back NAME.")
-@_named
+@named
 @click.pass_obj
 def pause(where: Where, name: str, namespace: str | None, dry_run: bool) -> None:
     """Pauses the migration or ReverseSync NAME: its workers finish their batch and stop, its phase stays.
@@ -116,7 +117,7 @@ def pause(where: Where, name: str, namespace: str | None, dry_run: bool) -> None
 
 
 @click.command(epilog=EXIT_CODES)
-@_named
+@named
 @click.pass_obj
 def resume(where: Where, name: str, namespace: str | None, dry_run: bool) -> None:
     """Lets the paused migration or ReverseSync NAME go on from where it was.
@@ -130,7 +131,7 @@ def resume(where: Where, name: str, namespace: str | None, dry_run: bool) -> Non
 
 
 @click.command(epilog=EXIT_CODES)
-@_named
+@named
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def cancel(where: Where, name: str, namespace: str | None, yes: bool, dry_run: bool) -> None:

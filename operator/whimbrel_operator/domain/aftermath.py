@@ -7,7 +7,7 @@ takes away, stands with the workers.
 from collections.abc import Iterable
 
 from whimbrel_api.durations import text
-from whimbrel_api.migration import FreezeMethod, Migration, MigrationSpec, Mode, Phase, StreamStatus
+from whimbrel_api.migration import CutoverState, FreezeMethod, Migration, MigrationSpec, Mode, Phase, StreamStatus
 from whimbrel_api.tasks import FenceOptions, FreezeOptions, TaskKind
 from whimbrel_operator.domain import wants
 from whimbrel_operator.domain.conditions import Said, find, is_true, yes_no
@@ -132,7 +132,7 @@ def _frozen_by_hand(migration: Migration) -> str:
 
 def is_over(migration: Migration) -> bool:
     """Whether nothing is left to do for a Migration, the retirement that is asked for included."""
-    if migration.status.phase not in _ENDS:
+    if migration.status.phase not in _ENDS or migration.status.cutover.state is CutoverState.ROLLING_BACK:
         return False
     found = find(migration.status.conditions, "Retired")
     settled = found is not None and (found.status == "True" or found.reason == "WayBackKept")

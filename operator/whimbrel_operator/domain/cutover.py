@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from whimbrel_api.hooks import HookPoint
 from whimbrel_api.migration import CutoverMode, CutoverState, FreezeMethod, Phase
-from whimbrel_api.reports import CheckReport, Record
-from whimbrel_operator.domain import hooks, wants
+from whimbrel_api.reports import SEALED, SWITCHED, TRAFFIC_STEPS, CheckReport, Record
+from whimbrel_operator.domain import hooks, wants, way_back
 from whimbrel_operator.domain import view as ids
 from whimbrel_operator.domain.checks import last_validation
 from whimbrel_operator.domain.gates import check_passes, stopped_now
@@ -111,6 +111,26 @@ def retired(view: View) -> bool:
 def fenced(view: View) -> bool:
     """The epoch is raised and the switch journalled."""
     return view.done(ids.FENCE_SWITCHED)
+
+
+def sealed(view: View) -> bool:
+    """The target's journal holds that nothing forward is written after the freeze position, and nothing since but it.
+
+    What led there was proven before, and is not asked for again.
+    """
+    steps = view.truth.journal if view.truth is not None else []
+    told = [entry for entry in steps if entry.step in TRAFFIC_STEPS and entry.step != SWITCHED]
+    return frozen(view) and bool(told) and (told[-1].step, told[-1].detail) == (SEALED, view.freeze_position[:1024])
+
+
+def armed(view: View) -> bool:
+    """Changes flow back, and nothing that is written from now on is lost. Once the fence is ordered it stays so."""
+    return view.switching or way_back.armed(view)
+
+
+def arming(view: View) -> bool:
+    """Something of the way back may be there: giving up has more to do than to let the writes go on."""
+    return view.cutting_over is CutoverState.ARMING_REVERSE or view.traffic == SEALED or view.way_back is not None
 
 
 def still_frozen(view: View) -> bool:
@@ -215,11 +235,37 @@ STEPS: tuple[Step, ...] = (
         lambda _: "the epoch is raised, so that no late worker can write",
     ),
 )
+# Instead of the last step, where a way back is asked for. The forward stream ends for good before it begins: no echo.
+_SEALED: tuple[Step, ...] = (
+    Step(
+        "Seal",
+        CutoverState.FINAL_CHECK,
+        (wants.stream_retiring, wants.final_check, wants.confirm, wants.fence_sealed),
+        sealed,
+        lambda _: "the epoch is raised, so that nothing forward is written while the way back is armed",
+    ),
+    Step("Arm", CutoverState.ARMING_REVERSE, (wants.fence_sealed,), armed, way_back.waits_for),
+    Step(
+        "Fence",
+        CutoverState.ARMING_REVERSE,
+        (wants.fence_sealed, wants.fence_switched),
+        fenced,
+        lambda _: "the way back is armed; the epoch is raised once more, and the target is opened",
+    ),
+)
+WITH_WAY_BACK = (*STEPS[:-1], *_SEALED)
+_REREAD = Step(
+    "Reread",
+    CutoverState.ARMING_REVERSE,
+    (wants.inspect_sealed,),
+    lambda view: view.truth is not None,
+    lambda _: "reading in the target how far the cutover is",
+)
 GIVING_UP = Step(
     "GiveUp",
     CutoverState.TIMED_OUT,
     (wants.stream, wants.unfreeze, wants.fence_timed_out),
-    lambda view: view.done(ids.FENCE_TIMED_OUT) and not still_frozen(view),
+    lambda view: view.done(ids.FENCE_TIMED_OUT) and not still_frozen(view) and view.way_back is None,
     lambda view: view.status.cutover.message,
 )
 
@@ -243,6 +289,11 @@ def _hook_failed(view: View) -> str:
 def _withdrawn(view: View) -> str:
     then = ", approve the new plan to try again" if view.source_frozen else ""
     return _given_up(view, "the approval was withdrawn or the plan has changed", then)
+
+
+def _not_armed(view: View) -> str:
+    why = f"the way back could not be armed: {way_back.refusal(view)}"
+    return _given_up(view, why, ", approve the new plan once that is put right")
 
 
 def _paused(view: View) -> str:
@@ -295,7 +346,12 @@ _AGAIN = (Phase.CUTTING_OVER, CutoverState.FREEZING)
 
 # None of these counts once the fence is ordered: from there is only forward.
 SETBACKS: tuple[Setback, ...] = (
-    Setback("ApprovalWithdrawn", lambda view: not view.approved and view.source_frozen, _GIVE_UP, _withdrawn),
+    Setback(
+        "ApprovalWithdrawn",
+        lambda view: not view.approved and (view.source_frozen or arming(view)),
+        _GIVE_UP,
+        _withdrawn,
+    ),
     Setback("ApprovalWithdrawn", _withdrawn_late, _GIVE_UP, _withdrawn),
     Setback("ApprovalWithdrawn", lambda view: not view.approved, _BACK, _withdrawn),
     Setback("PausedWhileFrozen", held_while_frozen, _GIVE_UP, _paused),
@@ -303,6 +359,7 @@ SETBACKS: tuple[Setback, ...] = (
     Setback("ComparisonFailed", compared_badly, _GIVE_UP, _failed_comparison),
     Setback("FinalCheckFailed", final_failed, _GIVE_UP, _failed_check),
     Setback("TableStopped", lambda view: stopped_now(view).status == "False", _GIVE_UP, _stopped),
+    Setback("ReverseSyncRefused", lambda view: arming(view) and bool(way_back.refusal(view)), _GIVE_UP, _not_armed),
     Setback("TimedOut", lambda view: view.timed_out, _GIVE_UP, _late),
     Setback("WrittenAfterFreeze", written_though_frozen, _GIVE_UP, _written_though_frozen),
     Setback("WrittenAfterFreeze", written_after_freeze, _AGAIN, _written),
@@ -323,7 +380,20 @@ def step_of(view: View) -> Step:
     """The step the cutover is in: the first that is not proven done; the last one when all are."""
     if view.cutting_over is CutoverState.TIMED_OUT:
         return GIVING_UP
-    return next((step for step in STEPS if not step.done(view)), STEPS[-1])
+    if view.cutting_over is CutoverState.ARMING_REVERSE and not _REREAD.done(view):
+        return _REREAD
+    steps = steps_left(view)
+    return next((step for step in steps if not step.done(view)), steps[-1])
+
+
+def steps_of(view: View) -> tuple[Step, ...]:
+    """The table of steps, with a way back or without."""
+    return WITH_WAY_BACK if view.has_way_back else STEPS
+
+
+def steps_left(view: View) -> tuple[Step, ...]:
+    """Those of them that still need proof: behind the seal only what comes after it."""
+    return _SEALED if view.has_way_back and sealed(view) else steps_of(view)
 
 
 def first_step(view: View) -> Step:
@@ -345,7 +415,7 @@ def setback_of(view: View) -> Setback | None:
 
 def switched(view: View) -> bool:
     """Every step is proven done, the fence last."""
-    return view.cutting_over is not CutoverState.TIMED_OUT and all(step.done(view) for step in STEPS)
+    return view.cutting_over is not CutoverState.TIMED_OUT and all(step.done(view) for step in steps_left(view))
 
 
 def gave_up(view: View) -> bool:

@@ -4,13 +4,12 @@ from dataclasses import replace
 from datetime import datetime
 
 from whimbrel_api.hooks import HookPoint
-from whimbrel_api.migration import MigrationStatus, Phase
-from whimbrel_operator.domain import cutover, hooks, phases, wants
+from whimbrel_api.migration import CutoverState, MigrationStatus, Phase
+from whimbrel_operator.domain import cutover, hooks, phases, wants, way_back
 from whimbrel_operator.domain.decision import Decision
 from whimbrel_operator.domain.events import events_of
 from whimbrel_operator.domain.figures import rows_done
 from whimbrel_operator.domain.gates import remember_lag
-from whimbrel_operator.domain.hook_jobs import WantedHook
 from whimbrel_operator.domain.observed import Observed
 from whimbrel_operator.domain.progress import remember_rows
 from whimbrel_operator.domain.status import Move, next_status
@@ -22,10 +21,17 @@ def decide(observed: Observed, now: datetime) -> Decision:
     view = _view(observed, now)
     move = _move(view)
     status = next_status(view, move)
-    told = events_of(view, move, status)
-    asked = hooks_after(view, status)
-    unwanted = hooks.unwanted(_ahead(view, status), asked)
-    return Decision(status, wanted_after(view, status), told, view.memory, asked, unwanted)
+    told, ahead = events_of(view, move, status), _ahead(view, status)
+    asked = hooks.wanted(ahead, _points(ahead))
+    return Decision(
+        status,
+        wanted_in(ahead),
+        told,
+        view.memory,
+        hooks=asked,
+        unwanted_hooks=hooks.unwanted(ahead, asked),
+        ways_back=way_back.wanted(ahead),
+    )
 
 
 def _view(observed: Observed, now: datetime) -> View:
@@ -43,23 +49,19 @@ def _move(view: View) -> Move:
     return Move(leave, setback)
 
 
-def wanted_after(view: View, status: MigrationStatus) -> wants.Wanted:
-    """The tasks that the next status asks for, seen with the same observation."""
-    ahead = _ahead(view, status)
+def wanted_in(ahead: View) -> wants.Wanted:
+    """The tasks that a status asks for."""
     row = phases.row_of(ahead)
     asked = tuple(task for want in row.tasks for task in want(ahead))
     return (*asked, *wants.inspect_fence(ahead)) if asked else ()
 
 
-def hooks_after(view: View, status: MigrationStatus) -> tuple[WantedHook, ...]:
-    """The hook or switch that the next status asks for. One that is held goes on to its end, and none is started."""
-    ahead = _ahead(view, status)
-    return hooks.wanted(ahead, _points(ahead))
-
-
 def _points(view: View) -> tuple[HookPoint, ...]:
+    """Where hooks or switches may run now. One that is held goes on to its end, and none is started."""
     if view.status.phase is Phase.COMPLETED:
         return hooks.points_completed(view)
+    if view.cutting_over is CutoverState.ROLLED_BACK:
+        return (HookPoint.PUT_BACK,)
     if view.status.phase is not Phase.CUTTING_OVER or phases.row_of(view) is phases.CANCELLING:
         return ()
     point = cutover.step_of(view).hooks

@@ -7,7 +7,7 @@ from typing import Literal
 
 from whimbrel_api.endpoints import Source, Target
 from whimbrel_api.migration import Migration, MigrationStatus, Mode, Schema, Snapshot, Stream, Tables
-from whimbrel_api.reverse_sync import ReverseSyncStatus
+from whimbrel_api.reverse_sync import ReverseSyncSpec, ReverseSyncStatus
 from whimbrel_api.tasks import (
     CheckOptions,
     FenceOptions,
@@ -116,10 +116,20 @@ class Event:
 
 
 @dataclass(frozen=True)
+class WantedWayBack:
+    """A ReverseSync of the Migration's own that may be there. `make`: it is made where it is missing."""
+
+    name: str
+    spec: ReverseSyncSpec
+    make: bool = False
+
+
+@dataclass(frozen=True)
 class Decision:
     """What shall be so for a Migration. Made again from the same observation it is the same.
 
-    `unwanted_hooks` names the runs of hooks whose Jobs shall go. Other Jobs of hooks stay, as a record.
+    A ReverseSync of its own that is not in `ways_back` is deleted; those of others are left alone. `unwanted_hooks`
+    names the runs of hooks whose Jobs shall go. Other Jobs of hooks stay, as a record.
     """
 
     status: MigrationStatus
@@ -128,6 +138,7 @@ class Decision:
     memory: Memory = field(default_factory=Memory)
     hooks: tuple[WantedHook, ...] = ()
     unwanted_hooks: tuple[str, ...] = ()
+    ways_back: tuple[WantedWayBack, ...] = ()
 
 
 @dataclass(frozen=True)

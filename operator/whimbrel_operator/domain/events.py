@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from whimbrel_api.base import Condition
 from whimbrel_api.migration import CutoverState, MigrationStatus, Phase
-from whimbrel_operator.domain import hooks
+from whimbrel_operator.domain import hooks, rollback
 from whimbrel_operator.domain.conditions import find, is_true
 from whimbrel_operator.domain.decision import Event
 from whimbrel_operator.domain.status import Move
@@ -26,7 +26,7 @@ _LONGEST = 1024
 def events_of(view: View, move: Move, after: MigrationStatus) -> tuple[Event, ...]:
     """What happened between the status observed and the next one."""
     before = view.status
-    found = [*_phase(before, move, after), *_cutover(before, move, after), *_validation(before, after)]
+    found = [*_phase(before, move, after), *_traffic(view, move, after), *_validation(before, after)]
     found += _conditions(before.conditions, after.conditions)
     for warns, reason, message in hooks.events(view, after.cutover.hooks):
         found.append(Event("Warning" if warns else "Normal", reason, message))
@@ -38,6 +38,13 @@ def events_of(view: View, move: Move, after: MigrationStatus) -> tuple[Event, ..
 def _phase(before: MigrationStatus, move: Move, after: MigrationStatus) -> Iterable[Event]:
     if move.exit is not None:
         yield Event("Normal", move.exit.reason, f"{before.phase} → {after.phase}")
+
+
+def _traffic(view: View, move: Move, after: MigrationStatus) -> Iterable[Event]:
+    out = rollback.way_out(view)
+    if out is None:
+        return _cutover(view.status, move, after)
+    return (Event("Warning", out.reason, after.cutover.message),)
 
 
 def _cutover(before: MigrationStatus, move: Move, after: MigrationStatus) -> Iterable[Event]:

@@ -8,7 +8,6 @@ from whimbrel_api.base import ConditionStatus
 from whimbrel_api.durations import seconds
 from whimbrel_api.migration import (
     CheckResult,
-    CutoverMode,
     Differences,
     MigrationValidationStatus,
     TableStatus,
@@ -20,6 +19,7 @@ from whimbrel_operator.domain.gate import Gate, clock
 from whimbrel_operator.domain.observed import LagSample, Memory, TaskState, is_fresh
 from whimbrel_operator.domain.retention import retention_gate
 from whimbrel_operator.domain.view import STREAM, View
+from whimbrel_operator.domain.way_back_look import way_back_gate
 from whimbrel_operator.domain.window import DUE, due_gate
 
 STOPPED = "Stopped"
@@ -187,7 +187,10 @@ def indexes_gate(view: View) -> Gate:
 def approval_gate(view: View) -> Gate:
     """The approval names this very plan. One for an older plan does nothing, and says so."""
     policy, plan = view.spec.cutover, view.plan
-    if policy.mode is CutoverMode.AUTOMATIC:
+    if policy.rollback:
+        message = "spec.cutover.rollback is true: set it to false, and approve the plan, for another cutover"
+        return Gate("CutoverApproved", "False", "RollbackAsked", message)
+    if view.automatic:
         return Gate("CutoverApproved", "True", "Automatic", "spec.cutover.mode is Automatic")
     if view.approved:
         return Gate("CutoverApproved", "True", "Approved", f"plan {plan.hash} (attempt {plan.attempt}) is approved")
@@ -196,17 +199,6 @@ def approval_gate(view: View) -> Gate:
         message = f"the approval is for {policy.approved_plan}, {now}; approve it anew"
         return Gate("CutoverApproved", "False", "OldPlan", message)
     return Gate("CutoverApproved", "False", "NotApproved", f"approve plan {plan.hash} by spec.cutover.approvedPlan")
-
-
-def way_back_gate(view: View) -> tuple[Gate, ...]:
-    """The way back's pre-flight has passed, where a way back is asked for; else there is no such gate.
-
-    The seam of its pre-flight: nothing runs that could open it yet, and what is not known is closed.
-    """
-    if not view.spec.reverse_sync.enabled:
-        return ()
-    message = "spec.reverseSync.enabled is true, and the pre-flight of the way back has not run"
-    return (Gate("ReverseSyncReady", "Unknown", "NotChecked", message),)
 
 
 def gates(view: View, validation: MigrationValidationStatus) -> tuple[Gate, ...]:

@@ -168,11 +168,15 @@ def record_of(report: WorkerReport) -> Record | None:
 
 @dataclass(frozen=True)
 class Observed:
-    """A Migration and all that belongs to it, read once."""
+    """A Migration and all that belongs to it, read once.
+
+    `ways_back`: the ReverseSyncs that name it or bear its name.
+    """
 
     resource: Migration
     tasks: Tasks = field(default_factory=Tasks)
     validations: tuple[Validation, ...] = ()
+    ways_back: tuple[ReverseSync, ...] = field(default=(), kw_only=True)
     missing_secrets: tuple[str, ...] = ()
     memory: Memory = Memory()
     resource_version: str = ""

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from whimbrel_api.migration import CutoverState, Phase
-from whimbrel_operator.domain import aftermath, cutover, hooks, wants
+from whimbrel_api.reports import CANCELLED, SWITCHED
+from whimbrel_operator.domain import aftermath, cutover, hooks, rollback, wants
 from whimbrel_operator.domain import view as ids
 from whimbrel_operator.domain.checks import last_validation
 from whimbrel_operator.domain.gates import caught_up, gates
@@ -64,7 +65,7 @@ def cutover_begun(view: View) -> bool:
 
 def closed(view: View) -> bool:
     """The traffic has moved, or the copy had no stream."""
-    return view.cutting_over is CutoverState.SWITCHED or not view.streaming
+    return view.cutting_over in (CutoverState.SWITCHED, CutoverState.ROLLING_BACK) or not view.streaming
 
 
 def preflight_passed(view: View) -> bool:
@@ -125,9 +126,9 @@ def control_lost(view: View) -> bool:
     return begun and view.truth is not None and not view.truth.exists
 
 
-def journal(step: str) -> Test:
-    """The target's journal holds that step."""
-    return lambda view: view.journalled(step)
+def traffic(step: str) -> Test:
+    """That step is the target's last word on the traffic."""
+    return lambda view: view.traffic == step
 
 
 def cancel_asked(view: View) -> bool:
@@ -176,14 +177,14 @@ PHASES: tuple[Row, ...] = (
     Row(
         Phase.CATCH_UP,
         streams,
-        (wants.stream, wants.thaw),
+        (wants.stream, wants.thaw, wants.unseal),
         (Exit("CaughtUp", stream_caught_up, Phase.FOLLOWING),),
         "applying what changed during the copy",
     ),
     Row(
         Phase.FOLLOWING,
         streams,
-        (wants.stream, wants.thaw, wants.indexes, wants.check, wants.inspect_plan),
+        (wants.stream, wants.thaw, wants.unseal, wants.indexes, wants.check, wants.way_back_look, wants.inspect_plan),
         (Exit("CutoverApproved", ready_to_cut_over, Phase.CUTTING_OVER),),
         "following the source",
     ),
@@ -198,15 +199,21 @@ PHASES: tuple[Row, ...] = (
         ),
         "cutting over",
     ),
-    Row(Phase.COMPLETED, closed, (aftermath.retire,), (), "done"),
+    Row(
+        Phase.COMPLETED,
+        closed,
+        (aftermath.retire, rollback.tasks),
+        (Exit("RolledBack", rollback.done, Phase.CATCH_UP),),
+        "done",
+    ),
     Row(Phase.CANCELLED, always, (wants.thaw, aftermath.retire), (), "cancelled"),
 )
 ENDS = (Phase.COMPLETED, Phase.CANCELLED)
 
 # From every phase but the last two, before the phase's own exits: what the target's journal says is the truth.
 ANYWHERE: tuple[Exit, ...] = (
-    Exit("SwitchJournalled", journal("switched"), Phase.COMPLETED),
-    Exit("CancelJournalled", journal("cancelled"), Phase.CANCELLED),
+    Exit("SwitchJournalled", traffic(SWITCHED), Phase.COMPLETED),
+    Exit("CancelJournalled", traffic(CANCELLED), Phase.CANCELLED),
     Exit("ControlTablesLost", control_lost, Phase.PREFLIGHT),
 )
 

@@ -12,7 +12,7 @@ from whimbrel_api.durations import seconds, text
 from whimbrel_api.migration import CutoverMode, CutoverState, Migration, Phase
 from whimbrel_operator.domain import hooks, wants
 from whimbrel_operator.domain.conditions import find
-from whimbrel_operator.domain.cutover import STEPS, how_frozen
+from whimbrel_operator.domain.cutover import Step, how_frozen, steps_of
 from whimbrel_operator.domain.gate import Gate
 from whimbrel_operator.domain.gates import approval_gate, gates, validation_gate
 from whimbrel_operator.domain.observed import Memory, Observed, is_fresh
@@ -100,11 +100,15 @@ def rehearse(resource: Migration, now: datetime) -> Rehearsal:
         approval=approval_gate(view),
         obstacles=tuple(_obstacles(view)),
         begins=earliest(view.spec.cutover, now),
-        stages=tuple(Stage(step.name, step.state, step.waits_for(view), _takes(step.name, view)) for step in STEPS),
+        stages=tuple(_stage(step, view) for step in steps_of(view)),
         freezes=_freezes(view),
         way_back=_way_back(view),
         timeout=view.spec.cutover.timeout,
     )
+
+
+def _stage(step: Step, view: View) -> Stage:
+    return Stage(step.name, step.state, step.waits_for(view), _takes(step.name, view))
 
 
 def _gates(view: View) -> tuple[Gate, ...]:

@@ -91,11 +91,16 @@ def _wanted(view: ReverseView) -> tuple[WantedTask, ...]:
     running = view.worker is not None and view.worker.running
     told_it = running and not view.worker.stopping if view.worker is not None else False
     if told_it and view.disarmer is None and view.now - asked < HAND_OVER:
-        return (_task(view, TaskKind.REVERSE, REVERSE, Orders(retire=True, disarm=True), start=False),)
+        return (_task(view, TaskKind.REVERSE, REVERSE, _ending_orders(view), start=False),)
     # Not beside the worker: that one holds the slot until it has ended.
     ready = may_start(view.disarmer, view.now, view.meta.generation, again=False)
     start = ready and not running and not view.observed.missing_secrets
     return (_task(view, TaskKind.DISARM, DISARM, Orders(), start=start),)
+
+
+def _ending_orders(view: ReverseView) -> Orders:
+    """What it has read is finished, but where the forward stream may write again: then it takes nothing any more."""
+    return Orders(retire=True, disarm=True, hold=bool(view.waits_for))
 
 
 def _task(view: ReverseView, kind: TaskKind, task_id: str, orders: Orders, *, start: bool) -> WantedTask:

@@ -24,7 +24,7 @@ _WARNED = (("Ready", "TableStopped"), ("Reconciling", "Retrying"), ("Ready", "No
 
 def held(view: ReverseView) -> bool:
     """Whether nothing shall be taken from the log now."""
-    return view.spec.paused or bool(view.waits_for)
+    return view.spec.paused or bool(view.waits_for) or view.rollback.hold
 
 
 def live_status(view: ReverseView, phase: ReverseSyncPhase) -> ReverseSyncStatus:
@@ -40,6 +40,7 @@ def told(view: ReverseView, phase: ReverseSyncPhase, said: Iterable[Said]) -> Re
     if seen is not None:
         figures = {
             "position": seen.position or before.position,
+            "drained_to": seen.drained_to or before.drained_to,
             "changes_applied": seen.changes_applied,
             "last_change_time": seen.last_change_time or before.last_change_time,
         }
@@ -52,6 +53,10 @@ def told(view: ReverseView, phase: ReverseSyncPhase, said: Iterable[Said]) -> Re
             "lag_seconds": lag,
             "lag_observed_at": lag_at,
             "lag": _lag_text(phase, lag),
+            "end_of_log": view.fresh.end_of_log if view.fresh is not None else "",
+            "proven_at": view.fresh.proven_at if view.fresh is not None else None,
+            "quiet_seconds": view.fresh.quiet_seconds if view.fresh is not None else None,
+            "held": view.fresh is not None and view.fresh.held,
             "tables": _tables(view),
             "conditions": merge(before.conditions, said, view.now, generation),
             **figures,

@@ -51,7 +51,7 @@ def reverse(view: ReverseView) -> Tasks:
             start=ready,
             again=True,
             reverse=view.options,
-            orders=Orders(hold=held(view)),
+            orders=Orders(hold=held(view), drain_to=view.rollback.position),
         ),
     )
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from whimbrel_api.base import ObjectMeta
 from whimbrel_api.endpoints import Dialect, DynamoDBTarget, Source, Target
 from whimbrel_api.layout import Layout, OnTruncate, SlotGuard, own_name
-from whimbrel_api.migration import CutoverState, Migration, Phase
+from whimbrel_api.migration import CutoverState, Migration, Phase, RollbackStatus
 from whimbrel_api.reports import ReverseResult, WorkerReport
 from whimbrel_api.reverse_sync import (
     Resolved,
@@ -106,30 +106,14 @@ class ReverseView:
                 publication_name=spec.publication_name,
             )
         migration = self.observed.migration
-        found = (_of_migration(migration) if migration is not None else None) or self.status.resolved
+        found = (of_migration(migration) if migration is not None else None) or self.status.resolved
         return _overruled(found, spec) if found is not None else None
 
     @cached_property
     def work(self) -> Work | None:
         """What its tasks work on; None while its ends are not known."""
         found = self.resolved
-        if found is None:
-            return None
-        items = found.target.dynamodb
-        target = DynamoDBTarget(
-            endpoint=items.endpoint,
-            region=items.region,
-            dialect=Dialect.AWS,
-            credentials_secret_ref=items.credentials_secret_ref,
-            role_arn=items.role_arn,
-            tls=items.tls,
-        )
-        return Work(
-            migration=f"{self.meta.namespace}/{self.meta.name}",
-            source=Source(polardb=found.source.polardb),
-            target=Target(dynamodb=target),
-            tables=found.tables,
-        )
+        return work_of(found, f"{self.meta.namespace}/{self.meta.name}") if found is not None else None
 
     @property
     def options(self) -> ReverseOptions:
@@ -214,9 +198,32 @@ class ReverseView:
         )
 
     @property
+    def rollback(self) -> RollbackStatus:
+        """Where the rollback of the Migration that it belongs to stands; an empty one without any."""
+        migration = self.observed.migration
+        if migration is None or migration.status.cutover.state is not CutoverState.ROLLING_BACK:
+            return RollbackStatus()
+        return migration.status.cutover.rollback if self.meta.belongs_to(migration.metadata.uid) else RollbackStatus()
+
+    @property
     def delete_command(self) -> str:
         """How a person deletes it."""
         return f"kubectl delete reversesync {self.meta.name} -n {self.meta.namespace}"
+
+
+def work_of(found: Resolved, name: str) -> Work:
+    """What tasks between these ends work on. `name`: namespace/name, under which DynamoDB keeps how far they are."""
+    items = found.target.dynamodb
+    target = DynamoDBTarget(
+        endpoint=items.endpoint,
+        region=items.region,
+        dialect=Dialect.AWS,
+        credentials_secret_ref=items.credentials_secret_ref,
+        role_arn=items.role_arn,
+        tls=items.tls,
+    )
+    source = Source(polardb=found.source.polardb)
+    return Work(migration=name, source=source, target=Target(dynamodb=target), tables=found.tables)
 
 
 def _forward_is_over(migration: Migration) -> bool:
@@ -225,7 +232,7 @@ def _forward_is_over(migration: Migration) -> bool:
     return status.phase is Phase.COMPLETED or status.cutover.state in _FORWARD_IS_OVER
 
 
-def _of_migration(migration: Migration) -> Resolved | None:
+def of_migration(migration: Migration) -> Resolved | None:
     """What a Migration says of its way back; None where it has none."""
     spec, policy = migration.spec, migration.spec.reverse_sync
     items = spec.source.dynamodb

@@ -1,6 +1,7 @@
 """A Migration's next status, put together from the view and the exit taken. The figures themselves stand in figures."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from whimbrel_api.migration import (
     CheckResult,
@@ -10,15 +11,19 @@ from whimbrel_api.migration import (
     MigrationValidationStatus,
     Phase,
     StreamStatus,
+    WayBackStatus,
 )
-from whimbrel_operator.domain import aftermath, checks, cutover, figures, hooks
+from whimbrel_api.reports import ROLLED_BACK, SEALED
+from whimbrel_operator.domain import aftermath, checks, cutover, figures, hooks, rollback, way_back
 from whimbrel_operator.domain.conditions import Said, find, merge, yes_no
 from whimbrel_operator.domain.cutover import Setback
 from whimbrel_operator.domain.failures import Trouble, trouble
 from whimbrel_operator.domain.gate import Gate
 from whimbrel_operator.domain.gates import approval_gate, awaits_approval, gates
 from whimbrel_operator.domain.phases import BY_PHASE, ENDS, Exit, held, row_of
+from whimbrel_operator.domain.rollback_ready import rollback_ready
 from whimbrel_operator.domain.view import PREFLIGHT, View
+from whimbrel_operator.domain.way_back_look import LOOK, looked
 from whimbrel_operator.domain.window import faults
 
 ORDER = tuple(BY_PHASE)
@@ -59,6 +64,7 @@ def next_status(view: View, move: Move) -> MigrationStatus:
         stream=streamed,
         validation=validation,
         checkpoint=figures.checkpoint(view),
+        way_back=looked(view) if view.has_way_back else WayBackStatus(),
         cutover=_hooked(view, move, phase, reached),
         tables=figures.tables(view),
     )
@@ -71,7 +77,12 @@ def _write_path(view: View) -> str:
 
 
 def _validation(view: View, move: Move) -> MigrationValidationStatus:
-    """The last comparison. A final check that failed counts as one, so that its gate closes."""
+    """The last comparison. A final check that failed counts as one, so that its gate closes.
+
+    After a rollback one is made anew: those before it were of other writes.
+    """
+    if move.exit is not None and move.exit.reason == "RolledBack":
+        return MigrationValidationStatus()
     last = checks.last_validation(view)
     found = cutover.final_report(view)
     if move.setback is None or move.setback.reason != "FinalCheckFailed" or found is None:
@@ -86,12 +97,24 @@ def _cutover(view: View, move: Move, phase: Phase, *, ready: bool) -> CutoverSta
     others = {
         Phase.COMPLETED: _completed(view, before) if view.streaming else CutoverStatus(),
         Phase.CANCELLED: before,
+        Phase.CATCH_UP: _catching_up(view, before),
         Phase.FOLLOWING: _following(view, move, before, ready=ready),
         Phase.CUTTING_OVER: _cutting_over(view, move, before),
     }
     found = others.get(phase, CutoverStatus())
     entered = phase is Phase.CUTTING_OVER and move.exit is not None and view.operator_freezes
-    return found.model_copy(update={"source_frozen": entered or cutover.still_frozen(view)})
+    known = {
+        "source_frozen": entered or cutover.still_frozen(view),
+        "sealed": view.traffic == SEALED,
+        "rolled_back_at": _rolled_back_at(view),
+    }
+    return found.model_copy(update=known)
+
+
+def _rolled_back_at(view: View) -> datetime | None:
+    """When it was rolled back last, by the target's journal where that was read; kept for good."""
+    entry = view.truth.last(ROLLED_BACK) if view.truth is not None else None
+    return entry.recorded_at if entry is not None else view.status.cutover.rolled_back_at
 
 
 def _hooked(view: View, move: Move, phase: Phase, found: CutoverStatus) -> CutoverStatus:
@@ -121,7 +144,16 @@ def _quiet(view: View) -> bool:
     return row_of(view) is not BY_PHASE[Phase.CUTTING_OVER]
 
 
+def _catching_up(view: View, before: CutoverStatus) -> CutoverStatus:
+    """Before a cutover there is nothing to say; after a rollback it is said until the next one."""
+    at_the_source = before.state is CutoverState.ROLLED_BACK or view.traffic == ROLLED_BACK
+    return rollback.rolled_back(before) if at_the_source else CutoverStatus()
+
+
 def _completed(view: View, before: CutoverStatus) -> CutoverStatus:
+    switched = before.state is CutoverState.SWITCHED and view.has_way_back
+    if view.status.phase is Phase.COMPLETED and (switched or before.state is CutoverState.ROLLING_BACK):
+        return rollback.next_cutover(view, before)
     stays = cutover.stays_frozen(view) if cutover.still_frozen(view) else ""
     done = {"state": CutoverState.SWITCHED, "completed_at": before.completed_at or view.now, "message": stays}
     return before.model_copy(update=done)
@@ -136,7 +168,7 @@ def _set_back(view: View, setback: Setback, before: CutoverStatus) -> CutoverSta
 def _following(view: View, move: Move, before: CutoverStatus, *, ready: bool) -> CutoverStatus:
     if move.setback is not None:
         return CutoverStatus(state=move.setback.to[1], message=move.setback.says(view))
-    if before.state is CutoverState.TIMED_OUT:
+    if before.state in (CutoverState.TIMED_OUT, CutoverState.ROLLED_BACK):
         return before.model_copy(update={"freeze_position": ""})
     state = CutoverState.AWAITING_APPROVAL if ready else CutoverState.NOT_READY
     return CutoverStatus(state=state, message=before.message)
@@ -147,7 +179,6 @@ def _said(view: View, phase: Phase, found: tuple[Gate, ...], streamed: StreamSta
     asked = [Said(gate.type, gate.status, gate.reason, gate.message) for gate in (*found, approval_gate(view))]
     milestones = [_milestone(view, phase, kind, after, troubles) for kind, after in _MILESTONES]
     paused = yes_no("Paused", view.spec.paused, "Paused" if view.spec.paused else "NotPaused")
-    rollback = Said("RollbackReady", "False", "NotSupportedYet", "the way back is not supported yet")
     return [
         _succeeded(phase),
         _reconciling(view, phase, troubles),
@@ -157,14 +188,16 @@ def _said(view: View, phase: Phase, found: tuple[Gate, ...], streamed: StreamSta
         *asked,
         *hooks.said(view, phase),
         *aftermath.retention_near(view, phase, streamed),
-        rollback,
+        rollback_ready(view),
         *aftermath.retired(view, phase),
     ]
 
 
 def troubles_of(view: View) -> tuple[Trouble, ...]:
     """All that keeps the migration from getting on, the worst first."""
-    found = [each for state in view.tasks.instances if (each := trouble(state)) is not None]
+    # What the look at the way back finds closes a gate, and holds up nothing else.
+    states = [state for state in view.tasks.instances if state.ref.task_id != LOOK]
+    found = [each for state in states if (each := trouble(state)) is not None]
     if view.unsupported:
         found.append(Trouble("NotSupportedYet", view.unsupported, stalls=True))
     found += [Trouble("InvalidSpec", f"{each}; correct it", stalls=True) for each in faults(view.spec.cutover.window)]
@@ -205,7 +238,7 @@ def _reconciling(view: View, phase: Phase, troubles: tuple[Trouble, ...]) -> Sai
         others = [each.message for each in troubles if not each.stalls]
         messages = [_where(troubles), *others] if stalls else others
         return yes_no("Reconciling", not stalls, "Stalled" if stalls else "Retrying", "\n".join(messages))
-    return yes_no("Reconciling", True, phase.value, row.doing)
+    return yes_no("Reconciling", True, phase.value, way_back.going(view) or row.doing)
 
 
 def _milestone(view: View, phase: Phase, kind: str, after: Phase, troubles: tuple[Trouble, ...]) -> Said:

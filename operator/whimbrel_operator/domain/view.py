@@ -6,7 +6,8 @@ from functools import cached_property
 
 from whimbrel_api.durations import seconds
 from whimbrel_api.migration import CutoverMode, CutoverState, MigrationSpec, MigrationStatus, Mode, Plan, SourceFreeze
-from whimbrel_api.reports import Record, StreamResult, WorkerReport
+from whimbrel_api.reports import ROLLED_BACK, SEALED, SWITCHED, Record, StreamResult, WorkerReport
+from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_operator.domain.conditions import is_true
 from whimbrel_operator.domain.observed import Memory, Observed, Tasks, TaskState
 from whimbrel_operator.domain.plan import plan_hash
@@ -15,6 +16,8 @@ PREFLIGHT, SCHEMA, SNAPSHOT, STREAM, FREEZE = "preflight", "schema", "snapshot",
 INDEXES = "indexes"
 INSPECT_PLAN, INSPECT_FENCE, INSPECT_CANCEL = "inspect-plan", "inspect-fence", "inspect-cancel"
 FENCE_SWITCHED, FENCE_TIMED_OUT, FENCE_CANCELLED = "fence-switched", "fence-timed-out", "fence-cancelled"
+FENCE_SEALED, INSPECT_SEALED, FENCE_ROLLED_BACK = "fence-sealed", "inspect-sealed", "fence-rolled-back"
+INSPECT_COMPLETED = "inspect-completed"
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,51 @@ class View:
         """Whether the target's journal is known to hold that step."""
         return self.truth is not None and self.truth.last(step) is not None
 
+    @property
+    def traffic(self) -> str:
+        """The step by which the target's journal says where the traffic is; empty where it says nothing, or is unread.
+
+        Of a seal the status knows too, until the journal says otherwise. By `sealed` and `switched` nothing forward may
+        be written.
+        """
+        if self.truth is None:
+            return SEALED if self.status.cutover.sealed else ""
+        return self.truth.traffic.step if self.truth.traffic is not None else ""
+
+    @property
+    def rolled_back(self) -> bool:
+        """Whether it has ever been rolled back: from then on no cutover begins without a person's word."""
+        known = self.status.cutover.rolled_back_at is not None
+        return known or self.journalled(ROLLED_BACK)
+
+    @property
+    def has_way_back(self) -> bool:
+        """Whether the spec asks for a way back, and says all that it takes."""
+        policy = self.spec.reverse_sync
+        named = policy.enabled and policy.polardb is not None
+        return named and self.spec.source.dynamodb is not None and self.streaming
+
+    @cached_property
+    def way_back(self) -> ReverseSync | None:
+        """The ReverseSync of its own."""
+        meta = self.observed.resource.metadata
+        ours = (each for each in self.observed.ways_back if each.metadata.belongs_to(meta.uid))
+        return next((each for each in ours if each.metadata.name == meta.name), None)
+
+    @property
+    def strange_ways_back(self) -> tuple[ReverseSync, ...]:
+        """Those that name it, or bear its name, and are not its own."""
+        uid = self.observed.resource.metadata.uid
+        return tuple(each for each in self.observed.ways_back if not each.metadata.belongs_to(uid))
+
+    @property
+    def closed_forward(self) -> bool:
+        """Whether nothing forward may be written now: the target is sealed or switched, or would come back as an echo.
+
+        An echo of an old change could overwrite a newer one in the source.
+        """
+        return self.traffic in (SEALED, SWITCHED) or self.way_back is not None
+
     @cached_property
     def epoch(self) -> int:
         """The epoch last seen in the target; 0 where it is not known yet."""
@@ -83,7 +131,14 @@ class View:
     def approved(self) -> bool:
         """Whether this very plan may be carried out."""
         policy = self.spec.cutover
-        return policy.mode is CutoverMode.AUTOMATIC or policy.approved_plan == self.plan.hash
+        if policy.rollback:
+            return False
+        return self.automatic or policy.approved_plan == self.plan.hash
+
+    @property
+    def automatic(self) -> bool:
+        """Whether no approval is needed: not after a rollback, or the traffic would go to and fro by itself."""
+        return self.spec.cutover.mode is CutoverMode.AUTOMATIC and not self.rolled_back
 
     def done(self, task_id: str) -> bool:
         """Whether a task of one worker has finished."""
@@ -175,7 +230,11 @@ class View:
                 "spec.cutover.sourceFreeze: Operator from DynamoDB",
                 "User and stop the writers yourself when the cutover asks for it",
             ),
-            (self.spec.reverse_sync.enabled, "spec.reverseSync.enabled: true", "false"),
+            (
+                self.spec.reverse_sync.enabled and not self.has_way_back,
+                "spec.reverseSync.enabled: true without a stream from DynamoDB and spec.reverseSync.polardb",
+                "false",
+            ),
             (self.spec.validation.mode != "Full" and not self.sharded, "spec.validation.mode: Sample", "Full"),
         )
         found = [f"{what} is not supported yet, set it to {instead}" for wrong, what, instead in asked if wrong]

@@ -3,6 +3,7 @@
 import hashlib
 from typing import Any
 
+from whimbrel_api.reports import ROLLED_BACK, SEALED
 from whimbrel_api.tasks import (
     CheckOptions,
     CheckScope,
@@ -20,6 +21,7 @@ from whimbrel_operator.domain.failures import may_start
 from whimbrel_operator.domain.gates import gates
 from whimbrel_operator.domain.observed import TaskRef, TaskState
 from whimbrel_operator.domain.view import View
+from whimbrel_operator.domain.way_back_look import LOOK, look_due, look_work
 
 QUIET_SECONDS = 3.0
 CONFIRM_SECONDS = 0.5
@@ -28,19 +30,29 @@ SHARDS_CONFIRM_SECONDS = 5.0
 """Longer: a change reaches its shard some time after it was made, and an empty page proves nothing."""
 
 Wanted = tuple[WantedTask, ...]
+_FORWARD = (TaskKind.SNAPSHOT, TaskKind.STREAM)
 
 
 def task(
-    view: View, kind: TaskKind, task_id: str, *, index: int = 0, again: bool = False, **options: Any
+    view: View,
+    kind: TaskKind,
+    task_id: str,
+    *,
+    index: int = 0,
+    again: bool = False,
+    work: Work | None = None,
+    **options: Any,
 ) -> WantedTask:
     """One wanted instance, held back while a backoff runs, a Secret is missing or its epoch is being read."""
     state = view.tasks.find(task_id, index)
-    allowed = may_start(state, view.now, view.generation, again=again)
+    allowed = may_start(state, view.now, view.generation, again=again) and not (
+        kind in _FORWARD and view.closed_forward
+    )
     ready = allowed and not view.observed.missing_secrets and _epoch_known(view, state)
     return WantedTask(
         kind=kind,
         ref=TaskRef(task_id, index),
-        work=Work.of(view.observed.resource),
+        work=work or Work.of(view.observed.resource),
         epoch=view.epoch,
         generation=view.generation,
         start=ready,
@@ -141,6 +153,16 @@ def check(view: View) -> Wanted:
     options = CheckOptions(mode=policy.mode, sample_rows=policy.sample_rows)
     again = view.done(task_id) and last.name != task_id
     return (task(view, TaskKind.CHECK, task_id, again=again, check=options),)
+
+
+def way_back_look(view: View) -> Wanted:
+    """A look at what the way back needs on its server, when one is due. It makes nothing there."""
+    told = look_work(view)
+    if told is None or not look_due(view):
+        return ()
+    work, rules = told
+    again = view.done(LOOK)
+    return (task(view, TaskKind.REVERSE, LOOK, again=again, work=work, look_only=True, reverse=rules),)
 
 
 def inspect_plan(view: View) -> Wanted:
@@ -245,12 +267,53 @@ def fence_switched(view: View) -> Wanted:
     return (task(view, TaskKind.FENCE, ids.FENCE_SWITCHED, fence=options),)
 
 
+def fence_sealed(view: View) -> Wanted:
+    """Raise the epoch before anything flows back: no forward worker can write any more, and the target is not open yet.
+
+    What was proven at the freeze position needs no proof any more once the journal has it.
+    """
+    options = FenceOptions(step=SEALED, detail=view.freeze_position[:1024], plan_attempt=view.status.plan.attempt)
+    return (task(view, TaskKind.FENCE, ids.FENCE_SEALED, fence=options),)
+
+
+def inspect_sealed(view: View) -> Wanted:
+    """Read whether the target is sealed, where nobody remembers."""
+    return (task(view, TaskKind.INSPECT, ids.INSPECT_SEALED),)
+
+
+def unseal(view: View) -> Wanted:
+    """A seal of a cutover that nobody knows of any more: it was given up, and only then the stream goes on."""
+    return fence_timed_out(view) if view.traffic == SEALED else ()
+
+
+def inspect_completed(view: View) -> Wanted:
+    """Read where the target says that the traffic is: a status from before a rollback must not be believed."""
+    return (task(view, TaskKind.INSPECT, ids.INSPECT_COMPLETED),) if view.has_way_back else ()
+
+
+def check_back_id(view: View) -> str:
+    """The id of the comparison before a rollback, at the position at which the target came to rest."""
+    return f"final-back-{_digest(view.status.cutover.rollback.position)}"
+
+
+def check_back(view: View) -> Wanted:
+    """Compare every item of both sides, once what was written to the target has come back."""
+    return (task(view, TaskKind.CHECK, check_back_id(view), check=CheckOptions()),)
+
+
+def fence_rolled_back(view: View) -> Wanted:
+    """Journal the rollback as the plan's next attempt, with positions of the source from which the stream goes on."""
+    detail, attempt = view.status.cutover.rollback.position[:1024], view.status.plan.attempt + 1
+    options = FenceOptions(step=ROLLED_BACK, detail=detail, plan_attempt=attempt)
+    return (task(view, TaskKind.FENCE, ids.FENCE_ROLLED_BACK, fence=options),)
+
+
 def fence_timed_out(view: View) -> Wanted:
     """Journal that the cutover was given up, with the next attempt of the plan, so that no old approval counts.
 
-    Only once the writes to the source may go on, where Whimbrel had stopped them.
+    Only once the writes to the source may go on, where Whimbrel had stopped them, and nothing can flow back any more.
     """
-    if view.source_frozen:
+    if view.source_frozen or view.way_back is not None:
         return ()
     detail = view.status.cutover.message[:1024]
     options = FenceOptions(step="timed-out", detail=detail, plan_attempt=_next_attempt(view))

@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from whimbrel_api.base import ObjectMeta, OwnerReference
 from whimbrel_api.migration import Migration
 from whimbrel_api.reports import ErrorCategory, ReportedError
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_api.tasks import ExitCode
 from whimbrel_api.validation import Validation
-from whimbrel_operator.domain.decision import Event, WantedTask, Work
+from whimbrel_operator.domain.decision import Event, WantedTask, WantedWayBack, Work
 from whimbrel_operator.domain.hook_jobs import WantedHook
 from whimbrel_operator.domain.observed import (
     Memory,
@@ -75,7 +76,7 @@ class LocalRuntime:
         tasks = self._tasks(key)
         if isinstance(resource, Migration):
             missing, children = self._missing(key, Work.of(resource)), self._validations_of(key)
-            return Observed(resource, tasks, children, missing, memory, version)
+            return Observed(resource, tasks, children, missing, memory, version, ways_back=self._ways_back_of(key))
         migration = self._migration_of(resource)
         if isinstance(resource, ReverseSync):
             back = ObservedReverseSync(resource, tasks, migration, (), memory, version)
@@ -109,6 +110,17 @@ class LocalRuntime:
             self._tell_to_stop(instance, known)
         elif instance.folder.exists():
             instance.forget()
+
+    async def make_way_back(self, key: Key, wanted: WantedWayBack) -> None:
+        """Keep a ReverseSync that belongs to this Migration; the loop takes it up."""
+        owner = self._store.get(key).metadata
+        belongs = OwnerReference(kind=key.kind, name=key.name, uid=owner.uid, controller=True)
+        meta = ObjectMeta(name=wanted.name, namespace=key.namespace, owner_references=(belongs,))
+        self._store.put(ReverseSync(metadata=meta, spec=wanted.spec))
+
+    async def end_way_back(self, key: Key, found: ReverseSync) -> None:
+        """Mark it as deleted; the loop forgets it once it has taken away what it made."""
+        self._store.mark_deleted(Key(key.namespace, found.kind, found.metadata.name))
 
     async def run_hook(self, key: Key, wanted: WantedHook) -> None:
         """There is no cluster to run it. Raises NotAllowed."""
@@ -247,6 +259,10 @@ class LocalRuntime:
         found = (self._store.get(each) for each in self._store.list("Validation", key.namespace))
         return tuple(each for each in found if isinstance(each, Validation) and _refers_to(each, key.name))
 
+    def _ways_back_of(self, key: Key) -> tuple[ReverseSync, ...]:
+        found = (self._store.get(each) for each in self._store.list("ReverseSync", key.namespace))
+        return tuple(each for each in found if isinstance(each, ReverseSync) and _leads_to(each, key.name))
+
     def _migration_of(self, resource: Validation | ReverseSync) -> Migration | None:
         ref = resource.spec.migration_ref
         if ref is None:
@@ -256,6 +272,11 @@ class LocalRuntime:
         except NotFound:
             return None
         return found if isinstance(found, Migration) else None
+
+
+def _leads_to(back: ReverseSync, name: str) -> bool:
+    ref = back.spec.migration_ref
+    return back.metadata.name == name or (ref is not None and ref.name == name)
 
 
 def _refers_to(validation: Validation, name: str) -> bool:

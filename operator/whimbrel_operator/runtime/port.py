@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from whimbrel_api.migration import MigrationStatus
-from whimbrel_api.reverse_sync import ReverseSyncStatus
+from whimbrel_api.reverse_sync import ReverseSync, ReverseSyncStatus
 from whimbrel_api.validation import ValidationStatus
-from whimbrel_operator.domain.decision import Event, WantedTask
+from whimbrel_operator.domain.decision import Event, WantedTask, WantedWayBack
 from whimbrel_operator.domain.hook_jobs import WantedHook
 from whimbrel_operator.domain.observed import Memory, Observed, ObservedReverseSync, ObservedValidation
 
@@ -42,6 +42,12 @@ class Runtime(Protocol):
 
     async def remove(self, key: Key, task_id: str) -> None:
         """Tell all instances of a task to stop, and forget them once they are gone. Does not wait."""
+
+    async def make_way_back(self, key: Key, wanted: WantedWayBack) -> None:
+        """Make a ReverseSync that belongs to this Migration, and goes when it does. One of that name stays as it is."""
+
+    async def end_way_back(self, key: Key, found: ReverseSync) -> None:
+        """Delete this very ReverseSync. Does not wait: it goes once it has taken away what it made."""
 
     async def run_hook(self, key: Key, wanted: WantedHook) -> None:
         """Start a hook or switch that may start and has no Job. One that has any Job is left alone."""

@@ -82,7 +82,7 @@ class LocalStore:
             spec = resource.spec.model_dump(mode="json", by_alias=True)
             before = self._manifest(key)
             overlay = drop_overruled(self._overlay(key), before["spec"] if before else {}, spec)
-            self._write_spec(key, before, spec, overlay)
+            self._write_spec(key, before, spec, overlay, _belongs_to(resource))
         return key
 
     def patch_spec(self, key: Key, patch: Mapping[str, Any]) -> None:
@@ -219,9 +219,15 @@ class LocalStore:
             (self.folder(key) / name).unlink(missing_ok=True)
 
     def _write_spec(
-        self, key: Key, before: dict[str, Any] | None, spec: dict[str, Any], overlay: dict[str, Any]
+        self,
+        key: Key,
+        before: dict[str, Any] | None,
+        spec: dict[str, Any],
+        overlay: dict[str, Any],
+        belongs_to: Mapping[str, Any] | None = None,
     ) -> None:
-        metadata: dict[str, Any] = dict(before["metadata"]) if before else {"generation": 0, "uid": str(uuid.uuid4())}
+        fresh = {"generation": 0, "uid": str(uuid.uuid4()), **(belongs_to or {})}
+        metadata: dict[str, Any] = dict(before["metadata"]) if before else fresh
         after = self._resource(key, metadata | {"generation": 1}, merge_patch(spec, overlay), self.read_status(key)[0])
         if before is not None:
             old = self.get(key)
@@ -273,3 +279,9 @@ class LocalStore:
             if not _SAFE_NAME.fullmatch(part):
                 todo = "use lower-case letters, digits, - and ."
                 raise NotFound(f"{part!r} is no name of a resource", todo=todo)
+
+
+def _belongs_to(resource: Resource) -> dict[str, Any]:
+    """The part of the metadata that says to whom it belongs."""
+    owners = resource.metadata.owner_references or ()
+    return {"ownerReferences": [each.model_dump(mode="json", by_alias=True) for each in owners]} if owners else {}

@@ -14,6 +14,8 @@ def _rule(group: str, resources: list[str], verbs: list[str]) -> Rule:
 OPERATOR_RULES: Final[tuple[Rule, ...]] = (
     # `patch` puts the finalizer there and takes it away.
     _rule(GROUP, ["migrations", "validations", "reversesyncs"], ["get", "list", "watch", "patch"]),
+    # A cutover with a way back makes its ReverseSync; giving up and rolling back take it away.
+    _rule(GROUP, ["reversesyncs"], ["create", "delete"]),
     _rule(GROUP, ["migrations/status", "validations/status", "reversesyncs/status"], ["update"]),
     # Owner references that block a deletion need it where OwnerReferencesPermissionEnforcement is on.
     _rule(GROUP, ["migrations/finalizers", "validations/finalizers", "reversesyncs/finalizers"], ["update"]),

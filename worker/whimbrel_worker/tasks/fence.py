@@ -1,36 +1,41 @@
 """Raises the epoch, so that no worker of the old one can write any more, and journals why."""
 
-from whimbrel_api.reports import Record
+from whimbrel_api.reports import CANCELLED, ROLLED_BACK, SEALED, SWITCHED, Record
 from whimbrel_api.tasks import FenceOptions
 from whimbrel_worker.errors import ConfigurationError, FencedOut
 from whimbrel_worker.tasks.context import TaskContext
 from whimbrel_worker.tasks.inspect import read_record
+from whimbrel_worker.tasks.reopen import reopen, require_switched
 from whimbrel_worker.tasks.sharding import LEFT, settle
 
-_RAISING = {"switched", "cancelled"}
+_RAISING = {SEALED, SWITCHED, ROLLED_BACK, CANCELLED}
+_OF_AN_ATTEMPT = {SEALED, SWITCHED}
 
 
 def run(context: TaskContext) -> None:
-    """Journal the step; `switched` and `cancelled` raise the epoch, `timed-out` only the plan's attempt."""
+    """Journal the step; all but `timed-out` raise the epoch, that one only the plan's attempt."""
     options, control = context.file.fence, context.target.control()
     record = control.record()
     if not record.exists:
         raise ConfigurationError("there is no migration to fence in the target", where=context.file.migration)
-    if options.step == "switched" and 0 < options.plan_attempt < record.plan_attempt:
+    if options.step in _OF_AN_ATTEMPT and 0 < options.plan_attempt < record.plan_attempt:
         raise FencedOut(
-            f"the switch of attempt {options.plan_attempt} is not made, the plan is at attempt {record.plan_attempt}",
+            f"attempt {options.plan_attempt} is not {options.step}, the plan is at attempt {record.plan_attempt}",
             where=context.file.migration,
             why="that attempt was given up, and writes to the source may have gone on since",
             todo="nothing: the order was an old one",
         )
+    if options.step == ROLLED_BACK and not _is_done(record, options):
+        require_switched(context, record)
+        reopen(context, record)
     if options.plan_attempt:
         control.set_plan_attempt(options.plan_attempt)
     if options.step not in _RAISING:
         control.journal(options.step, options.detail)
     elif not _is_done(record, options):
         control.raise_epoch(options.step, options.detail)
-    if options.step in _RAISING:
-        settle(context, switched=options.step == "switched")
+    if options.step in (SWITCHED, CANCELLED):
+        settle(context, switched=options.step == SWITCHED)
     after = read_record(context)
     context.report.update(record=after, epoch=after.epoch)
 

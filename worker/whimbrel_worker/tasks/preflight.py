@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from whimbrel_api.migration import Mode, SchemaMode, TableStatus
-from whimbrel_api.reports import PreflightResult, Record, TableAssessment
+from whimbrel_api.reports import CANCELLED, SWITCHED, PreflightResult, Record, TableAssessment
 from whimbrel_worker.engine.ports import Problem
 from whimbrel_worker.errors import ConfigurationError, SourceLogLost, Transient, WorkerError
 from whimbrel_worker.tasks.context import TaskContext
@@ -17,7 +17,7 @@ T = TypeVar("T")
 _WARNINGS, _WARNING_LENGTH = 200, 1000
 _TABLES_REPORTED = 100
 _LIST_LENGTH = 3900
-_OVER = ("switched", "cancelled")
+_OVER = (SWITCHED, CANCELLED)
 
 
 @dataclass(slots=True)
@@ -97,12 +97,17 @@ def _look_at_target(
 ) -> None:
     if record.exists and source_id is not None and record.source_id != source_id:
         findings.problems.append(_another_source(context, record, source_id))
-    if not record.exists or not any(record.last(step) for step in _OVER):
+    if not record.exists or not _is_over(record):
         findings.attempt(lambda: findings.problems.extend(_table_problems(context, tables, record)))
     position = record.stream_position or record.start_position
     follows = context.file.mode is not Mode.SNAPSHOT_ONLY
-    if position and follows and source_id is not None and not any(record.last(step) for step in _OVER):
+    if position and follows and source_id is not None and not _is_over(record):
         findings.attempt(lambda: context.source.check_log(position))
+
+
+def _is_over(record: Record) -> bool:
+    """Whether it has been cut over or cancelled, and not rolled back since."""
+    return record.traffic is not None and record.traffic.step in _OVER
 
 
 def _another_source(context: TaskContext, record: Record, source_id: str) -> Problem:

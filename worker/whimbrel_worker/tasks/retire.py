@@ -6,7 +6,7 @@ retains for it goes, where it retains anything: see `_abandon`. The data in the 
 
 import logging
 
-from whimbrel_api.reports import Record
+from whimbrel_api.reports import CANCELLED, SWITCHED, Record
 from whimbrel_worker.errors import ConfigurationError
 from whimbrel_worker.tasks.context import TaskContext
 from whimbrel_worker.tasks.sharding import LEFT, enabled_here, sharded_ends
@@ -14,7 +14,7 @@ from whimbrel_worker.tasks.sharding import LEFT, enabled_here, sharded_ends
 _log = logging.getLogger(__name__)
 ABANDON = "abandon"
 """The step in the task file's `fence` that asks only to leave nothing behind in the source."""
-_ENDS = ("switched", "cancelled")
+_ENDS = (SWITCHED, CANCELLED)
 
 
 def run(context: TaskContext) -> None:
@@ -47,8 +47,9 @@ def _abandon(context: TaskContext, record: Record) -> None:
 
 
 def _end_of(record: Record) -> str | None:
-    """The step by which the migration ended, the newest first."""
-    return next((entry.step for entry in reversed(record.journal) if entry.step in _ENDS), None)
+    """The step by which the migration ended; None where it has not, or went on after a rollback."""
+    newest = record.traffic
+    return newest.step if newest is not None and newest.step in _ENDS else None
 
 
 def _frozen(context: TaskContext, record: Record, end: str) -> list[str]:

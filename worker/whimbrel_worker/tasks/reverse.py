@@ -35,6 +35,7 @@ from whimbrel_worker.tasks.reverse_start import (
     disarm,
     journal_drop,
     kept_before,
+    look,
     lost_by_guard,
     reverse_ends,
 )
@@ -55,8 +56,14 @@ _ONCE: Final = Backoff(attempts=0)
 
 
 def run(context: TaskContext) -> None:
-    """Follow the log. Returns when retired; raises Stopped, SourceLogLost, FencedOut or what else ends the work."""
+    """Follow the log; with `look_only` say whether one could be followed.
+
+    Returns when retired; raises Stopped, SourceLogLost, FencedOut or what else ends the work.
+    """
     ends = reverse_ends(context)
+    if context.file.look_only:
+        context.report.update(reverse=look(context, ends))
+        return
     orders = context.orders.current()
     if orders.retire and not orders.drain_to:
         _end(context, ends, ReverseResult())
@@ -109,7 +116,7 @@ class WayBack:
         self._looked_at = float("-inf")
         self._known: list[str] = []
         self._drained_to, self._retire_by, self._result_at = "", 0.0, 0.0
-        self._notice = Notices(context)
+        self._notice, self._reading = Notices(context), False
 
     def run(self) -> None:
         """Work until an order, a signal, the guard or an error ends it."""
@@ -135,6 +142,8 @@ class WayBack:
     def result(self) -> ReverseResult:
         """Where it stands."""
         lag, progress, slot = self._pulse.sample(time.time()), self._applier.progress, self._slot
+        # In this order: a change that comes in between can only make it look less quiet than it is.
+        proven, heard_at = self._pulse.proven(time.time()), self._applier.heard_at
         return ReverseResult(
             armed=True,
             slot=SlotReport(
@@ -145,6 +154,9 @@ class WayBack:
             drained_to=self._drained_to,
             lag_seconds=None if lag.seconds is None else round(lag.seconds, 3),
             lag_observed_at=datetime.fromtimestamp(lag.at, UTC),
+            proven_at=None if proven is None else datetime.fromtimestamp(proven, UTC),
+            quiet_seconds=None if proven is None else round(max(0.0, proven - heard_at), 1),
+            held=self._holding() and not self._reading,
             changes_applied=progress.changes,
             last_change_time=datetime.fromtimestamp(progress.last_change_at, UTC) if progress.last_change_at else None,
             warnings=self._warnings()[:50],
@@ -188,7 +200,9 @@ class WayBack:
     def _apply(self) -> None:
         delays = _AGAIN.delays()
         while not self._stopping.is_set():
+            self._reading = True  # before the look at the order: what is held must be true of what comes next
             if self._holding():
+                self._reading = False
                 self._pulse.forget()
                 self._stopping.wait(_TICK_SECONDS)
                 continue

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from whimbrel_api.reports import ReverseResult
 from whimbrel_worker.endpoints.dynamodb.session import ItemSession
 from whimbrel_worker.endpoints.dynamodb.target import DynamoDBTarget
 from whimbrel_worker.endpoints.polardb.kept import kept_text, parse_kept
@@ -22,6 +23,7 @@ TASK: Final = "reverse"
 DROPPED: Final = "slot-dropped"
 _LIST_LENGTH: Final = 3900
 _WARNINGS: Final = 40
+_PROBLEMS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,17 @@ def kept_before(context: TaskContext, ends: ReverseEnds) -> Kept | None:
     if not control.record().exists:
         return None
     return _own(context, control.positions(TASK).get(0, ""))
+
+
+def look(context: TaskContext, ends: ReverseEnds) -> ReverseResult:
+    """What keeps a way back from beginning here, and what it would warn of; nothing is made. Raises Transient."""
+    try:
+        found = ends.source.judge(ends.target.tables(context.file.tables), armed=False)
+    except ConfigurationError as error:
+        return ReverseResult(problems=[sentence(error)])
+    fatal = [sentence(problem) for problem in found if problem.fatal]
+    warnings = [sentence(problem) for problem in found if not problem.fatal]
+    return ReverseResult(problems=fatal[:_PROBLEMS], warnings=warnings[:_WARNINGS])
 
 
 def begin(context: TaskContext, ends: ReverseEnds) -> Begun:

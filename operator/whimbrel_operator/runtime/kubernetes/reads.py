@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
+from whimbrel_api.base import API_VERSION
 from whimbrel_api.migration import Migration
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_api.validation import Validation
@@ -84,6 +85,25 @@ async def validations_of(api: Api, migration: Migration) -> tuple[Validation, ..
     bodies = await api.list(kinds.VALIDATIONS, meta.namespace)
     naming = [each for each in bodies if _named(each) == meta.name]
     return tuple(each for each in map(_validation, naming) if each is not None)
+
+
+async def ways_back_of(api: Api, migration: Migration) -> tuple[ReverseSync, ...]:
+    """The ReverseSyncs that name a Migration or bear its name; none is asked for where no way back can lead.
+
+    Raises ResourceUnreadable: one that cannot be read may be at work.
+    """
+    if migration.spec.source.dynamodb is None:
+        return ()
+    meta = migration.metadata
+    bodies = await api.list(kinds.REVERSE_SYNCS, meta.namespace)
+    return tuple(
+        parsed(ReverseSync, _whole(each)) for each in bodies if meta.name in (_named(each), each["metadata"]["name"])
+    )
+
+
+def _whole(body: JSON) -> JSON:
+    """An item of a list does not say what it is."""
+    return {"apiVersion": API_VERSION, "kind": "ReverseSync", **body}
 
 
 async def migration_of(api: Api, resource: Validation | ReverseSync) -> Migration | None:

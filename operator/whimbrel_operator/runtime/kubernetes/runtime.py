@@ -1,5 +1,6 @@
 """The runtime port on a cluster. Reads once a pass, writes what a step asks for; what things mean stands in observe."""
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from kubernetes.aio.client import ApiClient
 from whimbrel_api.base import API_VERSION
 from whimbrel_api.migration import Migration
 from whimbrel_api.reverse_sync import ReverseSync
-from whimbrel_operator.domain.decision import Event, WantedTask
+from whimbrel_operator.domain.decision import Event, WantedTask, WantedWayBack
 from whimbrel_operator.domain.hook_jobs import HookJob, WantedHook
 from whimbrel_operator.domain.observed import (
     Memory,
@@ -32,6 +33,7 @@ from whimbrel_operator.runtime.kubernetes.writes import Writer
 from whimbrel_operator.runtime.port import Key, Observation, Status
 from whimbrel_operator.specs.names import Owner
 from whimbrel_operator.specs.settings import PodSettings
+from whimbrel_operator.specs.ways_back import reverse_sync
 
 NOT_STARTED: Final = "TaskRefused"
 HOOK_REFUSED: Final = "HookRefused"
@@ -90,8 +92,8 @@ class KubernetesRuntime:
         resource, version = found
         seen = await self._look(key, _owner(resource))
         if isinstance(resource, Migration):
-            others = await reads.validations_of(self.api, resource)
-            return Observed(resource, seen.tasks, others, (), memory, version, seen.hooks)
+            others, back = await reads.validations_of(self.api, resource), await reads.ways_back_of(self.api, resource)
+            return Observed(resource, seen.tasks, others, (), memory, version, seen.hooks, ways_back=back)
         if isinstance(resource, ReverseSync):
             migration = await reads.migration_of(self.api, resource)
             return ObservedReverseSync(resource, seen.tasks, migration, (), memory, version)
@@ -128,6 +130,18 @@ class KubernetesRuntime:
         if seen is not None:
             seen.acted.add(task_id)
             await self._end(seen.owner, seen.of(task_id))
+
+    async def make_way_back(self, key: Key, wanted: WantedWayBack) -> None:
+        """Make a ReverseSync with this Migration as its owner. One that is there already is seen in the next pass."""
+        seen = self._seen.get(key)
+        if seen is not None:
+            with contextlib.suppress(Outdated):
+                await self.api.create(kinds.REVERSE_SYNCS, reverse_sync(seen.owner, wanted))
+
+    async def end_way_back(self, key: Key, found: ReverseSync) -> None:
+        """Delete this very ReverseSync; its finalizer holds it until slot and publication are gone."""
+        meta = found.metadata
+        await self.api.delete(kinds.REVERSE_SYNCS, key.namespace, meta.name, uid=meta.uid)
 
     async def run_hook(self, key: Key, wanted: WantedHook) -> None:
         """Make the Job of a hook or switch that may start. One that the cluster refuses becomes an Event.

@@ -24,6 +24,7 @@ from whimbrel_worker.libpq import Connection
 
 T = TypeVar("T")
 _JOURNAL_KEPT = 100
+_REPEATED = ", ".join(["%s"] * len(REPEATED_STEPS))
 _TRUTH = {"migrations", "journal"}
 
 
@@ -347,7 +348,7 @@ class PostgresControlStore:
         rows = connection.execute(
             _sql(
                 "SELECT number, step, detail, recorded_at FROM {journal} WHERE migration = %s"
-                " ORDER BY step IN (%s, %s, %s, %s), number DESC LIMIT %s"
+                f" ORDER BY step IN ({_REPEATED}), number DESC LIMIT %s"
             ),
             (self._migration, *REPEATED_STEPS, _JOURNAL_KEPT),
         ).fetchall()

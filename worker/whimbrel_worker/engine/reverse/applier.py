@@ -61,7 +61,9 @@ class Progress:
 
 
 class Applier:
-    """Follows one log after another from where the ledger stands. For one thread; `progress` and `ledger` are read.
+    """Follows one log after another from where the ledger stands. For one thread; what is public is read by others.
+
+    `heard_at`: when a change came last, in seconds since 1970 by the worker's clock; its start where none has.
 
     `text`: what is kept, as text; `returned`: told of each heartbeat that came back once all before it is written.
     `hurry`, set by others: a position is waited for, so each one is kept at once.
@@ -78,6 +80,7 @@ class Applier:
         self.ledger, self.progress, self.hurry = ledger, Progress(), False
         self._keeper, self._text, self._returned, self._options = keeper, text, returned, options
         self._buffer, self._beats = Buffer(), list[bytes]()
+        self.heard_at = time.time()
         self._tables: Mapping[str, Table] = {}
         self._since, self._kept_at, self._newest, self._skipped = 0.0, 0.0, 0.0, 0
 
@@ -115,6 +118,8 @@ class Applier:
         return self.hurry or now - self._kept_at >= self._options.checkpoint_seconds
 
     def _take(self, event: ReverseEvent) -> None:
+        if isinstance(event, ItemsChanged | Refused | Emptied):
+            self.heard_at = time.time()
         match event:
             case ItemsChanged() if self.ledger.takes(event.table, event.commit):
                 self._add(event)

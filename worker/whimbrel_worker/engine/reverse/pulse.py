@@ -28,7 +28,7 @@ class Pulse:
     def __init__(self, name: str) -> None:
         self._name, self._number = name, 0
         self._sent: OrderedDict[int, float] = OrderedDict()
-        self._took, self._came_at = 0.0, float("-inf")
+        self._took, self._came_at, self._proven = 0.0, float("-inf"), float("-inf")
         self._lock = threading.Lock()
 
     def send(self, now: float) -> str:
@@ -48,6 +48,7 @@ class Pulse:
             if name != self._name or not number.isdecimal() or int(number) not in self._sent:
                 return
             self._took, self._came_at = max(0.0, now - self._sent[int(number)]), now
+            self._proven = self._sent[int(number)]
             for earlier in [each for each in self._sent if each <= int(number)]:
                 del self._sent[earlier]
 
@@ -56,6 +57,12 @@ class Pulse:
         with self._lock:
             self._sent.clear()
             self._came_at = float("-inf")
+            self._proven = float("-inf")
+
+    def proven(self, now: float) -> float | None:
+        """When the newest heartbeat that came back went out: all that was committed before has come. None for none."""
+        with self._lock:
+            return None if now - self._came_at > FRESH_SECONDS else self._proven
 
     def sample(self, now: float) -> Sample:
         """The lag now."""

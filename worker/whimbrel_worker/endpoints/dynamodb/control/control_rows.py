@@ -158,6 +158,10 @@ class ControlTable:
                 return None
             raise
 
+    def delete(self, entry: str) -> None:
+        """Remove one row, if it is there."""
+        self.client.ask("DeleteItem", {"TableName": CONTROL_TABLE, "Key": self.key(entry)})
+
     def key(self, entry: str) -> dict[str, dict[str, str]]:
         """A row's primary key."""
         return {PARTITION: {"S": self.migration}, ENTRY: {"S": entry}}

@@ -56,6 +56,16 @@ class DynamoDBShardStore:
         if rows:
             _retried(lambda: hold_epoch(self._control, self._epoch, "shards of the stream"))
 
+    def replace(self, rows: Sequence[ShardRow]) -> None:
+        """Keep these shards and no others. Raises FencedOut when this worker's epoch is over. Safe to repeat.
+
+        A worker that still held one of the others finds it gone, and is fenced out by that.
+        """
+        _retried(lambda: hold_epoch(self._control, self._epoch, "shards of the stream"))
+        for entry in _retried(lambda: list(self._control.entries(_PREFIX))):
+            _retried(partial(self._control.delete, entry.key))
+        self.add(rows)
+
     def all(self) -> list[ShardRow]:
         """All shards of all tables."""
         return _retried(lambda: [row_of(entry) for entry in self._control.entries(_PREFIX)])

@@ -53,6 +53,10 @@ class DynamoDBControlStore:
         expression = "SET #startPosition = if_not_exists(#startPosition, :position)"
         return self._migration_row(expression, position=position).text("startPosition")
 
+    def restart(self, position: str) -> None:
+        """Begin anew at a position, instead of that from before the first read: nothing older is needed any more."""
+        self._migration_row("SET #startPosition = :position", position=position)
+
     def journal(self, step: str, detail: str = "") -> None:
         """Write a step into the journal unless it is the newest already."""
         self._retried(lambda: journal.write(self._control, step, detail))

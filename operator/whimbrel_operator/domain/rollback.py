@@ -1,0 +1,292 @@
+"""Back to the source: a rollback's steps, what begins it, what leads out of it. How a cutover goes stands in cutover.
+
+The data phase stays Completed until the target's journal has the rollback; the traffic is RollingBack meanwhile. Each
+step's end is proven by what is observed, as in a cutover. Until the journal is written it can be given up, and changes
+go on flowing back; from there the forward stream begins anew, as the next attempt.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from whimbrel_api.durations import seconds
+from whimbrel_api.migration import CutoverState, CutoverStatus, Phase, RollbackStatus
+from whimbrel_api.reports import ROLLED_BACK, CheckReport
+from whimbrel_api.reverse_sync import ReverseSync
+from whimbrel_operator.domain import view as ids
+from whimbrel_operator.domain import wants
+from whimbrel_operator.domain.conditions import find
+from whimbrel_operator.domain.failures import trouble
+from whimbrel_operator.domain.gates import check_passes
+from whimbrel_operator.domain.observed import is_fresh
+from whimbrel_operator.domain.rollback_ready import FRESH_SECONDS, rollback_ready
+from whimbrel_operator.domain.view import View
+from whimbrel_operator.domain.way_back import lives
+
+QUIET_SECONDS = 3.0
+"""How long nothing may have been committed to the tables before the target counts as frozen."""
+_CLOCKS_DIFFER = timedelta(seconds=1)
+"""The comparison and the heartbeats are timed by different clocks."""
+_WAITS = "the rollback waits: "
+
+Test = Callable[[View], bool]
+Text = Callable[[View], str]
+
+
+@dataclass(frozen=True)
+class BackStep:
+    """One step: the tasks that it wants, the evidence that ends it, what it waits for."""
+
+    name: str
+    tasks: tuple[Callable[[View], wants.Wanted], ...]
+    done: Test
+    waits_for: Text
+
+
+@dataclass(frozen=True)
+class WayOut:
+    """What ends a rollback before the journal has it. `again`: it begins again with the freeze, else it is given up."""
+
+    reason: str
+    when: Test
+    says: Text
+    again: bool = False
+
+
+def progress(view: View) -> RollbackStatus:
+    """Where the rollback stands, as last reported."""
+    return view.status.cutover.rollback
+
+
+def rolling_back(view: View) -> bool:
+    """Whether a rollback has begun and not ended."""
+    return view.status.phase is Phase.COMPLETED and view.cutting_over is CutoverState.ROLLING_BACK
+
+
+def ordered(view: View) -> bool:
+    """Whether the journal's entry is ordered: from here there is only the way to the source."""
+    return view.tasks.find(ids.FENCE_ROLLED_BACK) is not None
+
+
+def journalled(view: View) -> bool:
+    """The target's journal says that the traffic is at the source again."""
+    return view.traffic == ROLLED_BACK
+
+
+def _back(view: View) -> ReverseSync | None:
+    """The ReverseSync while it is there and its figures are young."""
+    found = view.way_back
+    if found is None or not lives(found):
+        return None
+    return found if is_fresh(found.status.lag_observed_at, view.now, FRESH_SECONDS) else None
+
+
+def at_rest(view: View) -> bool:
+    """A position is known at which the target came to rest."""
+    return bool(progress(view).position)
+
+
+def came_to_rest(view: View) -> RollbackStatus:
+    """With the position, once nothing has been committed to the tables for long enough; else as it was."""
+    found, before = _back(view), progress(view)
+    if before.position or found is None or not found.status.end_of_log:
+        return before
+    if (found.status.quiet_seconds or 0.0) < QUIET_SECONDS:
+        return before
+    return before.model_copy(
+        update={"position": found.status.end_of_log, "last_change_time": found.status.last_change_time}
+    )
+
+
+def drained(view: View) -> bool:
+    """DynamoDB has everything up to the position."""
+    found = view.way_back
+    return at_rest(view) and found is not None and found.status.drained_to == progress(view).position
+
+
+def report(view: View) -> CheckReport | None:
+    """The comparison at the position, once it has ended."""
+    word = view.result(wants.check_back_id(view))
+    return word.check if word is not None else None
+
+
+def passed(view: View) -> bool:
+    """It found no more than the threshold allows, and nothing inconclusive. A comparison has no direction."""
+    found, allowed = report(view), view.spec.thresholds.differences
+    return found is not None and check_passes(found.result, found.differences, found.inconclusive, allowed)
+
+
+def confirmed(view: View) -> bool:
+    """A heartbeat that went out after the comparison had ended came back, and no change before it."""
+    if progress(view).hold:
+        return True
+    found, state = _back(view), view.tasks.find(wants.check_back_id(view))
+    ended, proven = state.finished_at if state is not None else None, found.status.proven_at if found else None
+    if found is None or ended is None or proven is None or proven <= ended + _CLOCKS_DIFFER:
+        return False
+    return found.status.last_change_time == progress(view).last_change_time
+
+
+def held(view: View) -> bool:
+    """Nothing flows back any more, nor is anything on its way."""
+    found = view.way_back
+    return progress(view).hold and found is not None and found.status.held
+
+
+def written_since(view: View) -> bool:
+    """Something was written to the target after it had come to rest."""
+    found, before = view.way_back, progress(view)
+    return at_rest(view) and found is not None and found.status.last_change_time != before.last_change_time
+
+
+def _freezing(view: View) -> str:
+    found = _back(view)
+    quiet = found.status.quiet_seconds if found is not None else None
+    told = "stop the writes to the target now"
+    if quiet is None:
+        return f"{told}; how long its tables have been quiet is not known yet"
+    return f"{told}; its tables have been quiet for {min(quiet, QUIET_SECONDS):.1f} s of {QUIET_SECONDS:g} s"
+
+
+STEPS: tuple[BackStep, ...] = (
+    BackStep("FreezeTarget", (), at_rest, _freezing),
+    BackStep("DrainBack", (), drained, lambda _: "what was written to the target flows back to the source"),
+    BackStep("CheckBack", (wants.check_back,), passed, lambda _: "every item of both sides is compared once more"),
+    BackStep(
+        "ConfirmBack",
+        (wants.check_back,),
+        confirmed,
+        lambda _: "looking at the target once more: nothing may have been written",
+    ),
+    BackStep(
+        "Hold", (wants.check_back,), held, lambda _: "the way back ends: nothing is written to the source any more"
+    ),
+    BackStep(
+        "Reopen",
+        (wants.check_back, wants.fence_rolled_back),
+        journalled,
+        lambda _: "the epoch is raised, and where the source stands is kept for the forward stream",
+    ),
+)
+
+
+def step_of(view: View) -> BackStep:
+    """The first step that is not proven done; the last one when all are."""
+    return next((step for step in STEPS if not step.done(view)), STEPS[-1])
+
+
+def tasks(view: View) -> wants.Wanted:
+    """The tasks of the step that a rollback is in; without one a look at where the target says that the traffic is."""
+    steps = tuple(task for want in step_of(view).tasks for task in want(view)) if rolling_back(view) else ()
+    return (*wants.inspect_completed(view), *steps)
+
+
+def done(view: View) -> bool:
+    """The traffic is at the source again, as the journal says, whatever a status that came from elsewhere may say."""
+    return view.status.phase is Phase.COMPLETED and journalled(view)
+
+
+def _given_up(why: str) -> str:
+    then = "the traffic stays at the target and its writes may go on, changes flow back as before"
+    again = "for another try set spec.cutover.rollback to false, then to true"
+    return f"the rollback was given up: {why}; {then}; {again}"[:4096]
+
+
+def _failed_check(view: View) -> str:
+    found = report(view)
+    figures = f"{found.differences.total} differences, {found.inconclusive} inconclusive" if found else ""
+    return _given_up(f"the comparison of both sides found {figures}")
+
+
+def _late(view: View) -> str:
+    return _given_up(f"not done after {view.spec.cutover.timeout} ({_doing(view)})")
+
+
+def _timed_out(view: View) -> bool:
+    started = progress(view).started_at
+    return started is None or view.now - started > timedelta(seconds=seconds(view.spec.cutover.timeout))
+
+
+def _broken(view: View) -> str:
+    """Why the way back cannot be used any more; or empty."""
+    found = view.way_back
+    if found is None or not lives(found):
+        return "its ReverseSync is gone"
+    stalled = find(found.status.conditions, "Stalled")
+    return stalled.message if stalled is not None and stalled.status == "True" else ""
+
+
+def _not_asked(_: View) -> str:
+    return "the rollback was withdrawn; the traffic stays at the target and its writes may go on, changes flow back"
+
+
+WAYS_OUT: tuple[WayOut, ...] = (
+    WayOut("RollbackWithdrawn", lambda view: not view.spec.cutover.rollback, _not_asked),
+    WayOut("RollbackBroken", lambda view: bool(_broken(view)), lambda view: _given_up(_broken(view))),
+    WayOut("RollbackCheckFailed", lambda view: report(view) is not None and not passed(view), _failed_check),
+    WayOut("RollbackTimedOut", _timed_out, _late),
+    WayOut(
+        "WrittenAfterFreeze",
+        written_since,
+        lambda _: "the target was written to after it had come to rest; stop the writes, the freeze starts again",
+        again=True,
+    ),
+)
+
+
+def way_out(view: View) -> WayOut | None:
+    """What leads out of the rollback now, if anything does."""
+    if not rolling_back(view) or ordered(view) or journalled(view):
+        return None
+    return next((each for each in WAYS_OUT if each.when(view)), None)
+
+
+def next_cutover(view: View, before: CutoverStatus) -> CutoverStatus:
+    """What is said of the traffic while the phase is Completed."""
+    if before.state is not CutoverState.ROLLING_BACK:
+        return _begun(view, before)
+    out = way_out(view)
+    if out is not None:
+        return _left(view, before, out)
+    found = came_to_rest(view)
+    found = found.model_copy(update={"hold": found.hold or (passed(view) and drained(view) and confirmed(view))})
+    return before.model_copy(update={"rollback": found, "message": _doing(view)[:4096]})
+
+
+def _doing(view: View) -> str:
+    """What is waited for, and what keeps a task of it from getting on."""
+    troubles = [each.message for state in view.tasks.instances if (each := trouble(state)) is not None]
+    return "; ".join([step_of(view).waits_for(view), *troubles])
+
+
+def _begun(view: View, before: CutoverStatus) -> CutoverStatus:
+    """A rollback begins, or why it does not. One that was given up is tried again only after it was taken back."""
+    kept = before.rollback if view.spec.cutover.rollback else RollbackStatus()
+    if not view.spec.cutover.rollback or kept.given_up:
+        said = "" if before.message.startswith(_WAITS) else before.message
+        return before.model_copy(update={"rollback": kept, "message": said})
+    ready = rollback_ready(view)
+    if ready.status != "True":
+        return before.model_copy(update={"rollback": kept, "message": f"{_WAITS}{ready.message}"[:4096]})
+    begun = RollbackStatus(started_at=view.now)
+    return before.model_copy(update={"state": CutoverState.ROLLING_BACK, "rollback": begun, "message": _freezing(view)})
+
+
+def _left(view: View, before: CutoverStatus, out: WayOut) -> CutoverStatus:
+    said = out.says(view)[:4096]
+    if out.again:
+        found = RollbackStatus(started_at=progress(view).started_at)
+        return before.model_copy(update={"rollback": found, "message": said})
+    found = RollbackStatus(given_up=view.spec.cutover.rollback)
+    return before.model_copy(update={"state": CutoverState.SWITCHED, "rollback": found, "message": said})
+
+
+def rolled_back(before: CutoverStatus) -> CutoverStatus:
+    """What is said once the traffic is at the source again."""
+    said = (
+        "point the application at the source; the forward stream begins anew from here, and another cutover needs an"
+        " approval of the new plan with spec.cutover.rollback false"
+    )
+    return CutoverStatus(
+        state=CutoverState.ROLLED_BACK, started_at=before.started_at, completed_at=before.completed_at, message=said
+    )

@@ -1,0 +1,85 @@
+"""A migration of items that goes there and back by `whimbrel run`, over real servers."""
+
+import itertools
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from support.item_moves import ItemMove
+from support.live_run import Run
+from support.patience import eventually
+from whimbrel_api.migration import CutoverState, Phase
+from whimbrel_api.reverse_sync import ReverseSync
+from whimbrel_operator.domain.conditions import find
+from whimbrel_operator.runtime.port import Key
+from whimbrel_operator.runtime.processes import is_alive
+from whimbrel_testbed.polardb.server import PolarDBServer
+
+_RUNS = itertools.count(1)
+
+
+class BothWays(Run):
+    """One migration with a way back, and a look at both."""
+
+    def __init__(self, move: ItemMove, polardb: PolarDBServer, **cutover: Any) -> None:
+        access = polardb.postgres
+        move.secret("polardb", username=access.user, password=access.password)
+        server = {
+            "host": access.host, "port": access.port, "database": access.database,
+            "credentialsSecretRef": {"name": "polardb"}, "tls": {"mode": "Disabled"},
+        }  # fmt: skip
+        # Runs of one process share their servers, and DynamoDB's side keeps what a way back of that name has done.
+        space = f"back-{next(_RUNS)}"
+        back = {"enabled": True, "polardb": server}
+        super().__init__(move, namespace=space, reverseSync=back, cutover=cutover, thresholds={"samples": 1})
+        self.move, self.server = move, polardb
+        self.back_key = Key(space, "ReverseSync", "shop")
+
+    def back(self) -> ReverseSync | None:
+        if self.back_key not in self.store.list("ReverseSync"):
+            return None
+        found = self.store.get(self.back_key)
+        return found if isinstance(found, ReverseSync) else None
+
+    def came_back(self) -> int:
+        found = self.back()
+        return found.status.changes_applied if found is not None else -1
+
+    def ready(self) -> str:
+        found = find(self.status().conditions, "RollbackReady")
+        return f"{found.status} {found.reason}: {found.message}" if found is not None else ""
+
+    def told(self) -> object:
+        found = self.back()
+        logs = dict(self.store.log_tail(self.back_key, 12)) if found is not None else {}
+        return [self.status().phase, self.status().cutover, self.ready(), found and found.status, logs, self.log()]
+
+    def equal(self, table: str) -> None:
+        eventually(lambda: self.move.differences(table) == [], self.told)
+
+    def slots(self) -> list[str]:
+        with self.server.backend.connect(self.server.postgres.database) as connection:
+            return [name for (name,) in connection.execute("SELECT slot_name FROM pg_replication_slots").fetchall()]
+
+    @contextmanager
+    def cut_over(self, table: str) -> Iterator[None]:
+        """Running, Completed, and ready to go back."""
+        with self.started():
+            self.until(lambda status: status.cutover.state is CutoverState.AWAITING_APPROVAL)
+            self.approve()
+            self.until(lambda status: status.phase is Phase.COMPLETED)
+            assert self.move.differences(table) == []
+            eventually(lambda: self.ready().startswith("True"), self.told)
+            yield
+
+    def kill(self, process: "subprocess.Popen[str]") -> int:
+        """As of any run; the way back's worker dies with it."""
+        known = [each.known() for each in self.store.instances(self.back_key)] if self.back() is not None else []
+        for each in known:
+            if each is not None and each.running and is_alive(each.pid, each.birth):
+                with suppress(ProcessLookupError):
+                    os.kill(each.pid, signal.SIGKILL)
+        return super().kill(process)

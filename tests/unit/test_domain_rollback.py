@@ -1,0 +1,317 @@
+"""Going back to the source: what makes it ready, its steps, what gives it up, and the stream that begins anew."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from support.both_ways import WITH_WAY_BACK, forward, steps
+from support.life import Life
+from support.memory_runtime import START
+from support.world import Failure, World
+from whimbrel_api.hooks import ConfigMapSwitch, HookState, SwitchStep
+from whimbrel_api.migration import (
+    CheckResult,
+    Cutover,
+    CutoverMode,
+    CutoverState,
+    MigrationStatus,
+    Phase,
+    ReverseSyncPolicy,
+)
+from whimbrel_api.reports import ErrorCategory, ReportedError
+from whimbrel_api.tasks import ExitCode, TaskKind
+
+AUTOMATIC = Cutover(mode=CutoverMode.AUTOMATIC)
+BACK = Cutover(mode=CutoverMode.AUTOMATIC, rollback=True)
+
+
+def completed(world: World | None = None, **spec: Any) -> Life:
+    """Cut over, with changes that flow back."""
+    found = Life(world, **(WITH_WAY_BACK | {"cutover": AUTOMATIC} | spec))
+    found.until_phase(Phase.COMPLETED)
+    found.until(lambda _: found.said("RollbackReady")[0] == "True")
+    return found
+
+
+def going_back(**cutover: Any) -> Life:
+    """A rollback has begun; nothing has come to rest yet."""
+    found = completed()
+    found.runtime.patch(cutover=BACK.model_copy(update=cutover))
+    found.until_state(CutoverState.ROLLING_BACK)
+    return found
+
+
+def without_echo_until_following(found: Life) -> None:
+    """Both directions are never at work at once."""
+
+    def there(status: MigrationStatus) -> bool:
+        assert not (forward(found) and found.runtime.ways_back), "what flows forward would come back"
+        return status.phase is Phase.FOLLOWING
+
+    found.until(there, 200)
+
+
+def given_up(found: Life, reason: str) -> None:
+    """It is as before, and stays so."""
+    found.until_state(CutoverState.SWITCHED)
+    assert reason in found.reasons()
+    assert found.status.phase is Phase.COMPLETED
+    assert "set spec.cutover.rollback to false, then to true" in found.status.cutover.message
+    found.world.checks = []
+    found.go(20)
+    assert found.status.cutover.state is CutoverState.SWITCHED
+    assert steps(found) == ["sealed", "switched"]
+    assert list(found.runtime.ways_back) == ["shop"]
+    assert not found.runtime.ways_back["shop"].orders("reverse").hold
+
+
+def test_the_target_is_frozen_drained_compared_and_the_stream_begins_anew_as_the_next_attempt() -> None:
+    found = going_back()
+    assert "stop the writes to the target now" in found.status.cutover.message
+    found.go(5)
+    assert found.status.cutover.rollback.position == ""
+    found.world.back_quiet = 60.0
+    found.until(lambda status: status.cutover.rollback.position == "0/1")
+    assert found.phases[-1] is Phase.COMPLETED
+    without_echo_until_following(found)
+    assert found.phases[-2:] == [Phase.CATCH_UP, Phase.FOLLOWING]
+    assert steps(found) == ["sealed", "switched", "rolled-back"]
+    assert (found.status.plan.attempt, found.world.record.epoch) == (2, 4)
+    assert found.status.cutover.state is CutoverState.ROLLED_BACK
+    assert found.status.cutover.rolled_back_at is not None
+    assert (found.runtime.ways_back, found.world.slot) == ({}, "")
+    assert {"CutoverRollingBack", "RolledBack", "CutoverRolledBack"} <= set(found.reasons())
+    found.go(3)
+    assert forward(found)
+
+
+def test_the_target_is_looked_at_once_more_after_the_comparison() -> None:
+    found = going_back()
+    found.world.back_quiet = 60.0
+    found.until(lambda status: status.cutover.rollback.position != "")
+    found.world.back_proven = False
+    found.go(20)
+    assert found.status.cutover.message.startswith("looking at the target once more")
+    assert not found.status.cutover.rollback.hold
+    found.world.back_proven = True
+    found.until_phase(Phase.FOLLOWING)
+
+
+def test_nothing_is_opened_before_the_way_back_holds() -> None:
+    found = going_back()
+    found.world.back_quiet = 60.0
+    found.until(lambda status: status.cutover.rollback.hold)
+    found.runtime.ways_back["shop"].silent.add("reverse")
+    found.go(10)
+    assert steps(found) == ["sealed", "switched"]
+    found.runtime.ways_back["shop"].silent.clear()
+    found.until_phase(Phase.CATCH_UP)
+
+
+@pytest.mark.parametrize("mode", list(CutoverMode))
+def test_after_a_rollback_no_cutover_begins_without_a_word(mode: CutoverMode) -> None:
+    found = going_back(mode=mode)
+    found.world.back_quiet = 60.0
+    found.until_phase(Phase.FOLLOWING)
+    found.go(30)
+    assert found.said("CutoverApproved")[:2] == ("False", "RollbackAsked")
+    found.runtime.patch(cutover=Cutover(mode=mode))
+    found.go(60)
+    assert found.status.phase is Phase.FOLLOWING
+    assert found.said("CutoverApproved")[1] == "NotApproved"
+    found.runtime.patch(cutover=Cutover(mode=mode, approved_plan=found.status.plan.hash))
+    found.until_phase(Phase.COMPLETED)
+    assert steps(found) == ["sealed", "switched", "rolled-back", "sealed", "switched"]
+    assert found.runtime.acts.count("make shop") == 2
+    found.go(20)
+    assert found.status.cutover.state is CutoverState.SWITCHED
+
+
+def test_an_approval_of_the_plan_before_the_rollback_is_an_old_one() -> None:
+    found = going_back()
+    old = found.status.plan.hash
+    found.world.back_quiet = 60.0
+    found.until_phase(Phase.FOLLOWING)
+    found.runtime.patch(cutover=Cutover(approved_plan=old))
+    found.go(20)
+    assert found.status.phase is Phase.FOLLOWING
+    assert found.said("CutoverApproved")[1] == "OldPlan"
+
+
+def test_the_same_manifest_again_rolls_back_only_once() -> None:
+    found = going_back()
+    found.world.back_quiet = 60.0
+    found.until_phase(Phase.FOLLOWING)
+    found.go(60)
+    assert steps(found).count("rolled-back") == 1
+    assert found.status.phase is Phase.FOLLOWING
+
+
+def test_differences_give_it_up_and_changes_go_on_flowing_back() -> None:
+    found = going_back()
+    found.world.checks = [CheckResult.DIFFERENT]
+    found.world.back_quiet = 60.0
+    given_up(found, "RollbackCheckFailed")
+    found.runtime.patch(cutover=AUTOMATIC)
+    found.go(2)
+    found.runtime.patch(cutover=BACK)
+    found.until_phase(Phase.FOLLOWING)
+
+
+def test_writes_that_do_not_end_give_it_up_in_time() -> None:
+    given_up(going_back(timeout="30s"), "RollbackTimedOut")
+
+
+def test_what_does_not_drain_gives_it_up_in_time() -> None:
+    found = going_back(timeout="30s")
+    found.world.back_quiet, found.world.back_drains = 60.0, False
+    given_up(found, "RollbackTimedOut")
+
+
+def test_a_way_back_that_breaks_gives_it_up() -> None:
+    found = going_back()
+    lost = ReportedError(category=ErrorCategory.SOURCE_LOG_LOST, what="the slot is lost")
+    found.world.failures = {TaskKind.REVERSE: Failure(code=ExitCode.SOURCE_LOG_LOST, error=lost)}
+    found.until_state(CutoverState.SWITCHED)
+    assert "RollbackBroken" in found.reasons()
+    assert "the slot is lost" in found.status.cutover.message
+    assert found.said("RollbackReady")[0] == "False"
+
+
+def test_a_rollback_that_is_withdrawn_leaves_all_as_it_was() -> None:
+    found = going_back()
+    found.runtime.patch(cutover=AUTOMATIC)
+    found.until_state(CutoverState.SWITCHED)
+    assert "RollbackWithdrawn" in found.reasons()
+    assert list(found.runtime.ways_back) == ["shop"]
+    found.runtime.patch(cutover=BACK)
+    found.until_state(CutoverState.ROLLING_BACK)
+
+
+@pytest.mark.parametrize("when", ["rest", "hold"])
+def test_what_is_written_after_the_freeze_begins_it_again(when: str) -> None:
+    found = going_back()
+    found.world.back_quiet = 60.0
+    if when == "rest":
+        found.until(lambda status: status.cutover.rollback.position != "")
+    else:
+        found.until(lambda status: status.cutover.rollback.hold)
+        found.runtime.ways_back["shop"].silent.add("reverse")
+    found.world.back_changed_at, found.world.back_position = found.runtime.now, "0/2"
+    found.runtime.ways_back["shop"].silent.clear()
+    found.until(lambda _: "WrittenAfterFreeze" in found.reasons())
+    found.until_phase(Phase.FOLLOWING)
+    assert [entry.detail for entry in found.world.record.journal if entry.step == "rolled-back"] == ["0/2"]
+
+
+@pytest.mark.parametrize("step", ["begun", "rest", "hold", "ordered"])
+@pytest.mark.parametrize("restart", ["operator", "tasks", "status"])
+def test_a_restart_at_any_step_goes_on(step: str, restart: str) -> None:
+    found = going_back()
+    if step != "begun":
+        found.world.back_quiet = 60.0
+    if step == "rest":
+        found.until(lambda status: status.cutover.rollback.position != "")
+    if step in ("hold", "ordered"):
+        found.until(lambda status: status.cutover.rollback.hold)
+    if step == "ordered":
+        found.until(lambda _: any(ref.task_id == "fence-rolled-back" for ref in found.runtime.instances))
+    match restart:
+        case "operator":
+            found.reconciler.forget(found.key)
+        case "tasks":
+            found.runtime.instances.clear()
+        case "status":
+            found.runtime.write_status(MigrationStatus())
+    found.world.back_quiet = 60.0
+    without_echo_until_following(found)
+    assert steps(found) == ["sealed", "switched", "rolled-back"]
+
+
+def test_a_status_from_before_the_rollback_is_not_believed() -> None:
+    found = completed()
+    old = found.status
+    found.runtime.patch(cutover=BACK)
+    found.world.back_quiet = 60.0
+    found.until_phase(Phase.FOLLOWING)
+    found.runtime.write_status(old)
+    found.until_phase(Phase.FOLLOWING)
+    assert steps(found) == ["sealed", "switched", "rolled-back"]
+    found.runtime.patch(cutover=AUTOMATIC)
+    found.go(60)
+    assert found.status.phase is Phase.FOLLOWING
+
+
+def test_it_does_not_begin_before_it_is_ready_and_says_why() -> None:
+    found = completed()
+    found.world.lag = 60.0
+    found.go(3)
+    assert found.said("RollbackReady")[:2] == ("False", "LagTooHigh")
+    found.runtime.patch(cutover=BACK)
+    found.go(5)
+    assert found.status.cutover.state is CutoverState.SWITCHED
+    assert found.status.cutover.message.startswith("the rollback waits: what flows back is more than thresholds.lag")
+    found.world.lag = 0.0
+    found.until_state(CutoverState.ROLLING_BACK)
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [("silent", "NoFreshReport"), ("slot", "SlotInDanger"), ("gone", "WayBackGone"), ("lag", "LagUnknown")],
+)
+def test_it_is_ready_only_by_a_young_word_of_a_way_back_that_is_well(broken: str, reason: str) -> None:
+    found = completed()
+    assert "no deadline by time" in found.said("RollbackReady")[2]
+    assert "guard.limitBytes" in found.said("RollbackReady")[2]
+    match broken:
+        case "silent":
+            found.runtime.ways_back["shop"].silent.add("reverse")
+        case "slot":
+            found.world.wal_status = "unreserved"
+        case "gone":
+            del found.runtime.ways_back["shop"]
+        case "lag":
+            found.world.lag = None
+    found.go(10)
+    assert found.said("RollbackReady")[0] != "True"
+    assert found.said("RollbackReady")[1] == reason
+
+
+def test_it_is_not_ready_before_the_switch_nor_without_a_way_back() -> None:
+    found = Life(**(WITH_WAY_BACK | {"cutover": Cutover()}))
+    found.until_phase(Phase.FOLLOWING)
+    assert found.said("RollbackReady")[:2] == ("False", "NotSwitched")
+    found.runtime.patch(reverse_sync=ReverseSyncPolicy())
+    found.go(1)
+    assert found.said("RollbackReady")[:2] == ("False", "NoWayBack")
+    assert found.runtime.now > START + timedelta(seconds=1)
+
+
+def test_what_keeps_a_task_of_it_from_getting_on_is_said() -> None:
+    found = going_back()
+    found.world.back_quiet = 60.0
+    wrong = ReportedError(category=ErrorCategory.CONFIGURATION, what="the account may not read the table")
+    found.world.failures = {TaskKind.CHECK: Failure(code=ExitCode.CONFIGURATION, error=wrong)}
+    found.until(lambda status: "the account may not read the table" in status.cutover.message)
+    assert found.status.cutover.state is CutoverState.ROLLING_BACK
+    found.world.failures = {}
+    found.until_phase(Phase.FOLLOWING, 600)
+
+
+def test_switches_are_put_back_once_the_source_is_open_again() -> None:
+    host = ConfigMapSwitch(name="app", key="host", value="new")
+    step = SwitchStep(name="host", service_account_name="mover", config_map=host)
+    found = completed(cutover=AUTOMATIC.model_copy(update={"switch": [step]}))
+    job = found.runtime.hooks["switch-host-1"]
+    found.runtime.hooks["switch-host-1"] = replace(job, state=HookState.SUCCEEDED, finished_at=found.runtime.now)
+    found.go(2)
+    found.runtime.patch(cutover=BACK.model_copy(update={"switch": [step]}))
+    found.world.back_quiet = 60.0
+    found.until(lambda _: "hook put-back-host-2" in found.runtime.acts)
+    assert found.status.cutover.state is CutoverState.ROLLED_BACK
+    assert steps(found) == ["sealed", "switched", "rolled-back"]
+    found.until_phase(Phase.FOLLOWING)
+    assert found.runtime.acts.count("hook put-back-host-2") == 1
+    assert {each.id for each in found.status.cutover.hooks} == {"switch-host-1", "put-back-host-2"}
