@@ -18,8 +18,8 @@ from whimbrel_api.migration import (
 from whimbrel_api.reverse_sync import ReverseSync, ReverseSyncStatus
 from whimbrel_api.validation import Validation, ValidationPhase, ValidationStatus
 from whimbrel_cli.figures import ago, count, lag, span
-from whimbrel_operator.domain.aftermath import is_over
-from whimbrel_operator.domain.reverse_end import is_released
+from whimbrel_operator.domain.migration.aftermath import is_over
+from whimbrel_operator.domain.reverse.end import is_released
 
 Resource = Migration | Validation | ReverseSync
 

@@ -15,7 +15,7 @@ from whimbrel_api.reverse_sync import ReverseDynamoDB, ReverseSync
 from whimbrel_api.secrets import SecretManifest
 from whimbrel_api.validation import Validation
 from whimbrel_cli.exits import CliError, Exit
-from whimbrel_operator.domain.window import faults
+from whimbrel_operator.domain.cutover.window import faults
 from whimbrel_operator.runtime.store import Key, LocalStore
 
 Resource = Migration | Validation | ReverseSync

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
-from whimbrel_operator.domain import aftermath
+from whimbrel_operator.domain.migration import aftermath
+from whimbrel_operator.domain.migration.view import View
 from whimbrel_operator.domain.observed import Memory, Observed
-from whimbrel_operator.domain.view import View
 from whimbrel_operator.errors import NamespaceEnding, ResourceUnreadable
 from whimbrel_operator.runtime.port import Key, Observation, Runtime
 

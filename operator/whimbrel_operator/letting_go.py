@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from whimbrel_operator.domain.observed import Memory, ObservedReverseSync
-from whimbrel_operator.domain.reverse_end import by_hand, is_released
-from whimbrel_operator.domain.reverse_view import ReverseView
+from whimbrel_operator.domain.reverse.end import by_hand, is_released
+from whimbrel_operator.domain.reverse.view import ReverseView
 from whimbrel_operator.errors import NamespaceEnding
 from whimbrel_operator.reconcile import Reconciler
 from whimbrel_operator.runtime.port import Key, Observation, Status

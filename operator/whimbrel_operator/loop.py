@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from whimbrel_api.migration import Migration
 from whimbrel_api.validation import Validation, ValidationPhase
-from whimbrel_operator.domain.aftermath import is_over
-from whimbrel_operator.domain.reverse_end import is_released
+from whimbrel_operator.domain.migration.aftermath import is_over
+from whimbrel_operator.domain.reverse.end import is_released
 from whimbrel_operator.reconcile import Outcome, Reconciler
 from whimbrel_operator.runtime.files import HeldLock
 from whimbrel_operator.runtime.local import GRACE, WORKER, LocalRuntime, utc_now

@@ -6,10 +6,10 @@ from datetime import datetime
 
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_api.tasks import TaskKind
-from whimbrel_operator.domain.decide import decide
 from whimbrel_operator.domain.decision import Decision, ReverseSyncDecision, ValidationDecision, WantedTask
+from whimbrel_operator.domain.migration.decide import decide
 from whimbrel_operator.domain.observed import Memory, Observed, ObservedValidation, TaskState
-from whimbrel_operator.domain.reverse_sync import decide_reverse_sync
+from whimbrel_operator.domain.reverse.decide import decide_reverse_sync
 from whimbrel_operator.domain.validation import decide_validation
 from whimbrel_operator.errors import StatusConflict
 from whimbrel_operator.runtime.port import Key, Observation, Runtime, Status

@@ -19,7 +19,7 @@ from whimbrel_api.reverse_sync import ReverseSyncStatus
 from whimbrel_api.rules import FROZEN
 from whimbrel_api.validation import ValidationStatus
 from whimbrel_api.worker_reports import WorkerReportSpec
-from whimbrel_operator.domain.plan import frozen_changes
+from whimbrel_operator.domain.migration.plan import frozen_changes
 from whimbrel_operator.errors import NotAllowed
 from whimbrel_operator.runtime.store import LocalStore
 from whimbrel_testbed.kubernetes.cluster import KubernetesCluster

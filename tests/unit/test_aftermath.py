@@ -8,7 +8,7 @@ from support.life import Life
 from support.world import Failure, World
 from whimbrel_api.migration import Cutover, CutoverMode, MigrationStatus, Mode, Phase, ReverseSyncPolicy
 from whimbrel_api.tasks import ExitCode, TaskKind
-from whimbrel_operator.domain.aftermath import is_over
+from whimbrel_operator.domain.migration.aftermath import is_over
 
 AUTOMATIC = Cutover(mode=CutoverMode.AUTOMATIC)
 HOUR = 3600.0

@@ -19,8 +19,9 @@ from whimbrel_api.validation import ValidationPhase, ValidationSpec, ValidationS
 from whimbrel_cli.exits import Exit
 from whimbrel_cli.main import whimbrel
 from whimbrel_operator import unreadable
-from whimbrel_operator.domain import cutover, hooks, phases, rollback
-from whimbrel_operator.domain.reverse_end import DISARMED, LEFT, NOTHING_MADE
+from whimbrel_operator.domain.cutover import hooks, rollback, steps
+from whimbrel_operator.domain.migration import phases
+from whimbrel_operator.domain.reverse.end import DISARMED, LEFT, NOTHING_MADE
 from whimbrel_operator.metrics import Metrics
 from whimbrel_operator.runtime.kubernetes import runtime
 
@@ -34,11 +35,11 @@ BACK_GUIDE = (ROOT / "docs" / "reversesync.md").read_text(encoding="utf-8")
 def _code(pattern: str, *, back: bool = False) -> str:
     """The operator's code, with or without what only ways back have, which have a page of their own."""
     found = sorted((ROOT / "operator").glob(pattern))
-    return "\n".join(path.read_text("utf-8") for path in found if path.name.startswith("reverse_") is back)
+    return "\n".join(path.read_text("utf-8") for path in found if (path.parent.name == "reverse") is back)
 
 
-DOMAIN = _code("*/domain/*.py")
-BACK = _code("*/domain/*.py", back=True)
+DOMAIN = _code("*/domain/**/*.py")
+BACK = _code("*/domain/**/*.py", back=True)
 OPERATOR = "\n".join(
     path.read_text(encoding="utf-8") for path in sorted((ROOT / "operator").rglob("*.py"))
 ) + "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "api").rglob("*.py")))
@@ -232,7 +233,7 @@ def _events() -> set[str]:
     watched = {"TableStopped", "Retrying", "OldPlan", "Different", "RetentionNear", "InvalidSpec"}
     watched |= {"RetentionOver", "NotOver", "WayBackKept", "RetireFailed"}
     own = {runtime.NOT_STARTED, runtime.NOT_GONE, runtime.HOOK_REFUSED, *hooks.EVENTS, str(ValidationPhase.RUNNING)}
-    setbacks = {each.reason for each in cutover.SETBACKS} | {each.reason for each in rollback.WAYS_OUT}
+    setbacks = {each.reason for each in steps.SETBACKS} | {each.reason for each in rollback.WAYS_OUT}
     return states | results | literal | watched | own | setbacks | (_stalling() - REFUSALS) | _exits()
 
 
@@ -255,7 +256,7 @@ def test_what_stalls_and_what_closes_a_gate_has_a_remedy() -> None:
     assert (_stalling() | closed) - told == set()
 
 
-_DOMAIN = "operator/whimbrel_operator/domain"
+_DOMAIN = "operator/whimbrel_operator/domain/cutover"
 _GATES = ("gates.py", "retention.py", "window.py")
 
 

@@ -27,8 +27,8 @@ from whimbrel_api.migration import (
 from whimbrel_api.reports import UNFROZEN, JournalEntry, Record
 from whimbrel_api.tasks import ExitCode, TaskKind
 from whimbrel_operator.abandoning import Abandoning
-from whimbrel_operator.domain import aftermath
-from whimbrel_operator.domain.hooks import RETRY_AFTER
+from whimbrel_operator.domain.cutover.hooks import RETRY_AFTER
+from whimbrel_operator.domain.migration import aftermath
 from whimbrel_operator.domain.observed import TaskRef
 from whimbrel_operator.runtime.port import Key
 

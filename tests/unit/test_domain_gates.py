@@ -31,11 +31,9 @@ from whimbrel_api.migration import (
 )
 from whimbrel_api.reports import CheckReport
 from whimbrel_api.tasks import ExitCode, TaskKind
-from whimbrel_operator.domain.checks import merged
 from whimbrel_operator.domain.conditions import Said, merge
-from whimbrel_operator.domain.failures import may_start, retry_delay
-from whimbrel_operator.domain.gate import Gate
-from whimbrel_operator.domain.gates import (
+from whimbrel_operator.domain.cutover.gate import Gate
+from whimbrel_operator.domain.cutover.gates import (
     awaits_approval,
     check_passes,
     gates,
@@ -43,12 +41,14 @@ from whimbrel_operator.domain.gates import (
     stopped_gate,
     validation_gate,
 )
+from whimbrel_operator.domain.cutover.way_back_look import way_back_gate
+from whimbrel_operator.domain.cutover.window import DUE
+from whimbrel_operator.domain.failures import may_start, retry_delay
+from whimbrel_operator.domain.migration.checks import merged
+from whimbrel_operator.domain.migration.plan import frozen_changes, plan_hash
+from whimbrel_operator.domain.migration.view import View
 from whimbrel_operator.domain.observed import LagSample, Memory, Observed, RowSample, TaskRef, Tasks, TaskState
-from whimbrel_operator.domain.plan import frozen_changes, plan_hash
 from whimbrel_operator.domain.progress import percent, rate
-from whimbrel_operator.domain.view import View
-from whimbrel_operator.domain.way_back_look import way_back_gate
-from whimbrel_operator.domain.window import DUE
 
 POLARDB = PolarDBSource(host="polar", credentials_secret_ref=SecretRef(name="polar"))
 LIMITS = Thresholds(lag="5s", samples=3)

@@ -33,13 +33,13 @@ from whimbrel_api.reports import (
 )
 from whimbrel_api.tasks import CheckScope, ExitCode, TaskKind
 from whimbrel_api.validation import Validation, ValidationPhase, ValidationSpec, ValidationStatus
-from whimbrel_operator.domain import wants
-from whimbrel_operator.domain.cutover import SETBACKS, STEPS, setback_of, step_of
-from whimbrel_operator.domain.decide import decide
+from whimbrel_operator.domain.cutover.steps import SETBACKS, STEPS, setback_of, step_of
 from whimbrel_operator.domain.decision import Decision
+from whimbrel_operator.domain.migration import wants
+from whimbrel_operator.domain.migration.decide import decide
+from whimbrel_operator.domain.migration.phases import BY_PHASE, ENDS, PHASES
+from whimbrel_operator.domain.migration.view import View
 from whimbrel_operator.domain.observed import LagSample, Memory, Observed, TaskRef, Tasks, TaskState
-from whimbrel_operator.domain.phases import BY_PHASE, ENDS, PHASES
-from whimbrel_operator.domain.view import View
 
 KNOWN = Record(exists=True, source_id="s1", epoch=1, start_position="p0")
 AUTOMATIC = Cutover(mode=CutoverMode.AUTOMATIC)

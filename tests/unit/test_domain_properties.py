@@ -10,11 +10,11 @@ from support.memory_runtime import KEY, MemoryRuntime, migration
 from support.world import Failure, World, number
 from whimbrel_api.migration import CheckResult, Cutover, MigrationSpec, MigrationStatus, Phase
 from whimbrel_api.tasks import ExitCode, TaskKind
-from whimbrel_operator.domain.decide import decide
 from whimbrel_operator.domain.decision import Decision
+from whimbrel_operator.domain.migration.decide import decide
+from whimbrel_operator.domain.migration.phases import ANYWHERE, BY_PHASE, CANCELLING, ENDS
+from whimbrel_operator.domain.migration.plan import plan_hash
 from whimbrel_operator.domain.observed import Memory, Observed
-from whimbrel_operator.domain.phases import ANYWHERE, BY_PHASE, CANCELLING, ENDS
-from whimbrel_operator.domain.plan import plan_hash
 from whimbrel_operator.reconcile import Reconciler
 
 TIMEOUT = "40s"

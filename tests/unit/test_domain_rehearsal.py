@@ -26,8 +26,8 @@ from whimbrel_api.migration import (
     StreamStatus,
     Window,
 )
-from whimbrel_operator.domain.cutover import STEPS
-from whimbrel_operator.domain.rehearsal import rehearse
+from whimbrel_operator.domain.cutover.rehearsal import rehearse
+from whimbrel_operator.domain.cutover.steps import STEPS
 
 KINDS = ("LagWithinThreshold", "ValidationPassed", "NoStoppedTable", "IndexesReady", "RetentionSafe", "CutoverDue")
 LAG = StreamStatus(

@@ -8,9 +8,9 @@ from support.memory_runtime import START, migration
 from whimbrel_api.migration import Cutover, MigrationStatus, Stream, StreamStatus
 from whimbrel_api.reports import StreamResult, WorkerReport, WorkerState
 from whimbrel_api.tasks import TaskKind
+from whimbrel_operator.domain.cutover.retention import judge_retention, retention_gate, told
+from whimbrel_operator.domain.migration.view import View
 from whimbrel_operator.domain.observed import Memory, Observed, TaskRef, Tasks, TaskState
-from whimbrel_operator.domain.retention import judge_retention, retention_gate, told
-from whimbrel_operator.domain.view import View
 
 HOUR, DAY = 3600.0, 86400.0
 

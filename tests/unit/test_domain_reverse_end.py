@@ -21,8 +21,8 @@ from whimbrel_api.reverse_sync import (
 )
 from whimbrel_api.tasks import Orders, TaskKind
 from whimbrel_operator.domain.observed import ObservedReverseSync, TaskRef
-from whimbrel_operator.domain.reverse_end import HAND_OVER
-from whimbrel_operator.domain.reverse_sync import decide_reverse_sync
+from whimbrel_operator.domain.reverse.decide import decide_reverse_sync
+from whimbrel_operator.domain.reverse.end import HAND_OVER
 from whimbrel_operator.errors import NamespaceEnding
 from whimbrel_operator.letting_go import LettingGo
 from whimbrel_operator.loop import at_end

@@ -30,7 +30,7 @@ from whimbrel_api.reverse_sync import (
 from whimbrel_api.tasks import ExitCode, Orders, TaskKind
 from whimbrel_operator.domain.decision import WantedTask
 from whimbrel_operator.domain.observed import ObservedReverseSync, TaskRef
-from whimbrel_operator.domain.reverse_sync import decide_reverse_sync
+from whimbrel_operator.domain.reverse.decide import decide_reverse_sync
 from whimbrel_operator.specs.taskfile import report_interval
 
 

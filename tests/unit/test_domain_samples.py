@@ -18,12 +18,19 @@ from whimbrel_api.migration import (
 from whimbrel_api.reports import CheckReport
 from whimbrel_api.rules import breaches
 from whimbrel_api.validation import Validation, ValidationPhase, ValidationSpec, ValidationStatus
-from whimbrel_operator.domain.checks import check_due, from_check, from_validation, last_validation, merged, share_text
-from whimbrel_operator.domain.gates import validation_gate
+from whimbrel_operator.domain.cutover.gates import validation_gate
+from whimbrel_operator.domain.migration.checks import (
+    check_due,
+    from_check,
+    from_validation,
+    last_validation,
+    merged,
+    share_text,
+)
+from whimbrel_operator.domain.migration.view import View
+from whimbrel_operator.domain.migration.wants import final_check
 from whimbrel_operator.domain.observed import Memory, Observed, Tasks
 from whimbrel_operator.domain.validation import check_id
-from whimbrel_operator.domain.view import View
-from whimbrel_operator.domain.wants import final_check
 
 SAMPLE = CheckReport(
     result=CheckResult.EQUAL, rows_compared=500, sampled=True, rows_known=20_000, validated_through="p1"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from whimbrel_api.migration import Cutover, Window
-from whimbrel_operator.domain.window import due_gate, earliest, faults, opening
+from whimbrel_operator.domain.cutover.window import due_gate, earliest, faults, opening
 
 BERLIN = "Europe/Berlin"
 

@@ -14,8 +14,8 @@ from support.memory_runtime import KEY, UID, migration
 from whimbrel_api.base import SecretRef
 from whimbrel_api.reverse_sync import ReverseSyncSpec
 from whimbrel_operator.domain.decision import WantedWayBack
+from whimbrel_operator.domain.migration.view import View
 from whimbrel_operator.domain.observed import Memory, Observed
-from whimbrel_operator.domain.view import View
 from whimbrel_operator.runtime.kubernetes.runtime import KubernetesRuntime
 from whimbrel_operator.specs.settings import PodSettings
 

@@ -12,9 +12,9 @@ from whimbrel_api.migration import Migration
 from whimbrel_cli.exits import EXIT_CODES, CliError, Exit
 from whimbrel_cli.figures import one_line, span
 from whimbrel_cli.places import Place, Where, find
-from whimbrel_operator.domain.gate import Gate
-from whimbrel_operator.domain.phases import ENDS
-from whimbrel_operator.domain.rehearsal import Estimate, Rehearsal, rehearse
+from whimbrel_operator.domain.cutover.gate import Gate
+from whimbrel_operator.domain.cutover.rehearsal import Estimate, Rehearsal, rehearse
+from whimbrel_operator.domain.migration.phases import ENDS
 from whimbrel_operator.runtime.port import Key
 
 _LABEL = 11

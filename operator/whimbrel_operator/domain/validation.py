@@ -10,11 +10,11 @@ from whimbrel_api.migration import CheckResult, Migration, Phase
 from whimbrel_api.reports import CheckReport
 from whimbrel_api.tasks import CheckOptions, ExitCode, Orders, TaskKind
 from whimbrel_api.validation import ValidationPhase, ValidationSpec, ValidationStatus
-from whimbrel_operator.domain.checks import merged, share_text
 from whimbrel_operator.domain.conditions import Said, find, merge, yes_no
 from whimbrel_operator.domain.decision import Event, ValidationDecision, WantedTask, Work
 from whimbrel_operator.domain.failures import Trouble, may_start, trouble
-from whimbrel_operator.domain.figures import remaining_text
+from whimbrel_operator.domain.migration.checks import merged, share_text
+from whimbrel_operator.domain.migration.figures import remaining_text
 from whimbrel_operator.domain.observed import Memory, ObservedValidation, TaskRef
 from whimbrel_operator.domain.progress import rate, remember_rows
 

@@ -26,7 +26,7 @@ from whimbrel_operator.domain.observed import (
     Tasks,
     TaskState,
 )
-from whimbrel_operator.domain.reverse_view import ReverseView
+from whimbrel_operator.domain.reverse.view import ReverseView
 from whimbrel_operator.domain.validation import work_of
 from whimbrel_operator.errors import NotAllowed, NotFound
 from whimbrel_operator.runtime.files import make_folder, write_whole

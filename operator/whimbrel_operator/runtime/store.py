@@ -17,8 +17,8 @@ from whimbrel_api.reports import WorkerReport
 from whimbrel_api.reverse_sync import ReverseSync, ReverseSyncStatus
 from whimbrel_api.validation import Validation, ValidationStatus
 from whimbrel_operator.domain.decision import Event
-from whimbrel_operator.domain.plan import frozen_changes
-from whimbrel_operator.domain.reverse_end import is_released
+from whimbrel_operator.domain.migration.plan import frozen_changes
+from whimbrel_operator.domain.reverse.end import is_released
 from whimbrel_operator.errors import AlreadyRunning, NotAllowed, NotFound, StateUnreadable, StatusConflict
 from whimbrel_operator.runtime.events import RecordedEvent, read_events, record_event
 from whimbrel_operator.runtime.files import HeldLock, locked, make_folder, read_json, write_json, write_whole

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from whimbrel_api.migration import CutoverState, Phase
 from whimbrel_api.reports import CANCELLED, SWITCHED
-from whimbrel_operator.domain import aftermath, cutover, hooks, rollback, wants
-from whimbrel_operator.domain import view as ids
-from whimbrel_operator.domain.checks import last_validation
-from whimbrel_operator.domain.gates import caught_up, gates
-from whimbrel_operator.domain.view import View
-from whimbrel_operator.domain.window import faults
+from whimbrel_operator.domain.cutover import hooks, rollback, steps
+from whimbrel_operator.domain.cutover.gates import caught_up, gates
+from whimbrel_operator.domain.cutover.window import faults
+from whimbrel_operator.domain.migration import aftermath, wants
+from whimbrel_operator.domain.migration import view as ids
+from whimbrel_operator.domain.migration.checks import last_validation
+from whimbrel_operator.domain.migration.view import View
 
 Test = Callable[[View], bool]
 
@@ -104,7 +105,7 @@ def ready_to_cut_over(view: View) -> bool:
     """Every gate is open, this plan approved, and its attempt read back from the target."""
     inspected = view.result(ids.INSPECT_PLAN)
     record = inspected.record if inspected is not None else None
-    if record is None or not record.exists or cutover.rests(view, record):
+    if record is None or not record.exists or steps.rests(view, record):
         return False
     ready = view.approved and not view.source_frozen and not hooks.holds_back(view)
     return ready and all(gate.open for gate in gates(view, last_validation(view)))
@@ -114,7 +115,7 @@ def setback_to(phase: Phase) -> Test:
     """The cutover is led back to that phase."""
 
     def leads(view: View) -> bool:
-        setback = cutover.setback_of(view)
+        setback = steps.setback_of(view)
         return setback is not None and setback.to[0] is phase
 
     return leads
@@ -191,10 +192,10 @@ PHASES: tuple[Row, ...] = (
     Row(
         Phase.CUTTING_OVER,
         cutover_begun,
-        (cutover.tasks,),
+        (steps.tasks,),
         (
-            Exit("Switched", cutover.switched, Phase.COMPLETED),
-            Exit("CutoverGivenUp", cutover.gave_up, Phase.FOLLOWING),
+            Exit("Switched", steps.switched, Phase.COMPLETED),
+            Exit("CutoverGivenUp", steps.gave_up, Phase.FOLLOWING),
             Exit("ApprovalWithdrawn", setback_to(Phase.FOLLOWING), Phase.FOLLOWING),
         ),
         "cutting over",

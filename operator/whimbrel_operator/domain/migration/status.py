@@ -14,17 +14,18 @@ from whimbrel_api.migration import (
     WayBackStatus,
 )
 from whimbrel_api.reports import ROLLED_BACK, SEALED
-from whimbrel_operator.domain import aftermath, checks, cutover, figures, hooks, rollback, way_back
 from whimbrel_operator.domain.conditions import Said, find, merge, yes_no
-from whimbrel_operator.domain.cutover import Setback
+from whimbrel_operator.domain.cutover import hooks, rollback, steps, way_back
+from whimbrel_operator.domain.cutover.gate import Gate
+from whimbrel_operator.domain.cutover.gates import approval_gate, awaits_approval, gates
+from whimbrel_operator.domain.cutover.rollback_ready import rollback_ready
+from whimbrel_operator.domain.cutover.steps import Setback
+from whimbrel_operator.domain.cutover.way_back_look import LOOK, looked
+from whimbrel_operator.domain.cutover.window import faults
 from whimbrel_operator.domain.failures import Trouble, trouble
-from whimbrel_operator.domain.gate import Gate
-from whimbrel_operator.domain.gates import approval_gate, awaits_approval, gates
-from whimbrel_operator.domain.phases import BY_PHASE, ENDS, Exit, held, row_of
-from whimbrel_operator.domain.rollback_ready import rollback_ready
-from whimbrel_operator.domain.view import PREFLIGHT, View
-from whimbrel_operator.domain.way_back_look import LOOK, looked
-from whimbrel_operator.domain.window import faults
+from whimbrel_operator.domain.migration import aftermath, checks, figures
+from whimbrel_operator.domain.migration.phases import BY_PHASE, ENDS, Exit, held, row_of
+from whimbrel_operator.domain.migration.view import PREFLIGHT, View
 
 ORDER = tuple(BY_PHASE)
 _MILESTONES = (
@@ -84,7 +85,7 @@ def _validation(view: View, move: Move) -> MigrationValidationStatus:
     if move.exit is not None and move.exit.reason == "RolledBack":
         return MigrationValidationStatus()
     last = checks.last_validation(view)
-    found = cutover.final_report(view)
+    found = steps.final_report(view)
     if move.setback is None or move.setback.reason != "FinalCheckFailed" or found is None:
         return last
     result = found.result if found.result is not CheckResult.EQUAL else CheckResult.INCONCLUSIVE
@@ -104,7 +105,7 @@ def _cutover(view: View, move: Move, phase: Phase, *, ready: bool) -> CutoverSta
     found = others.get(phase, CutoverStatus())
     entered = phase is Phase.CUTTING_OVER and move.exit is not None and view.operator_freezes
     known = {
-        "source_frozen": entered or cutover.still_frozen(view),
+        "source_frozen": entered or steps.still_frozen(view),
         "sealed": view.traffic == SEALED,
         "rolled_back_at": _rolled_back_at(view),
     }
@@ -129,11 +130,11 @@ def _hooked(view: View, move: Move, phase: Phase, found: CutoverStatus) -> Cutov
 def _cutting_over(view: View, move: Move, before: CutoverStatus) -> CutoverStatus:
     if move.exit is not None:
         return CutoverStatus(
-            state=CutoverState.FREEZING, started_at=view.now, message=cutover.first_step(view).waits_for(view)
+            state=CutoverState.FREEZING, started_at=view.now, message=steps.first_step(view).waits_for(view)
         )
     if move.setback is not None:
         return _set_back(view, move.setback, before)
-    step = cutover.step_of(view)
+    step = steps.step_of(view)
     message = before.message if _quiet(view) else step.waits_for(view)
     return before.model_copy(
         update={"state": step.state, "freeze_position": view.freeze_position, "message": message[:4096]}
@@ -154,7 +155,7 @@ def _completed(view: View, before: CutoverStatus) -> CutoverStatus:
     switched = before.state is CutoverState.SWITCHED and view.has_way_back
     if view.status.phase is Phase.COMPLETED and (switched or before.state is CutoverState.ROLLING_BACK):
         return rollback.next_cutover(view, before)
-    stays = cutover.stays_frozen(view) if cutover.still_frozen(view) else ""
+    stays = steps.stays_frozen(view) if steps.still_frozen(view) else ""
     done = {"state": CutoverState.SWITCHED, "completed_at": before.completed_at or view.now, "message": stays}
     return before.model_copy(update=done)
 

@@ -5,15 +5,16 @@ from datetime import datetime
 
 from whimbrel_api.hooks import HookPoint
 from whimbrel_api.migration import CutoverState, MigrationStatus, Phase
-from whimbrel_operator.domain import cutover, hooks, phases, wants, way_back
+from whimbrel_operator.domain.cutover import hooks, steps, way_back
+from whimbrel_operator.domain.cutover.gates import remember_lag
 from whimbrel_operator.domain.decision import Decision
-from whimbrel_operator.domain.events import events_of
-from whimbrel_operator.domain.figures import rows_done
-from whimbrel_operator.domain.gates import remember_lag
+from whimbrel_operator.domain.migration import phases, wants
+from whimbrel_operator.domain.migration.events import events_of
+from whimbrel_operator.domain.migration.figures import rows_done
+from whimbrel_operator.domain.migration.status import Move, next_status
+from whimbrel_operator.domain.migration.view import SNAPSHOT, View
 from whimbrel_operator.domain.observed import Observed
 from whimbrel_operator.domain.progress import remember_rows
-from whimbrel_operator.domain.status import Move, next_status
-from whimbrel_operator.domain.view import SNAPSHOT, View
 
 
 def decide(observed: Observed, now: datetime) -> Decision:
@@ -43,7 +44,7 @@ def _view(observed: Observed, now: datetime) -> View:
 def _move(view: View) -> Move:
     leave = phases.exit_of(view)
     cutting = view.status.phase is Phase.CUTTING_OVER and phases.row_of(view).phase is Phase.CUTTING_OVER
-    setback = cutover.setback_of(view) if cutting else None
+    setback = steps.setback_of(view) if cutting else None
     if leave is not None and (setback is None or leave.to is not setback.to[0]):
         setback = None
     return Move(leave, setback)
@@ -64,7 +65,7 @@ def _points(view: View) -> tuple[HookPoint, ...]:
         return (HookPoint.PUT_BACK,)
     if view.status.phase is not Phase.CUTTING_OVER or phases.row_of(view) is phases.CANCELLING:
         return ()
-    point = cutover.step_of(view).hooks
+    point = steps.step_of(view).hooks
     return (point,) if point is not None else ()
 
 

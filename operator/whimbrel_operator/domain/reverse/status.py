@@ -11,7 +11,7 @@ from whimbrel_operator.domain.conditions import Said, find, merge, yes_no
 from whimbrel_operator.domain.decision import Event
 from whimbrel_operator.domain.failures import Trouble, trouble
 from whimbrel_operator.domain.observed import is_fresh
-from whimbrel_operator.domain.reverse_view import ReverseView
+from whimbrel_operator.domain.reverse.view import ReverseView
 
 MOST_TABLES = 100
 STOPPED = "Stopped"

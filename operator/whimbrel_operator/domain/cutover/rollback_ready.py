@@ -5,9 +5,9 @@ from whimbrel_api.layout import OnLimit
 from whimbrel_api.migration import Phase
 from whimbrel_api.reverse_sync import ReverseSync, ReverseSyncPhase
 from whimbrel_operator.domain.conditions import Said, find, is_true
+from whimbrel_operator.domain.cutover.way_back import lives, taken
+from whimbrel_operator.domain.migration.view import View
 from whimbrel_operator.domain.observed import is_fresh
-from whimbrel_operator.domain.view import View
-from whimbrel_operator.domain.way_back import lives, taken
 
 FRESH_SECONDS = 5.0
 """A ReverseSync's status is written with its worker's reports; three of these without a figure, and it is not known."""

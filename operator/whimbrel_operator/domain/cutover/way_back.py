@@ -9,7 +9,7 @@ from whimbrel_api.reports import SEALED
 from whimbrel_api.reverse_sync import ReverseSync, ReverseSyncPhase, ReverseSyncSpec
 from whimbrel_operator.domain.conditions import find, is_true
 from whimbrel_operator.domain.decision import WantedWayBack
-from whimbrel_operator.domain.view import View
+from whimbrel_operator.domain.migration.view import View
 
 
 def wanted(view: View) -> tuple[WantedWayBack, ...]:

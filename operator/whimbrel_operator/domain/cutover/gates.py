@@ -14,13 +14,13 @@ from whimbrel_api.migration import (
     Thresholds,
     ValidationPolicy,
 )
-from whimbrel_operator.domain.checks import left_out
-from whimbrel_operator.domain.gate import Gate, clock
+from whimbrel_operator.domain.cutover.gate import Gate, clock
+from whimbrel_operator.domain.cutover.retention import retention_gate
+from whimbrel_operator.domain.cutover.way_back_look import way_back_gate
+from whimbrel_operator.domain.cutover.window import DUE, due_gate
+from whimbrel_operator.domain.migration.checks import left_out
+from whimbrel_operator.domain.migration.view import STREAM, View
 from whimbrel_operator.domain.observed import LagSample, Memory, TaskState, is_fresh
-from whimbrel_operator.domain.retention import retention_gate
-from whimbrel_operator.domain.view import STREAM, View
-from whimbrel_operator.domain.way_back_look import way_back_gate
-from whimbrel_operator.domain.window import DUE, due_gate
 
 STOPPED = "Stopped"
 _KEPT_SAMPLES = 100

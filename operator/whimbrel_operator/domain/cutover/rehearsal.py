@@ -10,15 +10,16 @@ from typing import Final
 
 from whimbrel_api.durations import seconds, text
 from whimbrel_api.migration import CutoverMode, CutoverState, Migration, Phase
-from whimbrel_operator.domain import hooks, wants
 from whimbrel_operator.domain.conditions import find
-from whimbrel_operator.domain.cutover import Step, how_frozen, steps_of
-from whimbrel_operator.domain.gate import Gate
-from whimbrel_operator.domain.gates import approval_gate, gates, validation_gate
+from whimbrel_operator.domain.cutover import hooks
+from whimbrel_operator.domain.cutover.gate import Gate
+from whimbrel_operator.domain.cutover.gates import approval_gate, gates, validation_gate
+from whimbrel_operator.domain.cutover.retention import judge_retention
+from whimbrel_operator.domain.cutover.steps import Step, how_frozen, steps_of
+from whimbrel_operator.domain.cutover.window import earliest
+from whimbrel_operator.domain.migration import wants
+from whimbrel_operator.domain.migration.view import View
 from whimbrel_operator.domain.observed import Memory, Observed, is_fresh
-from whimbrel_operator.domain.retention import judge_retention
-from whimbrel_operator.domain.view import View
-from whimbrel_operator.domain.window import earliest
 
 REPORT_SECONDS: Final = 2.0
 """The interval at which a stream reports and takes orders: so long a drained position may wait to be seen."""

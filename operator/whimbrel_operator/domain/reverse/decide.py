@@ -1,6 +1,6 @@
 """The life of a ReverseSync, as a table like that of a Validation, and the decision for it. Pure.
 
-How it ends stands in reverse_end, what is said of it in reverse_status.
+How it ends stands in end, what is said of it in status.
 """
 
 from collections.abc import Callable
@@ -12,9 +12,9 @@ from whimbrel_api.tasks import Orders, TaskKind
 from whimbrel_operator.domain.decision import ReverseSyncDecision, WantedTask
 from whimbrel_operator.domain.failures import may_start
 from whimbrel_operator.domain.observed import ObservedReverseSync, TaskRef
-from whimbrel_operator.domain.reverse_end import decide_end
-from whimbrel_operator.domain.reverse_status import events_of, held, live_status
-from whimbrel_operator.domain.reverse_view import REVERSE, ReverseView
+from whimbrel_operator.domain.reverse.end import decide_end
+from whimbrel_operator.domain.reverse.status import events_of, held, live_status
+from whimbrel_operator.domain.reverse.view import REVERSE, ReverseView
 
 Tasks = tuple[WantedTask, ...]
 

@@ -17,7 +17,7 @@ from cronsim import CronSim, CronSimError
 from whimbrel_api.base import ConditionStatus
 from whimbrel_api.durations import seconds
 from whimbrel_api.migration import Cutover, Window
-from whimbrel_operator.domain.gate import Gate, clock
+from whimbrel_operator.domain.cutover.gate import Gate, clock
 
 DUE: Final = "CutoverDue"
 _FIELDS: Final = 5

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from whimbrel_api.hooks import HookPoint
 from whimbrel_api.migration import CutoverMode, CutoverState, FreezeMethod, Phase
 from whimbrel_api.reports import SEALED, SWITCHED, TRAFFIC_STEPS, CheckReport, Record
-from whimbrel_operator.domain import hooks, wants, way_back
-from whimbrel_operator.domain import view as ids
-from whimbrel_operator.domain.checks import last_validation
-from whimbrel_operator.domain.gates import check_passes, stopped_now
-from whimbrel_operator.domain.view import View
+from whimbrel_operator.domain.cutover import hooks, way_back
+from whimbrel_operator.domain.cutover.gates import check_passes, stopped_now
+from whimbrel_operator.domain.migration import view as ids
+from whimbrel_operator.domain.migration import wants
+from whimbrel_operator.domain.migration.checks import last_validation
+from whimbrel_operator.domain.migration.view import View
 
 _NAMED = 10
 Tasks = tuple[Callable[[View], wants.Wanted], ...]

@@ -13,8 +13,8 @@ from whimbrel_operator.domain.conditions import Said, find, yes_no
 from whimbrel_operator.domain.decision import Event, ReverseSyncDecision, WantedTask
 from whimbrel_operator.domain.failures import Trouble, may_start, trouble
 from whimbrel_operator.domain.observed import TaskRef
-from whimbrel_operator.domain.reverse_status import events_of, progress, slot_healthy, told
-from whimbrel_operator.domain.reverse_view import DISARM, REVERSE, ReverseView
+from whimbrel_operator.domain.reverse.status import events_of, progress, slot_healthy, told
+from whimbrel_operator.domain.reverse.view import DISARM, REVERSE, ReverseView
 
 HAND_OVER = timedelta(seconds=60)
 """How long the running worker has for finishing and taking away, before another one does it."""

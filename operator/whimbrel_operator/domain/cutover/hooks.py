@@ -14,7 +14,7 @@ from whimbrel_api.hooks import LONGEST_NAME, Hook, HookPoint, HookState, HookSta
 from whimbrel_api.migration import CutoverMode, CutoverState, Phase
 from whimbrel_operator.domain.conditions import Said, yes_no
 from whimbrel_operator.domain.hook_jobs import HookJob, HookRun, WantedHook
-from whimbrel_operator.domain.view import View
+from whimbrel_operator.domain.migration.view import View
 
 CONDITION = "HooksSucceeded"
 EVENTS = ("HookStarted", "HookSucceeded", "HookFailed", "HookLost", "SwitchFailed")

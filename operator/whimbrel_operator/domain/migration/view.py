@@ -9,8 +9,8 @@ from whimbrel_api.migration import CutoverMode, CutoverState, MigrationSpec, Mig
 from whimbrel_api.reports import ROLLED_BACK, SEALED, SWITCHED, Record, StreamResult, WorkerReport
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_operator.domain.conditions import is_true
+from whimbrel_operator.domain.migration.plan import plan_hash
 from whimbrel_operator.domain.observed import Memory, Observed, Tasks, TaskState
-from whimbrel_operator.domain.plan import plan_hash
 
 PREFLIGHT, SCHEMA, SNAPSHOT, STREAM, FREEZE = "preflight", "schema", "snapshot", "stream", "freeze"
 INDEXES = "indexes"

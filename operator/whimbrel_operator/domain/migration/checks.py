@@ -9,7 +9,7 @@ from whimbrel_api.migration import CheckResult, Differences, MigrationValidation
 from whimbrel_api.reports import CheckReport, WorkerReport
 from whimbrel_api.validation import Validation, ValidationPhase
 from whimbrel_operator.domain.conditions import find
-from whimbrel_operator.domain.view import View
+from whimbrel_operator.domain.migration.view import View
 
 REPEAT_AFTER = timedelta(seconds=30)
 _WORST_FIRST = (CheckResult.DIFFERENT, CheckResult.INCONCLUSIVE, CheckResult.EQUAL)

@@ -5,8 +5,8 @@ from datetime import datetime
 from whimbrel_api.base import ConditionStatus
 from whimbrel_api.durations import seconds, text
 from whimbrel_api.migration import MigrationSpec, StreamStatus
-from whimbrel_operator.domain.gate import Gate, clock
-from whimbrel_operator.domain.view import SNAPSHOT, STREAM, View
+from whimbrel_operator.domain.cutover.gate import Gate, clock
+from whimbrel_operator.domain.migration.view import SNAPSHOT, STREAM, View
 
 
 def told(view: View) -> StreamStatus:

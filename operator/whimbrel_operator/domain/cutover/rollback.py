@@ -13,15 +13,15 @@ from whimbrel_api.durations import seconds
 from whimbrel_api.migration import CutoverState, CutoverStatus, Phase, RollbackStatus
 from whimbrel_api.reports import ROLLED_BACK, CheckReport
 from whimbrel_api.reverse_sync import ReverseSync
-from whimbrel_operator.domain import view as ids
-from whimbrel_operator.domain import wants
 from whimbrel_operator.domain.conditions import find
+from whimbrel_operator.domain.cutover.gates import check_passes
+from whimbrel_operator.domain.cutover.rollback_ready import FRESH_SECONDS, rollback_ready
+from whimbrel_operator.domain.cutover.way_back import lives
 from whimbrel_operator.domain.failures import trouble
-from whimbrel_operator.domain.gates import check_passes
+from whimbrel_operator.domain.migration import view as ids
+from whimbrel_operator.domain.migration import wants
+from whimbrel_operator.domain.migration.view import View
 from whimbrel_operator.domain.observed import is_fresh
-from whimbrel_operator.domain.rollback_ready import FRESH_SECONDS, rollback_ready
-from whimbrel_operator.domain.view import View
-from whimbrel_operator.domain.way_back import lives
 
 QUIET_SECONDS = 3.0
 """How long nothing may have been committed to the tables before the target counts as frozen."""

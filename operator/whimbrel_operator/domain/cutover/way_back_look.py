@@ -5,11 +5,11 @@ from datetime import timedelta
 from whimbrel_api.durations import seconds
 from whimbrel_api.migration import WayBackStatus
 from whimbrel_api.tasks import ReverseOptions
+from whimbrel_operator.domain.cutover.gate import Gate, clock
+from whimbrel_operator.domain.cutover.way_back import taken
 from whimbrel_operator.domain.decision import Work
-from whimbrel_operator.domain.gate import Gate, clock
-from whimbrel_operator.domain.reverse_view import of_migration, work_of
-from whimbrel_operator.domain.view import View
-from whimbrel_operator.domain.way_back import taken
+from whimbrel_operator.domain.migration.view import View
+from whimbrel_operator.domain.reverse.view import of_migration, work_of
 
 LOOK = "way-back-look"
 _AGAIN = timedelta(seconds=30)

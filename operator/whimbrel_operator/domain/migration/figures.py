@@ -5,12 +5,12 @@ from collections.abc import Iterable, Sequence
 from whimbrel_api.durations import text
 from whimbrel_api.migration import Checkpoint, Phase, SnapshotStatus, StreamStatus, TableStatus
 from whimbrel_api.reports import WorkerReport
-from whimbrel_operator.domain.checks import words_of
-from whimbrel_operator.domain.gates import STOPPED
+from whimbrel_operator.domain.cutover.gates import STOPPED
+from whimbrel_operator.domain.cutover.retention import told
+from whimbrel_operator.domain.migration.checks import words_of
+from whimbrel_operator.domain.migration.view import PREFLIGHT, SNAPSHOT, STREAM, View
 from whimbrel_operator.domain.observed import is_fresh
 from whimbrel_operator.domain.progress import percent, rate
-from whimbrel_operator.domain.retention import told
-from whimbrel_operator.domain.view import PREFLIGHT, SNAPSHOT, STREAM, View
 
 MOST_TABLES = 100
 _ORDER = {STOPPED: 0, "Copying": 2, "Pending": 3, "Copied": 4, "Following": 5}

@@ -14,14 +14,14 @@ from whimbrel_api.tasks import (
     SchemaStage,
     TaskKind,
 )
-from whimbrel_operator.domain import view as ids
-from whimbrel_operator.domain.checks import check_due, check_id, last_validation
+from whimbrel_operator.domain.cutover.gates import gates
+from whimbrel_operator.domain.cutover.way_back_look import LOOK, look_due, look_work
 from whimbrel_operator.domain.decision import WantedTask, Work
 from whimbrel_operator.domain.failures import may_start
-from whimbrel_operator.domain.gates import gates
+from whimbrel_operator.domain.migration import view as ids
+from whimbrel_operator.domain.migration.checks import check_due, check_id, last_validation
+from whimbrel_operator.domain.migration.view import View
 from whimbrel_operator.domain.observed import TaskRef, TaskState
-from whimbrel_operator.domain.view import View
-from whimbrel_operator.domain.way_back_look import LOOK, look_due, look_work
 
 QUIET_SECONDS = 3.0
 CONFIRM_SECONDS = 0.5

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from whimbrel_api.durations import text
 from whimbrel_api.migration import CutoverState, FreezeMethod, Migration, MigrationSpec, Mode, Phase, StreamStatus
 from whimbrel_api.tasks import FenceOptions, FreezeOptions, TaskKind
-from whimbrel_operator.domain import wants
 from whimbrel_operator.domain.conditions import Said, find, is_true, yes_no
 from whimbrel_operator.domain.decision import Event
 from whimbrel_operator.domain.failures import trouble
-from whimbrel_operator.domain.view import View
+from whimbrel_operator.domain.migration import wants
+from whimbrel_operator.domain.migration.view import View
 
 RETIRE, ABANDON = "retire", "abandon"
 _READS_THE_LOG = (Phase.SNAPSHOT, Phase.CATCH_UP, Phase.FOLLOWING, Phase.CUTTING_OVER)

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Sequence
 
 from whimbrel_api.base import Condition
 from whimbrel_api.migration import CutoverState, MigrationStatus, Phase
-from whimbrel_operator.domain import hooks, rollback
 from whimbrel_operator.domain.conditions import find, is_true
+from whimbrel_operator.domain.cutover import hooks, rollback
+from whimbrel_operator.domain.cutover.window import DUE
 from whimbrel_operator.domain.decision import Event
-from whimbrel_operator.domain.status import Move
-from whimbrel_operator.domain.view import PREFLIGHT, View
-from whimbrel_operator.domain.window import DUE
+from whimbrel_operator.domain.migration.status import Move
+from whimbrel_operator.domain.migration.view import PREFLIGHT, View
 
 _WARNED = (("Stalled", "True"), ("NoStoppedTable", "False"), ("RetentionNear", "True"))
 _WARNED_REASONS = (

@@ -1,0 +1,1 @@
+"""The life of a ReverseSync: what it wants, what is said of it, how it is let go."""
