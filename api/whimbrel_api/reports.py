@@ -55,15 +55,16 @@ SWITCHED: Final = "switched"
 TIMED_OUT: Final = "timed-out"
 ROLLED_BACK: Final = "rolled-back"
 CANCELLED: Final = "cancelled"
+REFUSED: Final = "refused"
 TRAFFIC_STEPS: Final = (SEALED, SWITCHED, TIMED_OUT, ROLLED_BACK, CANCELLED)
 """The newest of these says where the traffic is, and whether the forward stream may write."""
-REPEATED_STEPS: Final = (TIMED_OUT, SEALED, *FREEZE_STEPS)
+REPEATED_STEPS: Final = (TIMED_OUT, SEALED, REFUSED, *FREEZE_STEPS)
 """Steps of which a journal may hold many: when not all of it is read, they must not crowd a milestone out."""
 
 
 class JournalEntry(Model):
     """A step that the target's journal holds: `started`, `schema-ready`, `snapshot-complete`, `indexes-ready`,
-    `freezing`, `unfreezing`, `unfrozen`, `sealed`, `switched`, `timed-out`, `rolled-back`, `cancelled`."""
+    `freezing`, `unfreezing`, `unfrozen`, `sealed`, `switched`, `timed-out`, `rolled-back`, `cancelled`, `refused`."""
 
     step: str
     detail: str = ""
@@ -93,6 +94,14 @@ class Record(Model):
     def traffic(self) -> JournalEntry | None:
         """The newest entry of TRAFFIC_STEPS; None before the first cutover."""
         return next((entry for entry in reversed(self.journal) if entry.step in TRAFFIC_STEPS), None)
+
+    @property
+    def verdict(self) -> JournalEntry | None:
+        """What became of the newest order to seal or to switch: the newest of `refused` and TRAFFIC_STEPS.
+
+        `refused` has the order's position as its detail, and leaves the traffic where it is.
+        """
+        return next((entry for entry in reversed(self.journal) if entry.step in (REFUSED, *TRAFFIC_STEPS)), None)
 
     @property
     def standing_freeze(self) -> JournalEntry | None:
@@ -219,12 +228,14 @@ class FreezeResult(Model):
     """The position at which the source came to rest; empty while it has not.
 
     `tables`: in which tables how many rows were written after the position that the task was given, if it was.
+    `unread`: why the source could not be looked at, where a fence was refused for that.
     """
 
     position: str = ""
     quiet_seconds: float = 0.0
     last_position: str = ""
     tables: dict[str, int] = Field(default={}, max_length=100)
+    unread: str = Field(default="", max_length=4096)
 
 
 class Counters(Model):

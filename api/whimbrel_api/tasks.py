@@ -4,7 +4,7 @@ from enum import IntEnum, StrEnum
 
 from pydantic import Field
 
-from whimbrel_api.base import Model, Name
+from whimbrel_api.base import Model, Moment, Name
 from whimbrel_api.endpoints import Source, Target
 from whimbrel_api.layout import Layout, OnTruncate, SlotGuard
 from whimbrel_api.migration import CheckMode, FreezePolicy, Mode, SampleRows, Schema, Snapshot, Stream, Tables
@@ -92,11 +92,16 @@ class FenceOptions(Model):
     `step` is `sealed`, `switched`, `timed-out`, `rolled-back` or `cancelled`. `plan_attempt` is the plan's attempt from
     then on (0: unchanged). A seal or a switch of an attempt that the target has left behind is refused, and so is a
     rollback of anything but the attempt that was switched; that one also fixes where the forward stream begins anew.
+
+    Where the task has `freeze.since`, a seal or a switch looks at the source first: if anything was written after that
+    position it is refused, and the task done all the same. `look_until`: from then on it is refused as well where the
+    source cannot be looked at; None for never.
     """
 
     step: str = "switched"
     detail: str = ""
     plan_attempt: int = 0
+    look_until: Moment | None = None
 
 
 class ReverseOptions(Model):

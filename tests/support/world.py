@@ -11,6 +11,7 @@ from whimbrel_api.layout import own_name
 from whimbrel_api.migration import CheckResult, Differences, TableStatus
 from whimbrel_api.reports import (
     FREEZING,
+    REFUSED,
     UNFROZEN,
     CheckReport,
     ErrorCategory,
@@ -47,7 +48,9 @@ def number(position: str) -> int:
 class World(BaseModel):
     """`position` is the source's; `quiet` whether writes to it have ended; `checks` the next results, then Equal.
 
-    `final_result` is the last final check's, `switched_on` the one that the first fence came after. `slot` is the name
+    `final_result` is the last final check's, `switched_on` the one that the first fence came after, `switched_at` where
+    the source was then; `unreadable`: a fence cannot look at it; `writes_at_fence`: somebody writes just before one
+    looks. `fences`: seals, switches and their ends as they were ordered. `slot` is the name
     of the way back's slot while there is one, and `retained` what it holds back; `back_quiet`: for how many seconds
     nothing was written to the target. `retention`: for how many seconds the
     source's log keeps a change.
@@ -68,6 +71,10 @@ class World(BaseModel):
     scopes: list[CheckScope] = []
     final_result: CheckResult | None = None
     switched_on: CheckResult | None = None
+    switched_at: str = ""
+    unreadable: bool = False
+    writes_at_fence: bool = False
+    fences: list[TaskFile] = []
     frozen: bool = False
     written: dict[str, int] = {}
     slot: str = ""
@@ -214,26 +221,62 @@ class World(BaseModel):
             self.add(UNFROZEN, now)
         return self._done(task, now, record=self.record)
 
+    def _overtaken(self, task: TaskFile, now: datetime, what: str) -> Answer:
+        error = ReportedError(category=ErrorCategory.FENCED_OUT, what=what)
+        return self._report(task, now, WorkerState.FAILED, last_error=error), ExitCode.FENCED_OUT
+
+    def _late(self, task: TaskFile) -> bool:
+        return task.epoch not in (0, self.record.epoch)
+
+    def _refused(self, task: TaskFile, now: datetime) -> Answer | None:
+        """The answer of a seal or a switch that is not made; None where it is, or was."""
+        step, detail, attempt = task.fence.step, task.fence.detail, task.fence.plan_attempt
+        since, until = task.freeze.since, task.fence.look_until
+        traffic = self.record.traffic.step if self.record.traffic is not None else ""
+        verdict = (self.record.verdict.step, self.record.verdict.detail) if self.record.verdict is not None else ()
+        if verdict == (step, detail):
+            return None
+        if verdict != (REFUSED, detail):
+            if (
+                (bool(since) and self._late(task))
+                or traffic in ("switched", "cancelled")
+                or 0 < attempt < self.record.plan_attempt
+            ):
+                return self._overtaken(task, now, f"attempt {attempt} was given up")
+            if self.writes_at_fence:
+                self.position, self.writes_at_fence = f"p{number(self.position) + 1}", False
+            if since and self.unreadable and (until is None or now < until):
+                return self._report(task, now, WorkerState.FAILED), ExitCode.FAILED
+            if not since or (since == self.position and not self.unreadable):
+                return None
+            self.add(REFUSED, now, detail)
+            self.record = self.record.model_copy(update={"epoch": self.record.epoch + 1})
+        unread = "connection refused" if self.unreadable else ""
+        seen = FreezeResult(position=self.position, tables=self.written, unread=unread)
+        return self._done(task, now, record=self.record, freeze=seen)
+
     def _fence(self, task: TaskFile, _: Orders, now: datetime) -> Answer:
         step, attempt = task.fence.step, task.fence.plan_attempt
-        if step in ("sealed", "switched") and 0 < attempt < self.record.plan_attempt:
-            error = ReportedError(category=ErrorCategory.FENCED_OUT, what=f"attempt {attempt} was given up")
-            return self._report(task, now, WorkerState.FAILED, last_error=error), ExitCode.FENCED_OUT
+        self.fences += [task] if step in ("sealed", "switched", "timed-out") else []
+        if step in ("sealed", "switched") and (answer := self._refused(task, now)) is not None:
+            return answer
         traffic = self.record.traffic
         if step == "rolled-back" and (traffic is None or traffic.step not in ("switched", "rolled-back")):
-            error = ReportedError(category=ErrorCategory.FENCED_OUT, what="nothing is switched")
-            return self._report(task, now, WorkerState.FAILED, last_error=error), ExitCode.FENCED_OUT
-        newest = self.record.journal[-1] if self.record.journal else None
+            return self._overtaken(task, now, "nothing is switched")
+        if step == "timed-out" and (self._late(task) or (traffic is not None and traffic.step == "switched")):
+            return self._overtaken(task, now, "it is switched, or of an epoch that is over")
+        newest = self.record.verdict
         again = newest is not None and (newest.step, newest.detail) == (step, task.fence.detail)
         if step == "switched" and not again:
             self.switched_on, self.armed_at_switch = self.final_result, bool(self.slot)
+            self.switched_at = self.position
         if step == "rolled-back" and not again:
             self.rolled_back_on, self.held_at_rollback = self.back_result, self.back_held
         if not again:
             self.add(step, now, task.fence.detail)
         raised = self.record.epoch + (0 if again or step == "timed-out" else 1)
         self.record = self.record.model_copy(
-            update={"epoch": raised, "plan_attempt": attempt or self.record.plan_attempt}
+            update={"epoch": raised, "plan_attempt": max(attempt, self.record.plan_attempt)}
         )
         return self._done(task, now, record=self.record)
 

@@ -1,6 +1,7 @@
 """What must always hold, whatever happens in whatever order: random lives of a migration, checked after every pass."""
 
 import asyncio
+import itertools
 
 from hypothesis import HealthCheck, example, given, note, settings
 from hypothesis import strategies as st
@@ -9,7 +10,8 @@ from support.both_ways import WITH_WAY_BACK
 from support.memory_runtime import KEY, MemoryRuntime, migration
 from support.world import Failure, World, number
 from whimbrel_api.migration import CheckResult, Cutover, MigrationSpec, MigrationStatus, Phase
-from whimbrel_api.tasks import ExitCode, TaskKind
+from whimbrel_api.reports import CANCELLED, REFUSED, ROLLED_BACK, SWITCHED, TRAFFIC_STEPS
+from whimbrel_api.tasks import ExitCode, Orders, TaskKind
 from whimbrel_operator.domain.decision import Decision
 from whimbrel_operator.domain.migration.decide import decide
 from whimbrel_operator.domain.migration.phases import ANYWHERE, BY_PHASE, CANCELLING, ENDS
@@ -89,11 +91,21 @@ class Chaos:
             assert record.last("switched") is not None
             assert self.runtime.world.switched_on is CheckResult.EQUAL
             assert self.runtime.world.armed_at_switch or not self.spec.reverse_sync.enabled
+        self.check_verdicts()
         if after.checkpoint.position:
             assert number(after.checkpoint.position) <= number(self.runtime.world.position)
         if after.phase in ENDS:
             still = [ref for ref, (state, _) in self.runtime.instances.items() if state.running]
             assert not still or before.phase not in ENDS or self.spec.reverse_sync.enabled
+
+    def check_verdicts(self) -> None:
+        """Nothing that was written is lost, and what was switched was not given up as well."""
+        world = self.runtime.world
+        told = [entry for entry in world.record.journal if entry.step in (REFUSED, *TRAFFIC_STEPS)]
+        for entry, following in itertools.pairwise(told):
+            assert entry.step != SWITCHED or following.step in (ROLLED_BACK, CANCELLED)
+        switches = [entry.detail for entry in told if entry.step == SWITCHED]
+        assert not switches or switches[-1] == world.switched_at
 
     def act(self, action: str, pick: int) -> None:  # noqa: PLR0912, PLR0915 (one case an action)
         world, runtime = self.runtime.world, self.runtime
@@ -105,6 +117,12 @@ class Chaos:
                 runtime.write_status(self.old[pick % len(self.old)])
             case "write":
                 world.position = f"p{number(world.position) + 1}"
+            case "fence late" if world.fences:
+                world.work(world.fences[pick % len(world.fences)], Orders(), runtime.now)
+            case "write at the fence":
+                world.writes_at_fence = True
+            case "source away" | "source back":
+                world.unreadable = action == "source away"
             case "writes go on" | "writes end":
                 world.quiet = action == "writes end"
             case "lag" | "no lag":
@@ -169,6 +187,7 @@ ACTIONS = (
     *("inconclusive", "approve", "approve", "approve", "approve an old plan", "withdraw", "reports lost"),
     *("workers silent", "reports back", "tasks forgotten", "operator restarts", "fail", "mend", "pause"),
     *("resume", "clock jumps", "cancel", "nothing"),
+    *("fence late", "write at the fence", "source away", "source back"),
 )
 BACK_ACTIONS = (
     *("roll back", "roll back", "no rollback", "target quiet", "target quiet", "target written"),
@@ -202,7 +221,7 @@ def test_whatever_has_happened_it_ends_once_all_is_well_again(steps: list[tuple[
         chaos.act(action, pick)
         for _ in range(seconds):
             chaos.tick()
-    for action in ("reports back", "mend", "resume", "writes end", "no lag"):
+    for action in ("reports back", "mend", "resume", "writes end", "no lag", "source back"):
         chaos.act(action, 1)
     chaos.runtime.world.checks = []
     for _ in range(700):
@@ -234,7 +253,16 @@ def until(chaos: Chaos, phase: Phase, within: int = 700) -> None:
 
 
 def well(chaos: Chaos) -> None:
-    for action in ("reports back", "mend", "resume", "writes end", "no lag", "no rollback", "target quiet"):
+    for action in (
+        "reports back",
+        "mend",
+        "resume",
+        "writes end",
+        "no lag",
+        "source back",
+        "no rollback",
+        "target quiet",
+    ):
         chaos.act(action, 1)
     chaos.runtime.world.checks = []
 

@@ -21,3 +21,13 @@ def succeeded(where: str, why: str) -> FencedOut:
         why=why,
         todo="nothing: the successor goes on from the last committed position",
     )
+
+
+def switched_before(where: str) -> FencedOut:
+    """For who would give up a cutover that has switched."""
+    return FencedOut(
+        "the cutover is not given up: the target is switched",
+        where=where,
+        why="a fence that was ordered before has come first",
+        todo="nothing: the operator reads the target and goes on from there",
+    )

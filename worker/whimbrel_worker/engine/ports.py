@@ -165,8 +165,20 @@ class ControlStore(Protocol):
     def raise_epoch(self, step: str, detail: str) -> int:
         """Raise the epoch in all rows and journal why. Returns the new epoch."""
 
+    def conclude(self, step: str, detail: str, *, epoch: int, attempt: int) -> None:
+        """Raise the epoch from this one and journal why, unless it or the plan's attempt was raised before.
+
+        Of several calls with one epoch only one's step is journalled; which one, the record tells. `attempt` 0: of any.
+        """
+
+    def give_up(self, attempt: int, detail: str) -> None:
+        """Raise the plan's attempt and journal `timed-out`. Nothing of an attempt before is concluded after that.
+
+        Raises FencedOut where the traffic has moved to the target: then there is nothing to give up.
+        """
+
     def set_plan_attempt(self, attempt: int) -> None:
-        """Raise the plan's attempt; never lowers it."""
+        """Raise the plan's attempt; never lowers it. What is being concluded then is in the journal afterwards."""
 
     def tables(self) -> list[TableRow]:
         """All tables' rows."""

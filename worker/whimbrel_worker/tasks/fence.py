@@ -2,42 +2,48 @@
 
 from whimbrel_api.reports import CANCELLED, ROLLED_BACK, SEALED, SWITCHED, Record
 from whimbrel_api.tasks import FenceOptions
-from whimbrel_worker.errors import ConfigurationError, FencedOut
+from whimbrel_worker.errors import ConfigurationError
 from whimbrel_worker.tasks.context import TaskContext
 from whimbrel_worker.tasks.inspect import read_record
+from whimbrel_worker.tasks.last_look import conclude, overtaken
 from whimbrel_worker.tasks.reopen import reopen, require_switched
 from whimbrel_worker.tasks.sharding import LEFT, settle
 
-_RAISING = {SEALED, SWITCHED, ROLLED_BACK, CANCELLED}
+_RAISING = {ROLLED_BACK, CANCELLED}
 _OF_AN_ATTEMPT = {SEALED, SWITCHED}
 
 
 def run(context: TaskContext) -> None:
-    """Journal the step; all but `timed-out` raise the epoch, that one only the plan's attempt."""
-    options, control = context.file.fence, context.target.control()
-    record = control.record()
+    """Journal the step; all but `timed-out` raise the epoch, that one only the plan's attempt.
+
+    A seal or a switch is refused where the source was written to, and the report tells that; the task is done.
+    """
+    options, record = context.file.fence, context.target.control().record()
     if not record.exists:
         raise ConfigurationError("there is no migration to fence in the target", where=context.file.migration)
-    if options.step in _OF_AN_ATTEMPT and 0 < options.plan_attempt < record.plan_attempt:
-        raise FencedOut(
-            f"attempt {options.plan_attempt} is not {options.step}, the plan is at attempt {record.plan_attempt}",
-            where=context.file.migration,
-            why="that attempt was given up, and writes to the source may have gone on since",
-            todo="nothing: the order was an old one",
-        )
-    if options.step == ROLLED_BACK and not _is_done(record, options):
-        require_switched(context, record)
-        reopen(context, record)
-    if options.plan_attempt:
-        control.set_plan_attempt(options.plan_attempt)
-    if options.step not in _RAISING:
-        control.journal(options.step, options.detail)
-    elif not _is_done(record, options):
-        control.raise_epoch(options.step, options.detail)
-    if options.step in (SWITCHED, CANCELLED):
+    done = conclude(context) if options.step in _OF_AN_ATTEMPT else _carry_out(context, record)
+    if done and options.step in (SWITCHED, CANCELLED):
         settle(context, switched=options.step == SWITCHED)
     after = read_record(context)
     context.report.update(record=after, epoch=after.epoch)
+
+
+def _carry_out(context: TaskContext, record: Record) -> bool:
+    """A step that does not depend on the source. It is always done, or raises."""
+    options, control = context.file.fence, context.target.control()
+    if options.step == ROLLED_BACK and not _is_done(record, options):
+        require_switched(context, record)
+        reopen(context, record)
+    if options.step not in _RAISING:
+        if 0 < context.file.epoch != record.epoch:
+            raise overtaken(context, record)
+        control.give_up(options.plan_attempt, options.detail)
+        return True
+    if options.plan_attempt:
+        control.set_plan_attempt(options.plan_attempt)
+    if not _is_done(record, options):
+        control.raise_epoch(options.step, options.detail)
+    return True
 
 
 def _is_done(record: Record, options: FenceOptions) -> bool:

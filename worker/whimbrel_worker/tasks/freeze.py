@@ -27,7 +27,7 @@ def run(context: TaskContext) -> None:
     while not held():
         position, quiet = _at_rest(context)
     told = FreezeResult(
-        position=position, quiet_seconds=quiet, last_position=position, tables=_written(context, position)
+        position=position, quiet_seconds=quiet, last_position=position, tables=written_since(context, position)
     )
     context.report.update(freeze=told)
 
@@ -65,7 +65,7 @@ def _at_rest(context: TaskContext) -> tuple[str, float]:
     return position, quiet
 
 
-def _written(context: TaskContext, position: str) -> dict[str, int]:
+def written_since(context: TaskContext, position: str) -> dict[str, int]:
     """In which tables how many rows were written since the position that was given; DDL counts as one."""
     since = context.file.freeze.since
     if not since or since == position:

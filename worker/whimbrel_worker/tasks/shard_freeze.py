@@ -4,6 +4,7 @@ The name is made of the positions alone, and the moment before it of the newest 
 positions exactly where nothing was written between them. Stops nobody's writes itself.
 """
 
+import contextlib
 from collections.abc import Iterable
 from math import floor
 
@@ -41,6 +42,30 @@ def run(context: TaskContext, ends: ShardedEnds) -> None:
     written = dict(list(stillness.records().items())[:TABLES_TOLD]) if moved else {}
     told = FreezeResult(position=position, quiet_seconds=wanted, last_position=position, tables=written)
     context.report.update(freeze=told)
+
+
+class _Moved(Exception):
+    """A record was seen; nothing needs to be waited for any more."""
+
+
+def moved_since(context: TaskContext, ends: ShardedEnds) -> FreezeResult | None:
+    """What was written since the position that the task was given; None where no shard gives a record for so long."""
+    since, wanted = context.file.freeze.since, context.file.freeze.quiet_seconds
+    base = seconds_of(ends.target.control().record().start_position)
+    stillness = Stillness(ends.source, ends.target.shards(), _tables(ends), context.wait)
+
+    def heard(_: float) -> None:
+        if _position(ends, stillness.rows(), base) != since:
+            raise _Moved
+
+    with contextlib.suppress(_Moved):
+        stillness.until_quiet(wanted, heard)
+    position = _position(ends, stillness.rows(), base)
+    if position == since:
+        return None
+    return FreezeResult(
+        position=position, last_position=position, tables=dict(list(stillness.records().items())[:TABLES_TOLD])
+    )
 
 
 def _tables(ends: ShardedEnds) -> dict[str, Table]:

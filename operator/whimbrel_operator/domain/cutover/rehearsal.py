@@ -178,6 +178,8 @@ def _obstacles(view: View) -> Iterator[str]:
 
 def _takes(step: str, view: View) -> Estimate:
     found = {"Freeze": _freeze, "Drain": _drain, "FinalCheck": _final_check, "Confirm": _confirm}.get(step)
+    if found is None and step in ("Seal", "Fence") and view.sharded:
+        found = _last_look
     return found(view) if found is not None else Estimate(None, "not measured, mostly a second or two", small=True)
 
 
@@ -210,6 +212,11 @@ def _final_check(view: View) -> Estimate:
 def _confirm(view: View) -> Estimate:
     quiet = wants.SHARDS_CONFIRM_SECONDS if view.sharded else wants.CONFIRM_SECONDS
     return Estimate(quiet, f"the source is looked at for {quiet:g} s once more")
+
+
+def _last_look(_: View) -> Estimate:
+    quiet = wants.SHARDS_LAST_LOOK_SECONDS
+    return Estimate(quiet, f"every shard is watched for {quiet:g} s, right before the epoch is raised")
 
 
 def _freezes(view: View) -> str:

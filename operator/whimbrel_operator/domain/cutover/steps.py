@@ -89,14 +89,20 @@ def confirmed(view: View) -> bool:
     return frozen(view) and second_position(view) == view.freeze_position
 
 
+def not_looked_at(view: View) -> bool:
+    """The fence could not look at the source in time, and was refused for that."""
+    return view.last_look is not None and bool(view.last_look.unread)
+
+
 def written_after_freeze(view: View) -> bool:
-    """The source has come to rest at another position than before: somebody wrote."""
-    return frozen(view) and second_position(view) not in ("", view.freeze_position)
+    """The source is at another position than before, by the second look or by the fence's: somebody wrote."""
+    moved = second_position(view) not in ("", view.freeze_position)
+    return frozen(view) and (moved or (view.refused and not not_looked_at(view)))
 
 
-def written_though_frozen(view: View) -> bool:
-    """The same, though Whimbrel had stopped the writes: to do so again would not help."""
-    return view.source_frozen and written_after_freeze(view)
+def written_for_good(view: View) -> bool:
+    """The same, and to freeze again would not help: Whimbrel had stopped the writes, or the way back is being armed."""
+    return (view.source_frozen or arming(view)) and written_after_freeze(view)
 
 
 def held_while_frozen(view: View) -> bool:
@@ -110,8 +116,8 @@ def retired(view: View) -> bool:
 
 
 def fenced(view: View) -> bool:
-    """The epoch is raised and the switch journalled."""
-    return view.done(ids.FENCE_SWITCHED)
+    """The epoch is raised and the switch journalled. A fence that was refused is done as well, and says otherwise."""
+    return view.done(ids.FENCE_SWITCHED) and view.switch_told
 
 
 def sealed(view: View) -> bool:
@@ -231,7 +237,7 @@ STEPS: tuple[Step, ...] = (
     Step(
         "Fence",
         CutoverState.FINAL_CHECK,
-        (wants.stream_retiring, wants.final_check, wants.confirm, wants.fence_switched),
+        (wants.stream_retiring, wants.final_check, wants.confirm, wants.fence_switched, wants.inspect_switched),
         fenced,
         lambda _: "the epoch is raised, so that no late worker can write",
     ),
@@ -249,7 +255,7 @@ _SEALED: tuple[Step, ...] = (
     Step(
         "Fence",
         CutoverState.ARMING_REVERSE,
-        (wants.fence_sealed, wants.fence_switched),
+        (wants.fence_sealed, wants.fence_switched, wants.inspect_switched),
         fenced,
         lambda _: "the way back is armed; the epoch is raised once more, and the target is opened",
     ),
@@ -325,7 +331,8 @@ def _late(view: View) -> str:
 def _written_where(view: View) -> str:
     """Which tables were written to after the source had come to rest, and how much."""
     word = view.result(wants.confirm_id(view))
-    found = word.freeze.tables if word is not None and word.freeze is not None else {}
+    seen = view.last_look or (word.freeze if word is not None else None)
+    found = seen.tables if seen is not None else {}
     counts = [f"{table} ({count})" for table, count in found.items()]
     more = f" and {len(counts) - _NAMED} more tables" if len(counts) > _NAMED else ""
     where = f"changes in {', '.join(counts[:_NAMED])}{more}" if counts else "in no table of this migration"
@@ -336,16 +343,25 @@ def _written(view: View) -> str:
     return f"{_written_where(view)}; stop the writes, the freeze starts again"
 
 
-def _written_though_frozen(view: View) -> str:
-    then = "; find out who could write, then approve the new plan to try again"
-    return _given_up(view, f"{_written_where(view)}, though frozen by {how_frozen(view)}", then)
+def _written_for_good(view: View) -> str:
+    if view.source_frozen:
+        then = "; find out who could write, then approve the new plan to try again"
+        return _given_up(view, f"{_written_where(view)}, though frozen by {how_frozen(view)}", then)
+    then = "; find out who wrote, then approve the new plan to try again"
+    return _given_up(view, f"{_written_where(view)}, while the way back was armed", then)
+
+
+def _not_looked_at(view: View) -> str:
+    seen = view.last_look
+    why = f"the source could not be looked at before the switch: {seen.unread if seen is not None else ''}"
+    return _given_up(view, why, ", approve the new plan once it answers")
 
 
 _BACK = (Phase.FOLLOWING, CutoverState.NOT_READY)
 _GIVE_UP = (Phase.CUTTING_OVER, CutoverState.TIMED_OUT)
 _AGAIN = (Phase.CUTTING_OVER, CutoverState.FREEZING)
 
-# None of these counts once the fence is ordered: from there is only forward.
+# None of these counts once the fence is ordered: from there is only forward, unless the fence was refused.
 SETBACKS: tuple[Setback, ...] = (
     Setback(
         "ApprovalWithdrawn",
@@ -361,8 +377,9 @@ SETBACKS: tuple[Setback, ...] = (
     Setback("FinalCheckFailed", final_failed, _GIVE_UP, _failed_check),
     Setback("TableStopped", lambda view: stopped_now(view).status == "False", _GIVE_UP, _stopped),
     Setback("ReverseSyncRefused", lambda view: arming(view) and bool(way_back.refusal(view)), _GIVE_UP, _not_armed),
+    Setback("SourceNotLookedAt", not_looked_at, _GIVE_UP, _not_looked_at),
+    Setback("WrittenAfterFreeze", written_for_good, _GIVE_UP, _written_for_good),
     Setback("TimedOut", lambda view: view.timed_out, _GIVE_UP, _late),
-    Setback("WrittenAfterFreeze", written_though_frozen, _GIVE_UP, _written_though_frozen),
     Setback("WrittenAfterFreeze", written_after_freeze, _AGAIN, _written),
 )
 

@@ -6,7 +6,16 @@ from functools import cached_property
 
 from whimbrel_api.durations import seconds
 from whimbrel_api.migration import CutoverMode, CutoverState, MigrationSpec, MigrationStatus, Mode, Plan, SourceFreeze
-from whimbrel_api.reports import ROLLED_BACK, SEALED, SWITCHED, Record, StreamResult, WorkerReport
+from whimbrel_api.reports import (
+    REFUSED,
+    ROLLED_BACK,
+    SEALED,
+    SWITCHED,
+    FreezeResult,
+    Record,
+    StreamResult,
+    WorkerReport,
+)
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_operator.domain.conditions import is_true
 from whimbrel_operator.domain.migration.plan import plan_hash
@@ -17,7 +26,7 @@ INDEXES = "indexes"
 INSPECT_PLAN, INSPECT_FENCE, INSPECT_CANCEL = "inspect-plan", "inspect-fence", "inspect-cancel"
 FENCE_SWITCHED, FENCE_TIMED_OUT, FENCE_CANCELLED = "fence-switched", "fence-timed-out", "fence-cancelled"
 FENCE_SEALED, INSPECT_SEALED, FENCE_ROLLED_BACK = "fence-sealed", "inspect-sealed", "fence-rolled-back"
-INSPECT_COMPLETED = "inspect-completed"
+INSPECT_COMPLETED, INSPECT_SWITCHED = "inspect-completed", "inspect-switched"
 
 
 @dataclass(frozen=True)
@@ -178,8 +187,37 @@ class View:
 
     @property
     def switching(self) -> bool:
-        """Whether the fence has been ordered: from here there is only forward."""
-        return self.tasks.find(FENCE_SWITCHED) is not None
+        """Whether the fence has been ordered: from here there is only forward, unless the journal has it refused."""
+        return self.tasks.find(FENCE_SWITCHED) is not None and not self.refused
+
+    @property
+    def refused(self) -> bool:
+        """Whether the target's journal says that the last look forbade to seal or to switch at this freeze position."""
+        return bool(self.freeze_position) and self._has_verdict(REFUSED)
+
+    @property
+    def switch_told(self) -> bool:
+        """Whether the target's journal says that the traffic has moved at this freeze position."""
+        return self._has_verdict(SWITCHED)
+
+    def _has_verdict(self, step: str) -> bool:
+        """By the fences' own words too: clocks that differ may make another record seem the newest."""
+        records = [word.record for word in self._fence_words if word.record is not None]
+        found = [record.verdict for record in (*records, self.truth) if record is not None]
+        wanted = (step, self.freeze_position[:1024])
+        return any(entry is not None and (entry.step, entry.detail) == wanted for entry in found)
+
+    @property
+    def last_look(self) -> FreezeResult | None:
+        """What a fence saw at the source that was refused for it; None where none was, or what it said is lost."""
+        found = (word.freeze for word in self._fence_words if word.freeze is not None)
+        return next(found, None) if self.refused else None
+
+    @property
+    def _fence_words(self) -> tuple[WorkerReport, ...]:
+        """What seal and switch said when they had ended."""
+        words = (self.result(task_id) for task_id in (FENCE_SWITCHED, FENCE_SEALED))
+        return tuple(word for word in words if word is not None)
 
     @property
     def indexes_ready(self) -> bool:

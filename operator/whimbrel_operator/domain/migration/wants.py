@@ -1,9 +1,11 @@
 """The tasks that rows of the tables ask for, each a function of the view. Who asks for which: see phases, cutover."""
 
 import hashlib
+from datetime import timedelta
 from typing import Any
 
-from whimbrel_api.reports import ROLLED_BACK, SEALED
+from whimbrel_api.durations import seconds
+from whimbrel_api.reports import ROLLED_BACK, SEALED, SWITCHED
 from whimbrel_api.tasks import (
     CheckOptions,
     CheckScope,
@@ -28,6 +30,8 @@ CONFIRM_SECONDS = 0.5
 SHARDS_QUIET_SECONDS = 10.0
 SHARDS_CONFIRM_SECONDS = 5.0
 """Longer: a change reaches its shard some time after it was made, and an empty page proves nothing."""
+SHARDS_LAST_LOOK_SECONDS = 1.0
+"""Of the fence itself, right before the epoch is raised: within about a second a change has reached its shard."""
 
 Wanted = tuple[WantedTask, ...]
 _FORWARD = (TaskKind.SNAPSHOT, TaskKind.STREAM)
@@ -263,8 +267,23 @@ def confirm(view: View) -> Wanted:
 
 def fence_switched(view: View) -> Wanted:
     """Raise the epoch and journal the switch, unless this attempt has been given up: orders may be carried out late."""
-    options = FenceOptions(step="switched", detail=view.freeze_position[:1024], plan_attempt=view.status.plan.attempt)
-    return (task(view, TaskKind.FENCE, ids.FENCE_SWITCHED, fence=options),)
+    return (_concluding(view, SWITCHED, ids.FENCE_SWITCHED),)
+
+
+def _concluding(view: View, step: str, task_id: str) -> WantedTask:
+    """A fence that is refused where the source has been written to, or cannot be looked at until the time is up."""
+    position, began = view.freeze_position, view.status.cutover.started_at
+    until = began + timedelta(seconds=seconds(view.spec.cutover.timeout)) if began is not None and position else None
+    fence = FenceOptions(step=step, detail=position[:1024], plan_attempt=view.status.plan.attempt, look_until=until)
+    look = FreezeOptions(quiet_seconds=SHARDS_LAST_LOOK_SECONDS, since=position) if position else FreezeOptions()
+    return task(view, TaskKind.FENCE, task_id, fence=fence, freeze=look)
+
+
+def inspect_switched(view: View) -> Wanted:
+    """Read what became of the switch where the fence has ended and nobody knows what it said."""
+    word = view.result(ids.FENCE_SWITCHED)
+    ended = view.done(ids.FENCE_SWITCHED) and (word is None or word.record is None)
+    return (task(view, TaskKind.INSPECT, ids.INSPECT_SWITCHED),) if ended else ()
 
 
 def fence_sealed(view: View) -> Wanted:
@@ -272,8 +291,7 @@ def fence_sealed(view: View) -> Wanted:
 
     What was proven at the freeze position needs no proof any more once the journal has it.
     """
-    options = FenceOptions(step=SEALED, detail=view.freeze_position[:1024], plan_attempt=view.status.plan.attempt)
-    return (task(view, TaskKind.FENCE, ids.FENCE_SEALED, fence=options),)
+    return (_concluding(view, SEALED, ids.FENCE_SEALED),)
 
 
 def inspect_sealed(view: View) -> Wanted:

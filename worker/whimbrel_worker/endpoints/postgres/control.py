@@ -10,13 +10,14 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import sql
 
-from whimbrel_api.reports import REPEATED_STEPS, JournalEntry, Record
+from whimbrel_api.reports import REPEATED_STEPS, SWITCHED, TIMED_OUT, JournalEntry, Record
 from whimbrel_worker.endpoints.postgres import chunks as chunk_rows
 from whimbrel_worker.endpoints.postgres import retirement
 from whimbrel_worker.endpoints.postgres.connector import Connector, Kept
 from whimbrel_worker.endpoints.postgres.failures import translate
 from whimbrel_worker.endpoints.postgres.layout import LAYOUT_VERSION, ensure_layout, tables_there
 from whimbrel_worker.endpoints.postgres.names import control_table
+from whimbrel_worker.engine.fenced import switched_before
 from whimbrel_worker.engine.ports import Chunk, TableRow
 from whimbrel_worker.engine.retry import Backoff, retrying
 from whimbrel_worker.errors import ConfigurationError, Conflict
@@ -87,19 +88,49 @@ class PostgresControlStore:
             record = self._record(connection)
             if record.journal and record.journal[-1].step == step:
                 return record.epoch
-            new = record.epoch + 1
-            connection.execute(
-                _sql("UPDATE {migrations} SET epoch = %s WHERE migration = %s AND epoch = %s"),
-                (new, self._migration, record.epoch),
-            )
-            connection.execute(
-                _sql("UPDATE {workers} SET epoch = %s, attempt = attempt + 1 WHERE migration = %s"),
-                (new, self._migration),
-            )
-            self._journal(connection, step, detail)
-            return new
+            if not self._raise_from(connection, record.epoch, step, detail):
+                raise Conflict("somebody else raised the epoch at the same moment", where=self._migration)
+            return record.epoch + 1
 
         return self._transact(raise_all)
+
+    def conclude(self, step: str, detail: str, *, epoch: int, attempt: int) -> None:
+        """Raise the epoch from this one and journal why, unless it or the plan's attempt was raised before."""
+        self._transact(lambda connection: self._raise_from(connection, epoch, step, detail, attempt))
+
+    def _raise_from(self, connection: Connection, epoch: int, step: str, detail: str, attempt: int = 0) -> bool:
+        """Whether the epoch still was this one. Whoever changes the row first, the other one sees it."""
+        raised = connection.execute(
+            _sql(
+                "UPDATE {migrations} SET epoch = %s WHERE migration = %s AND epoch = %s"
+                " AND (%s = 0 OR plan_attempt <= %s)"
+            ),
+            (epoch + 1, self._migration, epoch, attempt, attempt),
+        )
+        if raised.rowcount != 1:
+            return False
+        connection.execute(
+            _sql("UPDATE {workers} SET epoch = %s, attempt = attempt + 1 WHERE migration = %s"),
+            (epoch + 1, self._migration),
+        )
+        self._journal(connection, step, detail)
+        return True
+
+    def give_up(self, attempt: int, detail: str) -> None:
+        """Raise the plan's attempt and journal `timed-out`. Raises FencedOut where the traffic has moved."""
+
+        def end(connection: Connection) -> None:
+            # Changes the row in any case: a switch at the same moment is before it, or does not happen.
+            connection.execute(
+                _sql("UPDATE {migrations} SET plan_attempt = greatest(plan_attempt, %s) WHERE migration = %s"),
+                (attempt, self._migration),
+            )
+            traffic = self._record(connection).traffic
+            if traffic is not None and traffic.step == SWITCHED:
+                raise switched_before(self._migration)
+            self._journal(connection, TIMED_OUT, detail)
+
+        self._transact(end)
 
     def set_plan_attempt(self, attempt: int) -> None:
         """Raise the plan's attempt; never lowers it."""

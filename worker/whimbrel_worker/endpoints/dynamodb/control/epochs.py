@@ -8,10 +8,12 @@ first update on no worker of the old epoch can take a row; those that hold one l
 import json
 from typing import Final
 
+from whimbrel_api.reports import TIMED_OUT
 from whimbrel_worker.endpoints.dynamodb.control import journal
-from whimbrel_worker.endpoints.dynamodb.control.control_rows import ControlTable, Entry
+from whimbrel_worker.endpoints.dynamodb.control.control_rows import ControlTable, Entry, Value
 from whimbrel_worker.endpoints.dynamodb.control.shard_store import raise_shards
 from whimbrel_worker.endpoints.dynamodb.control.worker_rows import MIGRATION, raise_row
+from whimbrel_worker.engine.fenced import switched_before
 from whimbrel_worker.errors import ConfigurationError, Conflict
 from whimbrel_worker.failpoints import reach
 
@@ -29,17 +31,62 @@ def raise_epoch(control: ControlTable, step: str, detail: str) -> int:
     if last is not None and last.text("step") == step:
         return row.number("epoch")
     epoch = row.number("epoch")
-    raised = control.update(
-        MIGRATION,
-        f"SET #epoch = :next, #{_MARK} = :mark",
-        where=f"#epoch = :epoch AND attribute_not_exists(#{_MARK})",
-        values={"epoch": epoch, "next": epoch + 1, "mark": json.dumps([step, detail])},
-    )
+    raised = _raise(control, epoch, step, detail)
     if raised is None:
         raise Conflict("somebody else raised the epoch at the same moment", where=control.migration)
     reach("fence.raised")
     _finish(control, raised)
     return epoch + 1
+
+
+def conclude(control: ControlTable, step: str, detail: str, epoch: int, attempt: int) -> None:
+    """Raise the epoch from this one, unless it or the plan's attempt was raised before; 0 is of any attempt.
+
+    Whoever raised it before, the journal tells of it afterwards. Safe to repeat: the epoch is another one then.
+    """
+    raised = _raise(control, epoch, step, detail, attempt)
+    if raised is None:
+        _finish_what_is_left(control)
+        return
+    reach("fence.raised")
+    _finish(control, raised)
+
+
+def _raise(control: ControlTable, epoch: int, step: str, detail: str, attempt: int = 0) -> Entry | None:
+    """The update that decides it. None where epoch or plan's attempt is another one, or a raise is unfinished."""
+    values: dict[str, Value] = {"epoch": epoch, "next": epoch + 1, "mark": json.dumps([step, detail])}
+    return control.update(
+        MIGRATION,
+        f"SET #epoch = :next, #{_MARK} = :mark",
+        where=f"#epoch = :epoch AND attribute_not_exists(#{_MARK}){' AND #planAttempt <= :attempt' * bool(attempt)}",
+        values=values | ({"attempt": attempt} if attempt else {}),
+    )
+
+
+def set_plan_attempt(control: ControlTable, attempt: int) -> None:
+    """Raise the plan's attempt; never lowers it. A raise that is under way is finished before that."""
+    _finish_what_is_left(control)
+    done = control.update(
+        MIGRATION,
+        "SET #planAttempt = :attempt",
+        where=f"#planAttempt < :attempt AND attribute_not_exists(#{_MARK})",
+        values={"attempt": attempt},
+    )
+    if done is None and _now(control).has(_MARK):
+        raise Conflict("somebody raises the epoch at this moment", where=control.migration)
+
+
+def give_up(control: ControlTable, attempt: int, detail: str) -> None:
+    """Raise the plan's attempt and journal `timed-out`. Raises FencedOut where the traffic has moved."""
+    set_plan_attempt(control, attempt)
+    if not journal.write_unless_switched(control, TIMED_OUT, detail):
+        raise switched_before(control.migration)
+
+
+def _finish_what_is_left(control: ControlTable) -> None:
+    row = _now(control)
+    if row.has(_MARK):
+        _finish(control, row)
 
 
 def _finish(control: ControlTable, row: Entry) -> str:
@@ -49,7 +96,8 @@ def _finish(control: ControlTable, row: Entry) -> str:
         raise_row(control, entry, epoch)
     raise_shards(control, epoch)
     step, detail = json.loads(mark)
-    journal.write(control, step, detail)
+    reach("fence.lifted")
+    journal.write_of_epoch(control, epoch, step, detail, lambda: _now(control).text(_MARK) == mark)
     control.update(MIGRATION, f"REMOVE #{_MARK}", where=f"#{_MARK} = :mark", values={"mark": mark})
     return str(step)
 

@@ -74,11 +74,17 @@ class DynamoDBControlStore:
         """Raise the epoch in all rows and journal why. Repeating the newest step raises nothing."""
         return self._retried(lambda: epochs.raise_epoch(self._control, step, detail))
 
+    def conclude(self, step: str, detail: str, *, epoch: int, attempt: int) -> None:
+        """Raise the epoch from this one and journal why, unless it or the plan's attempt was raised before."""
+        self._retried(lambda: epochs.conclude(self._control, step, detail, epoch, attempt))
+
+    def give_up(self, attempt: int, detail: str) -> None:
+        """Raise the plan's attempt and journal `timed-out`. Raises FencedOut where the traffic has moved."""
+        self._retried(lambda: epochs.give_up(self._control, attempt, detail))
+
     def set_plan_attempt(self, attempt: int) -> None:
-        """Raise the plan's attempt; never lowers it."""
-        self._update(
-            MIGRATION, "SET #planAttempt = :attempt", where="#planAttempt < :attempt", values={"attempt": attempt}
-        )
+        """Raise the plan's attempt; never lowers it. A raise that is under way is finished before that."""
+        self._retried(lambda: epochs.set_plan_attempt(self._control, attempt))
 
     # --- tables ---
 
