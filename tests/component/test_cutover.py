@@ -70,23 +70,24 @@ def test_a_switch_that_was_ordered_before_the_cutover_was_given_up_is_not_made(
     assert (code, report.epoch) == (0, 2)
 
 
-def test_a_later_attempts_switch_at_the_same_position_raises_the_epoch_again(
+def test_a_later_attempts_seal_at_the_same_position_raises_the_epoch_again(
     postgres_move: Move, mysql: MySQLServer, mysql_database: str
 ) -> None:
-    """Nothing was written in between, so only the journal's order tells it from the first switch ordered again."""
+    """Nothing was written in between, so only the journal's order tells it from the first seal ordered again."""
     with mysql.connect(mysql_database) as connection, connection.cursor() as cursor:
         cursor.execute("CREATE TABLE t (id INT PRIMARY KEY)")
     postgres_move.prepare()
     epochs = []
-    for step, attempt in [("switched", 1), ("switched", 1), ("timed-out", 2), ("switched", 2), ("switched", 2)]:
-        detail = "here" if step == "switched" else "it took too long"
-        code, report = postgres_move.run("fence", fence={"step": step, "detail": detail, "planAttempt": attempt})
+    for step, attempt in [("sealed", 1), ("sealed", 1), ("timed-out", 2), ("sealed", 2), ("sealed", 2)]:
+        detail = "here" if step == "sealed" else "it took too long"
+        order = {"step": step, "detail": detail, "planAttempt": attempt}
+        code, report = postgres_move.run("fence", epoch=0, fence=order)
         assert code == 0, report.last_error
         epochs.append(report.epoch)
     assert epochs == [2, 2, 2, 3, 3]
     found = postgres_move.run("inspect")[1].record
     assert found is not None
-    assert [entry.step for entry in found.journal[-3:]] == ["switched", "timed-out", "switched"]
+    assert [entry.step for entry in found.journal[-3:]] == ["sealed", "timed-out", "sealed"]
 
 
 def test_a_time_out_goes_back_says_why_and_needs_a_new_approval(

@@ -10,6 +10,7 @@ import pytest
 from support.item_targets import ItemCase, prepared
 from whimbrel_testbed.dynamodb.faults import Call, Fault, LoseReply
 from whimbrel_testbed.dynamodb.proxy import DynamoDBProxy
+from whimbrel_worker.endpoints.dynamodb.control.epochs import _finish as finish
 from whimbrel_worker.endpoints.dynamodb.control.epochs import raise_epoch
 from whimbrel_worker.endpoints.dynamodb.control.store import DynamoDBControlStore
 from whimbrel_worker.engine.ports import Chunk, ChunkProgress, TableRow
@@ -317,3 +318,76 @@ def test_a_raised_epoch_reaches_a_row_that_is_only_being_made(item_case: ItemCas
         values={"one": 1},
     )  # fmt: skip
     assert late is None
+
+
+def half_way(control: DynamoDBControlStore, monkeypatch: pytest.MonkeyPatch, place: str, step: str) -> None:
+    """A fence that dies at that place after the update that decides it."""
+
+    def die(name: str) -> None:
+        if name == place:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("whimbrel_worker.endpoints.dynamodb.control.epochs.reach", die)
+        with pytest.raises(KeyboardInterrupt):
+            control.conclude(step, "here", epoch=1, attempt=1)
+
+
+def told(control: DynamoDBControlStore) -> list[str]:
+    return [entry.step for entry in control.record().journal if entry.step != "started"]
+
+
+@pytest.mark.parametrize("first", ["switched", "refused"])
+def test_of_two_verdicts_on_one_epoch_the_first_counts(item_case: ItemCase, first: str) -> None:
+    control, other = prepared(item_case).control(), item_case.target().control()
+    control.conclude(first, "here", epoch=1, attempt=1)
+    other.conclude("refused" if first == "switched" else "switched", "here", epoch=1, attempt=1)
+    assert (told(control), control.record().epoch) == ([first], 2)
+
+
+def test_of_many_that_conclude_at_once_one_counts(item_case: ItemCase) -> None:
+    prepared(item_case)
+
+    def conclude(step: str) -> None:
+        item_case.target().control().conclude(step, "here", epoch=1, attempt=1)
+
+    threads = [threading.Thread(target=conclude, args=(step,)) for step in ("switched", "refused") * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    control = item_case.target().control()
+    assert (len(told(control)), control.record().epoch) == (1, 2)
+
+
+def test_a_verdict_of_an_attempt_that_is_over_does_not_count(item_case: ItemCase) -> None:
+    control = prepared(item_case).control()
+    control.give_up(2, "it took too long")
+    control.conclude("switched", "here", epoch=1, attempt=1)
+    assert (told(control), control.record().epoch) == (["timed-out"], 1)
+
+
+@pytest.mark.parametrize("place", ["fence.raised", "fence.lifted"])
+def test_a_switch_that_died_half_way_has_happened_and_is_not_given_up(
+    item_case: ItemCase, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    control = prepared(item_case).control()
+    half_way(control, monkeypatch, place, "switched")
+    with pytest.raises(FencedOut, match="the target is switched"):
+        control.give_up(2, "it took too long")
+    control.set_plan_attempt(3)
+    assert told(control) == ["switched"]
+
+
+def test_who_finishes_a_raise_late_journals_it_no_second_time(
+    item_case: ItemCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands still with what it has read; another one finishes it, and the traffic moves on."""
+    control = prepared(item_case).control()
+    half_way(control, monkeypatch, "fence.lifted", "switched")
+    late = control._control.get("migration")
+    assert late is not None
+    control.set_plan_attempt(1)
+    control.raise_epoch("rolled-back", "there")
+    finish(control._control, late)
+    assert told(control) == ["switched", "rolled-back"]

@@ -177,9 +177,8 @@ def _obstacles(view: View) -> Iterator[str]:
 
 
 def _takes(step: str, view: View) -> Estimate:
-    found = {"Freeze": _freeze, "Drain": _drain, "FinalCheck": _final_check, "Confirm": _confirm}.get(step)
-    if found is None and step in ("Seal", "Fence") and view.sharded:
-        found = _last_look
+    known = {"Freeze": _freeze, "Drain": _drain, "FinalCheck": _final_check, "Confirm": _confirm}
+    found = (known | {"Seal": _last_look, "Fence": _last_look} if view.sharded else known).get(step)
     return found(view) if found is not None else Estimate(None, "not measured, mostly a second or two", small=True)
 
 
