@@ -5,6 +5,7 @@ source comes to rest before stands in freeze; which of several fences counts, th
 """
 
 import logging
+import time
 from datetime import UTC, datetime
 
 from whimbrel_api.reports import CANCELLED, REFUSED, SWITCHED, FreezeResult, Record
@@ -32,7 +33,9 @@ def conclude(context: TaskContext) -> bool:
     if _verdict(record) not in (done, refused):
         _require_current(context, record)
         reach("fence.ordered")
+        began = time.monotonic()
         found = _looked(context)
+        _log.info("looked at the source for %.3f s: %s", time.monotonic() - began, "refused" if found else "at rest")
         reach("fence.looked")
         step = fence.step if found is None else REFUSED
         control.conclude(step, fence.detail, epoch=record.epoch, attempt=fence.plan_attempt)
