@@ -27,6 +27,7 @@ INSPECT_PLAN, INSPECT_FENCE, INSPECT_CANCEL = "inspect-plan", "inspect-fence", "
 FENCE_SWITCHED, FENCE_TIMED_OUT, FENCE_CANCELLED = "fence-switched", "fence-timed-out", "fence-cancelled"
 FENCE_SEALED, INSPECT_SEALED, FENCE_ROLLED_BACK = "fence-sealed", "inspect-sealed", "fence-rolled-back"
 INSPECT_COMPLETED, INSPECT_SWITCHED = "inspect-completed", "inspect-switched"
+INSPECT_WAY_BACK = "inspect-way-back"
 
 
 @dataclass(frozen=True)
@@ -187,37 +188,44 @@ class View:
 
     @property
     def switching(self) -> bool:
-        """Whether the fence has been ordered: from here there is only forward, unless the journal has it refused."""
-        return self.tasks.find(FENCE_SWITCHED) is not None and not self.refused
+        """Whether the fence has been ordered: from here there is only forward, unless it was refused."""
+        if self.tasks.find(FENCE_SWITCHED) is None:
+            return False
+        newest = self.after_fence.verdict if self.after_fence is not None else None
+        return newest is None or newest.step != REFUSED
+
+    @property
+    def after_fence(self) -> Record | None:
+        """What the target's journal said when the switch's fence had ended, by its own word or read after it.
+
+        None while it runs or has failed: what it has done is not known then.
+        """
+        fence, inspected = self.tasks.find(FENCE_SWITCHED), self.tasks.find(INSPECT_SWITCHED)
+        if fence is None or not fence.done:
+            return None
+        if fence.word is not None and fence.word.record is not None:
+            return fence.word.record
+        if inspected is None or not inspected.done or inspected.word is None:
+            return None
+        later = fence.finished_at is None or inspected.started_at >= fence.finished_at
+        return inspected.word.record if later else None
 
     @property
     def refused(self) -> bool:
         """Whether the target's journal says that the last look forbade to seal or to switch at this freeze position."""
-        return bool(self.freeze_position) and self._has_verdict(REFUSED)
-
-    @property
-    def switch_told(self) -> bool:
-        """Whether the target's journal says that the traffic has moved at this freeze position."""
-        return self._has_verdict(SWITCHED)
-
-    def _has_verdict(self, step: str) -> bool:
-        """By the fences' own words too: clocks that differ may make another record seem the newest."""
-        records = [word.record for word in self._fence_words if word.record is not None]
-        found = [record.verdict for record in (*records, self.truth) if record is not None]
-        wanted = (step, self.freeze_position[:1024])
-        return any(entry is not None and (entry.step, entry.detail) == wanted for entry in found)
+        sealing = self.result(FENCE_SEALED)
+        records = (self.after_fence, sealing.record if sealing is not None else None, self.truth)
+        newest = [record.verdict for record in records if record is not None]
+        wanted = (REFUSED, self.freeze_position[:1024])
+        told = any(entry is not None and (entry.step, entry.detail) == wanted for entry in newest)
+        return bool(self.freeze_position) and told
 
     @property
     def last_look(self) -> FreezeResult | None:
         """What a fence saw at the source that was refused for it; None where none was, or what it said is lost."""
-        found = (word.freeze for word in self._fence_words if word.freeze is not None)
-        return next(found, None) if self.refused else None
-
-    @property
-    def _fence_words(self) -> tuple[WorkerReport, ...]:
-        """What seal and switch said when they had ended."""
         words = (self.result(task_id) for task_id in (FENCE_SWITCHED, FENCE_SEALED))
-        return tuple(word for word in words if word is not None)
+        found = (word.freeze for word in words if word is not None and word.freeze is not None)
+        return next(found, None) if self.refused else None
 
     @property
     def indexes_ready(self) -> bool:

@@ -1,6 +1,7 @@
 """The tasks that rows of the tables ask for, each a function of the view. Who asks for which: see phases, cutover."""
 
 import hashlib
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -271,12 +272,16 @@ def fence_switched(view: View) -> Wanted:
 
 
 def _concluding(view: View, step: str, task_id: str) -> WantedTask:
-    """A fence that is refused where the source has been written to, or cannot be looked at until the time is up."""
+    """A fence that is refused where the source has been written to, or cannot be looked at until the time is up.
+
+    Where the freeze position was lost with the status there is nothing to compare with, and none is started.
+    """
     position, began = view.freeze_position, view.status.cutover.started_at
     until = began + timedelta(seconds=seconds(view.spec.cutover.timeout)) if began is not None and position else None
     fence = FenceOptions(step=step, detail=position[:1024], plan_attempt=view.status.plan.attempt, look_until=until)
     look = FreezeOptions(quiet_seconds=SHARDS_LAST_LOOK_SECONDS, since=position) if position else FreezeOptions()
-    return task(view, TaskKind.FENCE, task_id, fence=fence, freeze=look)
+    found = task(view, TaskKind.FENCE, task_id, fence=fence, freeze=look)
+    return replace(found, start=found.start and (bool(position) or not view.streaming))
 
 
 def inspect_switched(view: View) -> Wanted:
@@ -307,6 +312,11 @@ def unseal(view: View) -> Wanted:
 def inspect_completed(view: View) -> Wanted:
     """Read where the target says that the traffic is: a status from before a rollback must not be believed."""
     return (task(view, TaskKind.INSPECT, ids.INSPECT_COMPLETED),) if view.has_way_back else ()
+
+
+def inspect_way_back(view: View) -> Wanted:
+    """Read where the traffic is, before a ReverseSync of which the status knows nothing is ended."""
+    return (task(view, TaskKind.INSPECT, ids.INSPECT_WAY_BACK),)
 
 
 def check_back_id(view: View) -> str:
