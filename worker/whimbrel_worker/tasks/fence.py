@@ -3,6 +3,7 @@
 from whimbrel_api.reports import CANCELLED, ROLLED_BACK, SEALED, SWITCHED, Record
 from whimbrel_api.tasks import FenceOptions
 from whimbrel_worker.errors import ConfigurationError, FencedOut
+from whimbrel_worker.tasks.acknowledge import acknowledge
 from whimbrel_worker.tasks.context import TaskContext
 from whimbrel_worker.tasks.inspect import read_record
 from whimbrel_worker.tasks.reopen import reopen, require_switched
@@ -36,6 +37,7 @@ def run(context: TaskContext) -> None:
         control.raise_epoch(options.step, options.detail)
     if options.step in (SWITCHED, CANCELLED):
         settle(context, switched=options.step == SWITCHED)
+    acknowledge(context, options.detail)
     after = read_record(context)
     context.report.update(record=after, epoch=after.epoch)
 
