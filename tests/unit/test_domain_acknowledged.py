@@ -2,8 +2,23 @@
 
 from support.both_ways import WITH_WAY_BACK
 from support.life import Life
+from support.memory_runtime import START, migration
 from support.world import World
-from whimbrel_api.migration import CheckResult, Cutover, CutoverMode, CutoverState, MigrationStatus, Phase
+from whimbrel_api.acknowledgements import Acknowledgement
+from whimbrel_api.migration import (
+    CheckResult,
+    Cutover,
+    CutoverMode,
+    CutoverState,
+    CutoverStatus,
+    MigrationStatus,
+    Phase,
+)
+from whimbrel_api.reports import StreamResult, WorkerReport
+from whimbrel_api.tasks import TaskKind
+from whimbrel_operator.domain.cutover.mirror import mirrored
+from whimbrel_operator.domain.migration.view import View
+from whimbrel_operator.domain.observed import Memory, Observed, TaskRef, Tasks, TaskState
 
 AUTOMATIC = Cutover(mode=CutoverMode.AUTOMATIC)
 FORWARD = ["Freeze", "Drain", "FinalCheck", "Retire", "Confirm"]
@@ -113,3 +128,23 @@ def test_with_a_way_back_the_seal_and_the_arming_are_steps_and_a_rollback_adds_i
     life.until_phase(Phase.FOLLOWING)
     assert names(life) == []
     assert [step for step, _ in journalled(life)][-3:] == ["ConfirmBack", "Hold", "Reopen"]
+
+
+def test_what_a_stream_wrote_in_a_former_try_of_the_attempt_is_not_shown_before_it_is_proven_again() -> None:
+    """Its report goes on saying so; another attempt's, or another position's, never counts."""
+
+    def told(step: str, attempt: int = 1, position: str = "p1") -> Acknowledgement:
+        return Acknowledgement(step=step, attempt=attempt, position=position, at=START)
+
+    cutover = CutoverStatus(state=CutoverState.DRAINING, freeze_position="p1", started_at=START)
+    frozen = [told("Freeze"), told("Freeze", 2), told("Drain"), told("Drain", 1, "p0"), told("FinalCheck")]
+    for drained, shown in (("", ["Freeze"]), ("p1", ["Freeze", "Drain"])):
+        report = WorkerReport(
+            task=TaskKind.STREAM, task_id="stream", observed_at=START, stream=StreamResult(drained_to=drained),
+            acknowledged=frozen,
+        )  # fmt: skip
+        stream = TaskState(TaskKind.STREAM, TaskRef("stream"), START, report=report)
+        status = MigrationStatus(phase=Phase.CUTTING_OVER, cutover=cutover)
+        view = View(Observed(migration(status), Tasks((stream,))), START, Memory())
+        assert [step.name for step in mirrored(view, Phase.CUTTING_OVER, cutover)] == shown
+        assert mirrored(view, Phase.FOLLOWING, CutoverStatus()) == []
