@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from whimbrel_api.acknowledgements import POSITION_LENGTH
 from whimbrel_api.base import (
     API_VERSION,
     Condition,
@@ -403,8 +404,18 @@ class RollbackStatus(Model):
     )
 
 
+class CutoverStep(Model):
+    """A proven step of the attempt at hand, as the target's journal has it."""
+
+    name: str = Field(max_length=64, description="Such as Freeze, Drain, FinalCheck, Confirm, Seal, Fence.")
+    position: str = Field(default="", max_length=POSITION_LENGTH, description="The position that it was proven at.")
+    by: str = Field(default="", max_length=512, description="The worker that wrote it down: task, place, epoch.")
+    at: Moment | None = Field(default=None, description="When, by the target's clock.")
+    detail: str = Field(default="", max_length=1024, description="What was seen.")
+
+
 class CutoverStatus(Model):
-    """Where the cutover stands."""
+    """Where the cutover stands. `steps`: what is proven of the attempt at hand; hooks have their own records."""
 
     state: CutoverState = CutoverState.NOT_READY
     freeze_position: str = Field(default="", max_length=16384)
@@ -422,6 +433,7 @@ class CutoverStatus(Model):
     rollback: RollbackStatus = RollbackStatus()
     message: str = Field(default="", max_length=4096)
     hooks: list[HookStatus] = Field(default=[], max_length=50)
+    steps: list[CutoverStep] = Field(default=[], max_length=20, description="The steps that the target's journal has.")
 
 
 class WayBackStatus(Model):

@@ -5,6 +5,7 @@ from typing import Final
 
 from pydantic import Field
 
+from whimbrel_api.acknowledgements import KEPT, Acknowledgement
 from whimbrel_api.base import Model, Moment
 from whimbrel_api.migration import CheckResult, Differences, TableStatus
 from whimbrel_api.tasks import TaskKind
@@ -72,7 +73,11 @@ class JournalEntry(Model):
 
 
 class Record(Model):
-    """What the target's control tables say of a migration; the truth that status mirrors."""
+    """What the target's control tables say of a migration; the truth that status mirrors.
+
+    `acknowledged`: the newest of a cutover's steps that were proven, the oldest first. They stand apart from `journal`,
+    so that none of many attempts crowds a milestone out.
+    """
 
     exists: bool = False
     source_id: str = ""
@@ -85,6 +90,7 @@ class Record(Model):
     chunks_done: int = 0
     validated_through: str = ""
     journal: list[JournalEntry] = Field(default=[], max_length=100)
+    acknowledged: list[Acknowledgement] = Field(default=[], max_length=KEPT)
 
     def last(self, step: str) -> JournalEntry | None:
         """The newest journal entry of that step."""
@@ -224,6 +230,13 @@ class CheckReport(Model):
     examples: list[str] = Field(default=[], max_length=20)
 
 
+def check_passes(result: CheckResult | None, differences: Differences, inconclusive: int, allowed: int) -> bool:
+    """Whether a final check lets the cutover pass: nothing inconclusive and differences within the threshold."""
+    if inconclusive or result is None or result is CheckResult.INCONCLUSIVE:
+        return False
+    return result is CheckResult.EQUAL or 0 < differences.total <= allowed
+
+
 class FreezeResult(Model):
     """The position at which the source came to rest; empty while it has not.
 
@@ -251,7 +264,10 @@ class Counters(Model):
 
 
 class WorkerReport(Model):
-    """The newest word of one worker. The operator reads at most one per worker."""
+    """The newest word of one worker. The operator reads at most one per worker.
+
+    `acknowledged`: the steps of a cutover that this worker found in the target's journal, or wrote there itself.
+    """
 
     task: TaskKind
     task_id: str
@@ -273,3 +289,4 @@ class WorkerReport(Model):
     check: CheckReport | None = None
     freeze: FreezeResult | None = None
     reverse: ReverseResult | None = None
+    acknowledged: list[Acknowledgement] = Field(default=[], max_length=KEPT)

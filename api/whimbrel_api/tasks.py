@@ -4,6 +4,7 @@ from enum import IntEnum, StrEnum
 
 from pydantic import Field
 
+from whimbrel_api.acknowledgements import Proof
 from whimbrel_api.base import Model, Moment, Name
 from whimbrel_api.endpoints import Source, Target
 from whimbrel_api.layout import Layout, OnTruncate, SlotGuard
@@ -142,6 +143,7 @@ class TaskFile(Model):
     takes its orders from the same place. `index` is overruled by the environment's JOB_COMPLETION_INDEX, because all
     pods of a Job read one file. With `look_only` a pre-flight makes no control tables. `spool` is the folder where the
     stream keeps changes of its own, empty for none; with `collect` it only reads into it and applies nothing.
+    `proof`: the step of a cutover that this task proves; the stream has that with its orders.
     """
 
     task: TaskKind
@@ -163,6 +165,7 @@ class TaskFile(Model):
     freeze: FreezeOptions = FreezeOptions()
     fence: FenceOptions = FenceOptions()
     reverse: ReverseOptions = ReverseOptions()
+    proof: Proof = Proof()
     secrets: dict[str, str] = Field(default={})
     report_file: str = ""
     orders_file: str = ""
@@ -175,12 +178,14 @@ class TaskFile(Model):
 class Orders(Model):
     """Orders to a running worker; absent fields order nothing.
 
-    `drain_to`: bring the target to this position, report at once when it is there. `retire`: finish, then exit 0.
+    `drain_to`: bring the target to this position, report at once when it is there, after `proof` was written into the
+    target's journal. `retire`: finish, then exit 0.
     `rows_per_second`: the limit over all workers together, 0 for none. `workers`: how many share it now. `hold`: take
     no more until told otherwise, and go on reporting. `disarm`: with `retire`, take away what was made on the server.
     """
 
     drain_to: str = ""
+    proof: Proof = Proof()
     retire: bool = False
     hold: bool = False
     disarm: bool = False

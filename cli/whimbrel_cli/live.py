@@ -9,7 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from whimbrel_api.migration import Migration, Phase, TableStatus
+from whimbrel_api.migration import CutoverStep, Migration, Phase, TableStatus
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_api.validation import Validation, ValidationPhase
 from whimbrel_cli.figures import (
@@ -30,6 +30,7 @@ from whimbrel_cli.observed import Checking, Happening, Observed
 
 NARROW: Final = 80
 _LABEL: Final = 9
+_POSITION: Final = 60
 _PATH: Final = tuple(phase for phase in Phase if phase is not Phase.CANCELLED)
 _NOT_HERE: Final = "done; the figures were kept elsewhere"
 _IN_WORK: Final = {"Copying": 0, "Stopped": 0, "Pending": 1, "Following": 3, "Copied": 4}
@@ -261,7 +262,16 @@ def _gates(migration: Migration, seen: Observed, signs: Glyphs, width: int) -> l
         rows += [_row("Gates" if number == 0 else "", text, width) for number, text in enumerate(texts)]
     message = status.cutover.message
     rows.append(_row("Cutover", _joined((status.cutover.state.value, message), signs), width))
-    return rows
+    return [*rows, *(_row("Proven", text, width) for text in _proven(status.cutover.steps))]
+
+
+def _proven(steps: Sequence[CutoverStep]) -> Iterable[str]:
+    """The proven steps of a cutover, or of a rollback, with when; a line for each position."""
+    for position in dict.fromkeys(step.position for step in steps):
+        there = [step for step in steps if step.position == position]
+        named = ", ".join(step.name if step.at is None else f"{step.name} {clock(step.at)}" for step in there)
+        where = one_line(position)
+        yield f"{named} at {where if len(where) <= _POSITION else where[:_POSITION] + '...'}"
 
 
 def _validation(validation: Validation, signs: Glyphs, width: int) -> list[RenderableType]:

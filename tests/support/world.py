@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from pydantic import BaseModel
 
+from whimbrel_api.acknowledgements import KEPT, Acknowledgement, Proof
 from whimbrel_api.layout import own_name
 from whimbrel_api.migration import CheckResult, Differences, TableStatus
 from whimbrel_api.reports import (
@@ -123,9 +124,31 @@ class World(BaseModel):
 
     def _report(self, task: TaskFile, now: datetime, state: WorkerState, **more: object) -> WorkerReport:
         named = {"task": task.task, "task_id": task.task_id, "index": task.index, "epoch": self.record.epoch}
+        proven = state is WorkerState.DONE and task.task is not TaskKind.STREAM and self._proven(task, more)
+        if proven and task.proof.step:
+            more |= {"acknowledged": self._acknowledge(task, task.proof, now)}
         return WorkerReport.model_validate(
             {**named, "state": state, "observed_at": now, "tables": self._tables(), **more}
         )
+
+    def _proven(self, task: TaskFile, told: dict[str, object]) -> bool:
+        found = told.get("check")
+        moved = task.task is TaskKind.FREEZE and task.freeze.since not in ("", self.position)
+        return not moved and (not isinstance(found, CheckReport) or found.result is CheckResult.EQUAL)
+
+    def _acknowledge(self, task: TaskFile, proof: Proof, now: datetime, position: str = "") -> list[Acknowledgement]:
+        """Write the proven step into the journal, once, and those before it; what it holds of them."""
+        at = position or proof.position or self.position
+        kept = []
+        for step in [*proof.before, proof.step]:
+            by = f"{task.task_id} in a world of its own"
+            told = Acknowledgement(step=step, attempt=proof.attempt, plan=proof.plan, position=at, by=by, at=now)
+            known = [each for each in self.record.acknowledged if each.same_as(told)]
+            if not known:
+                entries = [*self.record.acknowledged, told][-KEPT:]
+                self.record = self.record.model_copy(update={"acknowledged": entries})
+            kept.append((known or [told])[0])
+        return kept
 
     def _tables(self) -> list[TableStatus]:
         stopped = self.stopped_table
@@ -172,9 +195,12 @@ class World(BaseModel):
             position=self.position, lag_seconds=self.lag, quiet=self.quiet_log, lag_observed_at=now, drained_to=drained,
             retention_deadline=kept, retention_seconds=self.retention,
         )  # fmt: skip
+        told: dict[str, object] = {"stream": stream}
+        if drained and orders.proof.step and task.index == 0:
+            told |= {"acknowledged": self._acknowledge(task, orders.proof, now, drained)}
         if orders.retire and drained:
-            return self._done(task, now, stream=stream)
-        return self._report(task, now, WorkerState.RUNNING, stream=stream), None
+            return self._done(task, now, **told)
+        return self._report(task, now, WorkerState.RUNNING, **told), None
 
     def _check(self, task: TaskFile, _: Orders, now: datetime) -> Answer:
         turns = self.check_turns.pop(task.task_id, 0)

@@ -29,13 +29,12 @@ from whimbrel_api.migration import (
     ValidationPolicy,
     Window,
 )
-from whimbrel_api.reports import CheckReport
+from whimbrel_api.reports import CheckReport, check_passes
 from whimbrel_api.tasks import ExitCode, TaskKind
 from whimbrel_operator.domain.conditions import Said, merge
 from whimbrel_operator.domain.cutover.gate import Gate
 from whimbrel_operator.domain.cutover.gates import (
     awaits_approval,
-    check_passes,
     gates,
     judge_lag,
     stopped_gate,

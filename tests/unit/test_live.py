@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from support.live_states import NOW, PLAN, STATES, migration, observed
+from whimbrel_api.migration import CutoverStep, Migration
 from whimbrel_api.validation import Validation
 from whimbrel_cli.figures import clock, count, one_line, percent, shortened, size, span
 from whimbrel_cli.guidance import Caller, next_step
@@ -89,6 +90,19 @@ def test_an_ascii_terminal_gets_ascii(state: str) -> None:
 def test_a_comparison_that_runs_shows_how_far_it_is() -> None:
     seen = Observed(migration("following"), NOW, checking=Checking(120_000, 368_000, 2))
     assert "Check    running · 32% · 120,000 of 368,000 rows compared · 2 differences so far" in drawn(seen)
+
+
+def test_the_proven_steps_of_a_cutover_stand_with_their_time_and_position() -> None:
+    found = observed("completed").resource
+    assert isinstance(found, Migration)
+    told = [("Freeze", "p1"), ("Drain", "p1"), ("CheckBack", "0/1" * 40)]
+    steps = [CutoverStep(name=name, position=position, at=NOW) for name, position in told]
+    cutover = found.status.cutover.model_copy(update={"steps": steps})
+    status = found.status.model_copy(update={"cutover": cutover})
+    lines = drawn(Observed(found.model_copy(update={"status": status}), NOW), glyphs=PLAIN)
+    assert "Proven   Freeze hh:mm:ss, Drain hh:mm:ss at p1" in lines
+    assert f"Proven   CheckBack hh:mm:ss at {'0/1' * 20}..." in lines
+    assert not any(line.startswith("Proven") for line in drawn(observed("completed")))
 
 
 def test_a_completed_migration_has_no_lag_any_more() -> None:

@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Literal
 
+from whimbrel_api.acknowledgements import Proof
 from whimbrel_api.endpoints import Source, Target
 from whimbrel_api.migration import Migration, MigrationStatus, Mode, Schema, Snapshot, Stream, Tables
 from whimbrel_api.reverse_sync import ReverseSyncSpec, ReverseSyncStatus
@@ -80,6 +81,7 @@ class WantedTask:
     freeze: FreezeOptions = field(default_factory=FreezeOptions)
     fence: FenceOptions = field(default_factory=FenceOptions)
     reverse: ReverseOptions = field(default_factory=ReverseOptions)
+    proof: Proof = field(default_factory=Proof)
     orders: Orders = field(default_factory=Orders)
 
     @property
@@ -90,7 +92,10 @@ class WantedTask:
 
     @property
     def fingerprint(self) -> str:
-        """Changes when a running instance would do something else than is wanted now, orders apart."""
+        """Changes when a running instance would do something else than is wanted now, orders apart.
+
+        What it writes down of that does not count: another plan has other tasks, whose ids or options differ.
+        """
         work = self.work
         stream = work.stream.model_copy(update={"workers": 1})  # told by an order, as that of the copy
         models = (work.source, work.target, work.tables, work.schema, stream, self.freeze, self.fence)

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from whimbrel_api.acknowledgements import Acknowledgement
 from whimbrel_api.reports import Record
 from whimbrel_worker.values.columns import Cell, Row, Table
 
@@ -160,7 +161,13 @@ class ControlStore(Protocol):
         """Keep the position from before the first read; the first caller's stays. Returns the one that counts."""
 
     def journal(self, step: str, detail: str = "") -> None:
-        """Write a step into the journal unless it is the newest already."""
+        """Write a step into the journal unless it is the newest milestone already."""
+
+    def acknowledge(self, told: Acknowledgement) -> Acknowledgement:
+        """Write a proven step into the journal unless it holds one of the same step, attempt and position.
+
+        Returns the one that it holds. These are no milestones: they neither repeat one nor crowd one out.
+        """
 
     def raise_epoch(self, step: str, detail: str) -> int:
         """Raise the epoch in all rows and journal why. Returns the new epoch."""

@@ -1,4 +1,4 @@
-"""Compares source and target and reports what differs. Reads only: it writes nothing, not even a control row."""
+"""Compares source and target and reports what differs. Reads only; a cutover's final check tells the journal so."""
 
 import contextlib
 from collections.abc import Iterator, Sequence

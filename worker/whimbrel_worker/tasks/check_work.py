@@ -20,6 +20,7 @@ from whimbrel_worker.engine.compare.merge import Step
 from whimbrel_worker.engine.ports import ControlStore, Problem, TableRow
 from whimbrel_worker.engine.throttle import Throttle
 from whimbrel_worker.errors import ConfigurationError, Incompatible
+from whimbrel_worker.tasks.acknowledge import acknowledge_check
 from whimbrel_worker.tasks.context import TaskContext
 from whimbrel_worker.values.columns import Table
 
@@ -192,8 +193,9 @@ class CheckWork:
         return orders.share(file.check.rows_per_second, file.workers)
 
     def finish(self) -> None:
-        """Report the result."""
+        """Report the result; of a cutover's final check once the journal has it."""
         self.total = self.rows
+        acknowledge_check(self.context, self._check(self.findings.result))
         self.report(self.findings.result)
         _log.info("compared %d rows of %d tables: %s", self.rows, self.done, self.findings.result)
         for example in self.findings.examples:

@@ -3,6 +3,7 @@
 from whimbrel_api.reports import CANCELLED, ROLLED_BACK, SEALED, SWITCHED, Record
 from whimbrel_api.tasks import FenceOptions
 from whimbrel_worker.errors import ConfigurationError
+from whimbrel_worker.tasks.acknowledge import acknowledge
 from whimbrel_worker.tasks.context import TaskContext
 from whimbrel_worker.tasks.inspect import read_record
 from whimbrel_worker.tasks.last_look import conclude, overtaken
@@ -24,6 +25,8 @@ def run(context: TaskContext) -> None:
     done = conclude(context) if options.step in _OF_AN_ATTEMPT else _carry_out(context, record)
     if done and options.step in (SWITCHED, CANCELLED):
         settle(context, switched=options.step == SWITCHED)
+    if done:
+        acknowledge(context, options.detail)
     after = read_record(context)
     context.report.update(record=after, epoch=after.epoch)
 

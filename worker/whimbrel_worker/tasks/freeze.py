@@ -9,6 +9,7 @@ from collections.abc import Callable
 from whimbrel_api.reports import FreezeResult
 from whimbrel_worker.engine.compare.changed_keys import KEYS_PER_TABLE, changed_keys
 from whimbrel_worker.tasks import shard_freeze
+from whimbrel_worker.tasks.acknowledge import acknowledge_rest
 from whimbrel_worker.tasks.context import TaskContext
 from whimbrel_worker.tasks.sharding import sharded_ends
 from whimbrel_worker.tasks.source_freeze import freezing_of, stop_writes
@@ -29,6 +30,7 @@ def run(context: TaskContext) -> None:
     told = FreezeResult(
         position=position, quiet_seconds=quiet, last_position=position, tables=written_since(context, position)
     )
+    acknowledge_rest(context, told)
     context.report.update(freeze=told)
 
 

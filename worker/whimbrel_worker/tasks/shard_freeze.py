@@ -14,6 +14,7 @@ from whimbrel_worker.engine.shard_ports import ShardedEnds, ShardRow
 from whimbrel_worker.engine.shards.lineage import number
 from whimbrel_worker.engine.shards.stillness import Stillness
 from whimbrel_worker.engine.shards.tips import digest
+from whimbrel_worker.tasks.acknowledge import acknowledge_rest
 from whimbrel_worker.tasks.context import TaskContext
 from whimbrel_worker.values.columns import Table
 from whimbrel_worker.values.moments import freeze_position, seconds_of
@@ -41,6 +42,7 @@ def run(context: TaskContext, ends: ShardedEnds) -> None:
     moved = context.file.freeze.since not in ("", position)
     written = dict(list(stillness.records().items())[:TABLES_TOLD]) if moved else {}
     told = FreezeResult(position=position, quiet_seconds=wanted, last_position=position, tables=written)
+    acknowledge_rest(context, told)
     context.report.update(freeze=told)
 
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from whimbrel_api.migration import TableStatus, TtlDeletes
 from whimbrel_api.reports import StreamResult
+from whimbrel_api.tasks import Orders
 from whimbrel_worker.engine.retention import Kept, shards_needed_since
 from whimbrel_worker.engine.retry import Backoff, retrying
 from whimbrel_worker.engine.shard_ports import ShardedEnds, ShardReader, ShardTaker
@@ -23,6 +24,7 @@ from whimbrel_worker.engine.shards.tables import Followed
 from whimbrel_worker.engine.shards.tips import reached
 from whimbrel_worker.engine.spool.sources import applying
 from whimbrel_worker.errors import ConfigurationError, Transient
+from whimbrel_worker.tasks.acknowledge import DrainWord
 from whimbrel_worker.tasks.context import Stopped, TaskContext
 from whimbrel_worker.tasks.notices import Notices
 from whimbrel_worker.tasks.shard_collect import spool_of
@@ -114,7 +116,7 @@ class Following:
         )  # fmt: skip
         self._error: BaseException | None = None
         self._drained_to, self._drain_looked, self._result_at = "", 0.0, 0.0
-        self._retire_by = 0.0
+        self._retire_by, self._word = 0.0, DrainWord(context)
         # What lies on a spool's volume needs no log, and how much of it does is not known here.
         self._kept = Kept(None if context.file.spool else ends.source.retention())
 
@@ -143,7 +145,7 @@ class Following:
         while not self._context.stop.is_set():
             self._check()
             orders = self._context.orders.current()
-            self._drain(orders.drain_to)
+            self._drain(orders)
             if orders.retire and self._may_retire(orders.drain_to):
                 return
             self._report_result()
@@ -177,19 +179,19 @@ class Following:
 
     # What the operator sees
 
-    def _drain(self, wanted: str) -> None:
-        """Hurry while positions are wanted that the target does not hold yet; say so as soon as it does."""
-        draining = wanted not in ("", self._drained_to)
+    def _drain(self, orders: Orders) -> None:
+        """Hurry while positions are wanted that the target does not hold yet; say so once it and the journal do."""
+        wanted, draining = orders.drain_to, orders.drain_to not in ("", self._drained_to)
         self._follower.hurry(draining)
-        if not draining or time.monotonic() - self._drain_looked < _DRAIN_SECONDS:
+        if not wanted or time.monotonic() - self._drain_looked < _DRAIN_SECONDS:
             return
         self._drain_looked = time.monotonic()
         try:
-            holds = self._holds(wanted)
+            holds = not draining or self._holds(wanted)
         except Transient as failure:
             self._notice.hear(failure)
             return
-        if holds:
+        if holds and self._word.written(orders) and draining:
             self._drained_to = wanted
             self._follower.hurry(False)
             self._report_result(now=True)

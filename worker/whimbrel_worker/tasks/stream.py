@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from whimbrel_api.durations import seconds
 from whimbrel_api.migration import TableStatus
 from whimbrel_api.reports import StreamResult
+from whimbrel_api.tasks import Orders
 from whimbrel_worker.engine.apply.board import Board, Limits
 from whimbrel_worker.engine.apply.lanes import Catalogue, Crew, consume, run_lane
 from whimbrel_worker.engine.apply.start import Resumption, resume
@@ -23,6 +24,7 @@ from whimbrel_worker.engine.retention import Kept, log_needed_since
 from whimbrel_worker.engine.retry import Backoff, retrying
 from whimbrel_worker.errors import ConfigurationError, Transient
 from whimbrel_worker.tasks import shard_collect, shard_stream
+from whimbrel_worker.tasks.acknowledge import DrainWord
 from whimbrel_worker.tasks.context import Stopped, TaskContext
 from whimbrel_worker.tasks.sharding import sharded_ends
 from whimbrel_worker.values.columns import Table
@@ -110,7 +112,7 @@ class Following:
         self._readings: deque[tuple[Reading, float]] = deque()
         self._offset = 0.0
         self._kept = Kept(retrying(context.source.retention, backoff=_START))
-        self._drained_to = ""
+        self._drained_to, self._word = "", DrainWord(context)
         self._result_at = 0.0
 
     def _make_board(self, resumption: Resumption) -> Board:
@@ -151,7 +153,7 @@ class Following:
             orders = self._context.orders.current()
             if orders.retire:
                 return
-            self._drain(orders.drain_to)
+            self._drain(orders)
             self._report_result()
             self._stopping.wait(_TICK_SECONDS)
             self._crew.check()
@@ -228,11 +230,12 @@ class Following:
     def _least(self) -> str:
         return self._context.source.least(self._board.written())
 
-    def _drain(self, wanted: str) -> None:
-        """Hurry while a position is wanted that the target does not hold yet; say so as soon as it does."""
-        draining = wanted not in ("", self._drained_to)
+    def _drain(self, orders: Orders) -> None:
+        """Hurry while a position is wanted that the target does not hold yet; say so once it and the journal do."""
+        wanted, draining = orders.drain_to, orders.drain_to not in ("", self._drained_to)
         self._board.hurry(draining)
-        if draining and self._context.source.covers(self._least(), wanted):
+        holds = bool(wanted) and (not draining or self._context.source.covers(self._least(), wanted))
+        if holds and self._word.written(orders) and draining:
             self._drained_to = wanted
             self._board.hurry(False)
             self._report_result(now=True)

@@ -151,13 +151,6 @@ def _differences(found: Differences) -> str:
     return f"{found.total} differences ({found.missing} missing, {found.extra} extra, {found.changed} changed)"
 
 
-def check_passes(result: CheckResult | None, differences: Differences, inconclusive: int, allowed: int) -> bool:
-    """Whether a final check lets the cutover pass: nothing inconclusive and differences within the threshold."""
-    if inconclusive or result is None or result is CheckResult.INCONCLUSIVE:
-        return False
-    return result is CheckResult.EQUAL or 0 < differences.total <= allowed
-
-
 def stopped_gate(tables: Sequence[TableStatus], *, known: bool) -> Gate:
     """No table is stopped. Without a fresh report of the stream that is not known."""
     stopped = [table for table in tables if table.state == STOPPED]

@@ -11,10 +11,9 @@ from datetime import timedelta
 
 from whimbrel_api.durations import seconds
 from whimbrel_api.migration import CutoverState, CutoverStatus, Phase, RollbackStatus
-from whimbrel_api.reports import ROLLED_BACK, CheckReport
+from whimbrel_api.reports import ROLLED_BACK, CheckReport, check_passes
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_operator.domain.conditions import find
-from whimbrel_operator.domain.cutover.gates import check_passes
 from whimbrel_operator.domain.cutover.rollback_ready import FRESH_SECONDS, rollback_ready
 from whimbrel_operator.domain.cutover.way_back import lives
 from whimbrel_operator.domain.failures import trouble

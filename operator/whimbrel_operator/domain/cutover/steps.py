@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from whimbrel_api.hooks import HookPoint
 from whimbrel_api.migration import CutoverMode, CutoverState, FreezeMethod, Phase
-from whimbrel_api.reports import SEALED, SWITCHED, TRAFFIC_STEPS, CheckReport, Record
+from whimbrel_api.reports import SEALED, SWITCHED, TRAFFIC_STEPS, CheckReport, Record, check_passes
 from whimbrel_operator.domain.cutover import hooks, way_back
-from whimbrel_operator.domain.cutover.gates import check_passes, stopped_now
+from whimbrel_operator.domain.cutover.gates import stopped_now
 from whimbrel_operator.domain.migration import view as ids
 from whimbrel_operator.domain.migration import wants
 from whimbrel_operator.domain.migration.checks import last_validation

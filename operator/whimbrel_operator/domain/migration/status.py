@@ -15,7 +15,7 @@ from whimbrel_api.migration import (
 )
 from whimbrel_api.reports import ROLLED_BACK, SEALED
 from whimbrel_operator.domain.conditions import Said, find, merge, yes_no
-from whimbrel_operator.domain.cutover import hooks, rollback, steps, way_back
+from whimbrel_operator.domain.cutover import hooks, mirror, rollback, steps, way_back
 from whimbrel_operator.domain.cutover.gate import Gate
 from whimbrel_operator.domain.cutover.gates import approval_gate, awaits_approval, gates
 from whimbrel_operator.domain.cutover.rollback_ready import rollback_ready
@@ -103,11 +103,13 @@ def _cutover(view: View, move: Move, phase: Phase, *, ready: bool) -> CutoverSta
         Phase.CUTTING_OVER: _cutting_over(view, move, before),
     }
     found = others.get(phase, CutoverStatus())
-    entered = phase is Phase.CUTTING_OVER and move.exit is not None and view.operator_freezes
+    begins = phase is Phase.CUTTING_OVER and move.exit is not None
+    entered = begins and view.operator_freezes
     known = {
         "source_frozen": entered or steps.still_frozen(view),
         "sealed": view.traffic == SEALED,
         "rolled_back_at": _rolled_back_at(view),
+        "steps": [] if begins else mirror.mirrored(view, phase, found),
     }
     return found.model_copy(update=known)
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from whimbrel_api.acknowledgements import POSITION_LENGTH, Proof
 from whimbrel_api.durations import seconds
 from whimbrel_api.reports import ROLLED_BACK, SEALED, SWITCHED
 from whimbrel_api.tasks import (
@@ -137,12 +138,13 @@ def stream(view: View) -> Wanted:
 
 def stream_draining(view: View) -> Wanted:
     """The change stream, told to reach the freeze position."""
-    return _following(view, Orders(drain_to=view.freeze_position), again=True)
+    return _following(view, Orders(drain_to=view.freeze_position, proof=proof(view, "Drain")), again=True)
 
 
 def stream_retiring(view: View) -> Wanted:
     """The change stream, told to end at the freeze position."""
-    return _following(view, Orders(drain_to=view.freeze_position, retire=True), again=False)
+    orders = Orders(drain_to=view.freeze_position, proof=proof(view, "Drain"), retire=True)
+    return _following(view, orders, again=False)
 
 
 def check(view: View) -> Wanted:
@@ -196,13 +198,27 @@ def freeze(view: View) -> Wanted:
     """
     if view.source_frozen and view.status.cutover.started_at == view.now:
         return ()
-    return (task(view, TaskKind.FREEZE, ids.FREEZE, freeze=_freeze_options(view, quiet_seconds(view))),)
+    options = _freeze_options(view, quiet_seconds(view))
+    return (task(view, TaskKind.FREEZE, ids.FREEZE, freeze=options, proof=proof(view, "Freeze")),)
 
 
 def _freeze_options(view: View, quiet: float, since: str = "") -> FreezeOptions:
     stop_writes = view.spec.cutover.freeze if view.source_frozen and view.operator_freezes else None
     attempt = view.status.plan.attempt if stop_writes is not None else 0
     return FreezeOptions(quiet_seconds=quiet, stop_writes=stop_writes, since=since, plan_attempt=attempt)
+
+
+def proof(view: View, step: str, *before: str, position: str | None = None) -> Proof:
+    """What the target's journal is told once the step is proven, with steps `before` it that no task tells of."""
+    where = view.freeze_position if position is None else position
+    return Proof(
+        step=step,
+        plan=view.plan.hash,
+        attempt=view.plan.attempt,
+        position=where[:POSITION_LENGTH],
+        before=list(before),
+        differences=view.spec.thresholds.differences,
+    )
 
 
 def unfreeze_id(view: View) -> str:
@@ -256,22 +272,24 @@ def final_check(view: View) -> Wanted:
     since = view.status.validation.validated_through
     scope = CheckScope.FULL if view.sharded else CheckScope.FINAL
     options = CheckOptions(scope=scope, since=since, through=view.freeze_position)
-    return (task(view, TaskKind.CHECK, final_id(view), check=options),)
+    return (task(view, TaskKind.CHECK, final_id(view), check=options, proof=proof(view, "FinalCheck")),)
 
 
 def confirm(view: View) -> Wanted:
     """Look at the source once more: nothing may have been written after the freeze position."""
     quiet = SHARDS_CONFIRM_SECONDS if view.sharded else CONFIRM_SECONDS
     options = _freeze_options(view, quiet, since=view.freeze_position)
-    return (task(view, TaskKind.FREEZE, confirm_id(view), freeze=options),)
+    told = proof(view, "Confirm", "Retire")
+    return (task(view, TaskKind.FREEZE, confirm_id(view), freeze=options, proof=told),)
 
 
 def fence_switched(view: View) -> Wanted:
     """Raise the epoch and journal the switch, unless this attempt has been given up: orders may be carried out late."""
-    return (_concluding(view, SWITCHED, ids.FENCE_SWITCHED),)
+    told = proof(view, "Fence", *(["Arm"] if view.has_way_back else [])) if view.streaming else Proof()
+    return (_concluding(view, SWITCHED, ids.FENCE_SWITCHED, told),)
 
 
-def _concluding(view: View, step: str, task_id: str) -> WantedTask:
+def _concluding(view: View, step: str, task_id: str, told: Proof) -> WantedTask:
     """A fence that is refused where the source has been written to, or cannot be looked at until the time is up.
 
     Where the freeze position was lost with the status there is nothing to compare with, and none is started.
@@ -280,7 +298,7 @@ def _concluding(view: View, step: str, task_id: str) -> WantedTask:
     until = began + timedelta(seconds=seconds(view.spec.cutover.timeout)) if began is not None and position else None
     fence = FenceOptions(step=step, detail=position[:1024], plan_attempt=view.status.plan.attempt, look_until=until)
     look = FreezeOptions(quiet_seconds=SHARDS_LAST_LOOK_SECONDS, since=position) if position else FreezeOptions()
-    found = task(view, TaskKind.FENCE, task_id, fence=fence, freeze=look)
+    found = task(view, TaskKind.FENCE, task_id, fence=fence, freeze=look, proof=told)
     return replace(found, start=found.start and (bool(position) or not view.streaming))
 
 
@@ -296,7 +314,7 @@ def fence_sealed(view: View) -> Wanted:
 
     What was proven at the freeze position needs no proof any more once the journal has it.
     """
-    return (_concluding(view, SEALED, ids.FENCE_SEALED),)
+    return (_concluding(view, SEALED, ids.FENCE_SEALED, proof(view, "Seal")),)
 
 
 def inspect_sealed(view: View) -> Wanted:
@@ -326,14 +344,16 @@ def check_back_id(view: View) -> str:
 
 def check_back(view: View) -> Wanted:
     """Compare every item of both sides, once what was written to the target has come back."""
-    return (task(view, TaskKind.CHECK, check_back_id(view), check=CheckOptions()),)
+    told = proof(view, "CheckBack", "FreezeTarget", "DrainBack", position=view.status.cutover.rollback.position)
+    return (task(view, TaskKind.CHECK, check_back_id(view), check=CheckOptions(), proof=told),)
 
 
 def fence_rolled_back(view: View) -> Wanted:
     """Journal the rollback as the plan's next attempt, with positions of the source from which the stream goes on."""
     detail, attempt = view.status.cutover.rollback.position[:1024], view.status.plan.attempt + 1
     options = FenceOptions(step=ROLLED_BACK, detail=detail, plan_attempt=attempt)
-    return (task(view, TaskKind.FENCE, ids.FENCE_ROLLED_BACK, fence=options),)
+    told = proof(view, "Reopen", "ConfirmBack", "Hold", position=detail)
+    return (task(view, TaskKind.FENCE, ids.FENCE_ROLLED_BACK, fence=options, proof=told),)
 
 
 def fence_timed_out(view: View) -> Wanted:

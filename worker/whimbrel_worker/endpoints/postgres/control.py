@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import sql
 
+from whimbrel_api.acknowledgements import Acknowledgement
 from whimbrel_api.reports import REPEATED_STEPS, SWITCHED, TIMED_OUT, JournalEntry, Record
 from whimbrel_worker.endpoints.postgres import chunks as chunk_rows
 from whimbrel_worker.endpoints.postgres import retirement
+from whimbrel_worker.endpoints.postgres.acknowledgements import MILESTONES, acknowledge, acknowledged, add_entry
 from whimbrel_worker.endpoints.postgres.connector import Connector, Kept
 from whimbrel_worker.endpoints.postgres.failures import translate
 from whimbrel_worker.endpoints.postgres.layout import LAYOUT_VERSION, ensure_layout, tables_there
@@ -71,6 +73,10 @@ class PostgresControlStore:
     def journal(self, step: str, detail: str = "") -> None:
         """Write a step into the journal unless it is the newest already."""
         self._transact(lambda connection: self._journal(connection, step, detail))
+
+    def acknowledge(self, told: Acknowledgement) -> Acknowledgement:
+        """Write a proven step into the journal unless it holds the same; the one that it holds."""
+        return self._transact(lambda connection: acknowledge(connection, self._migration, told))
 
     def journal_once(self, step: str, detail: str = "") -> None:
         """Write a step into the journal unless it holds that step at all."""
@@ -372,14 +378,15 @@ class PostgresControlStore:
             chunks_total=total,
             chunks_done=done,
             journal=journal,
+            acknowledged=acknowledged(connection, self._migration),
         )
 
     def _journal_entries(self, connection: Connection) -> list[JournalEntry]:
-        """The newest entries in order; steps of which there may be many never crowd a milestone out."""
+        """The newest milestones in order; steps of which there may be many never crowd another out."""
         rows = connection.execute(
             _sql(
                 "SELECT number, step, detail, recorded_at FROM {journal} WHERE migration = %s"
-                f" ORDER BY step IN ({_REPEATED}), number DESC LIMIT %s"
+                f" AND {MILESTONES} ORDER BY step IN ({_REPEATED}), number DESC LIMIT %s"
             ),
             (self._migration, *REPEATED_STEPS, _JOURNAL_KEPT),
         ).fetchall()
@@ -387,15 +394,14 @@ class PostgresControlStore:
 
     def _journal(self, connection: Connection, step: str, detail: str) -> None:
         newest = connection.execute(
-            _sql("SELECT number, step, detail FROM {journal} WHERE migration = %s ORDER BY number DESC LIMIT 1"),
+            _sql(
+                "SELECT step, detail FROM {journal} WHERE migration = %s"
+                f" AND {MILESTONES} ORDER BY number DESC LIMIT 1"
+            ),
             (self._migration,),
         ).fetchone()
-        if newest is not None and newest[1:] == (step, detail):
-            return
-        connection.execute(
-            _sql("INSERT INTO {journal} (migration, number, step, detail, recorded_at) VALUES (%s, %s, %s, %s, now())"),
-            (self._migration, 1 if newest is None else newest[0] + 1, step, detail),
-        )
+        if newest != (step, detail):
+            add_entry(connection, self._migration, step, detail)
 
     def _one(self, connection: Connection, statement: str) -> tuple[Any, ...]:
         return connection.execute(_sql(statement), (self._migration,)).fetchall()[0]

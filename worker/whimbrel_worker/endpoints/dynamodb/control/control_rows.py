@@ -2,10 +2,10 @@
 modules say.
 
 One table, partition key `migration` (`namespace/name`), sort key `entry`: "migration", "worker#<task>#<00000>",
-"table#<name>", "chunk#<table>#<000000>", "journal#<000000>", "shard#…", "tips#…", "recreated#<name>". `#` cannot stand
-in a table's name. Only basic features are used, because other endpoints than Amazon's have little more: single-item
-conditional updates that return the row as it is then, which makes them the strong read too where ConsistentRead cannot
-be asked for.
+"table#<name>", "chunk#<table>#<000000>", "journal#<000000>", "acknowledged#<000000>#<step>#…", "shard#…", "tips#…",
+"recreated#<name>". `#` cannot stand in a table's name. Only basic features are used, because other endpoints than
+Amazon's have little more: single-item conditional updates that return the row as it is then, which makes them the
+strong read too where ConsistentRead cannot be asked for.
 """
 
 import re

@@ -1,7 +1,7 @@
 """The control store of one migration on a DynamoDB target: conditional updates of single rows, repeated until settled.
 
 The conditions alone guard, never a read. What the rows of workers, chunks, shards and the journal look like stands in
-worker_rows, chunks, shard_store and journal; how the epoch is raised in epochs.
+worker_rows, chunks, shard_store, journal and acknowledgements; how the epoch is raised in epochs.
 """
 
 import random
@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
+from whimbrel_api.acknowledgements import Acknowledgement
 from whimbrel_api.reports import Record
 from whimbrel_worker.endpoints.dynamodb.calls.failures import Refused
+from whimbrel_worker.endpoints.dynamodb.control import acknowledgements, epochs, journal, retirement, worker_rows
 from whimbrel_worker.endpoints.dynamodb.control import chunks as chunk_rows
-from whimbrel_worker.endpoints.dynamodb.control import epochs, journal, retirement, worker_rows
 from whimbrel_worker.endpoints.dynamodb.control.chunks import ChunkBook, Tallied
 from whimbrel_worker.endpoints.dynamodb.control.control_rows import NO_TABLE, ControlTable, Entry, Value
 from whimbrel_worker.endpoints.dynamodb.control.worker_rows import MIGRATION, WORKERS
@@ -60,6 +61,10 @@ class DynamoDBControlStore:
     def journal(self, step: str, detail: str = "") -> None:
         """Write a step into the journal unless it is the newest already."""
         self._retried(lambda: journal.write(self._control, step, detail))
+
+    def acknowledge(self, told: Acknowledgement) -> Acknowledgement:
+        """Write a proven step unless the table holds the same; the one that it holds."""
+        return self._retried(lambda: acknowledgements.acknowledge(self._control, told))
 
     def journal_once(self, step: str, detail: str = "") -> None:
         """Write a step into the journal unless it holds that step at all."""
@@ -223,6 +228,7 @@ class DynamoDBControlStore:
             chunks_total=sum(table.total for table in figures),
             chunks_done=sum(table.done for table in figures),
             journal=steps,
+            acknowledged=acknowledgements.acknowledged(self._control),
         )
 
     def _table_row(self, entry: Entry) -> TableRow:
