@@ -148,7 +148,7 @@ def _quiet(view: View) -> bool:
 def _catching_up(view: View, before: CutoverStatus) -> CutoverStatus:
     """Before a cutover there is nothing to say; after a rollback it is said until the next one."""
     at_the_source = before.state is CutoverState.ROLLED_BACK or view.traffic == ROLLED_BACK
-    return rollback.rolled_back(before) if at_the_source else CutoverStatus()
+    return rollback.rolled_back(before, steps.opens(view)) if at_the_source else CutoverStatus()
 
 
 def _completed(view: View, before: CutoverStatus) -> CutoverStatus:
