@@ -1,4 +1,4 @@
-"""`whimbrel run` with a cutover that freezes DynamoDB's tables itself: there, changes that flow back, and back again."""
+"""`whimbrel run` with a cutover that freezes DynamoDB's tables itself: there, with changes that flow back, and back."""
 
 from __future__ import annotations
 
