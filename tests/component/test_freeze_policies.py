@@ -7,7 +7,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,11 +161,12 @@ def test_nobody_writes_while_frozen_but_who_is_excepted_and_every_policy_is_put_
     assert copied.can_write(table, copied.move.origin.access_key_id), "the migration's own keys"
     application = copied.client()
     put = {"TableName": table, "Item": {"pk": {"S": "x"}, "sk": {"N": "1"}}}
-    for write in (
+    writes: tuple[Callable[[], Any], ...] = (
         lambda: application.batch_write_item(RequestItems={table: [{"PutRequest": {"Item": put["Item"]}}]}),
         lambda: application.transact_write_items(TransactItems=[{"Put": put}]),
         lambda: application.execute_statement(Statement=f"DELETE FROM \"{table}\" WHERE pk='x' AND sk=1"),
-    ):
+    )
+    for write in writes:
         with pytest.raises(ClientError, match="AccessDenied"):
             write()
     assert application.scan(TableName=table)["Count"] == 5
@@ -353,14 +354,15 @@ def test_an_endpoint_without_policies_is_refused(copied: Bed) -> None:
 
 
 def test_a_writer_that_is_under_way_is_stopped_and_nothing_comes_after_the_position(copied: Bed) -> None:
-    table, stop = copied.tables[0], []
+    table, stop = copied.tables[0], threading.Event()
     copied.policies.settle()
     copied.policies.effect_lag = 1.0
-    rng, written = random.Random(5), []
+    rng = random.Random(5)
+    written: list[float] = []
 
     def write() -> None:
         application = copied.client()
-        while not stop:
+        while not stop.is_set():
             try:
                 application.put_item(TableName=table, Item=an_item(1000 + len(written), rng))
                 written.append(time.monotonic())
@@ -376,5 +378,5 @@ def test_a_writer_that_is_under_way_is_stopped_and_nothing_comes_after_the_posit
         assert frozen(copied, since=position) == position
         assert len(written) == count
     finally:
-        stop.append(True)
+        stop.set()
         writer.join()

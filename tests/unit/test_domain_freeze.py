@@ -341,7 +341,9 @@ def test_a_dynamodb_source_is_frozen_by_its_tables_policies_and_opened_again() -
     life.until_phase(Phase.FOLLOWING)
     opened(life)
     cutting = MigrationStatus(phase=Phase.CUTTING_OVER, cutover=CutoverStatus(source_frozen=True))
-    told = aftermath.by_hand(migration(cutting, cutover=DENYING, **ITEMS)).message
+    told = aftermath.by_hand(
+        migration(cutting, cutover=DENYING, source=ITEMS["source"], target=ITEMS["target"])
+    ).message
     assert f"whose Sid begins with {SID_PREFIX}" in told
 
 
