@@ -223,6 +223,18 @@ def test_reads_and_effect_that_lag_behind_and_changes_that_are_blocked(copied: B
     assert any("ExpectedRevisionId" in call.body for call in copied.proxy.calls("DeleteResourcePolicy"))
 
 
+def test_undone_while_reads_still_show_what_was_before_the_freeze(copied: Bed) -> None:
+    """Neither an old policy nor none at all is believed."""
+    before = copied.documents()
+    copied.policies.read_lag = 8.0
+    worker = copied.move.start("freeze", failpoint="freeze.stopped", **freeze())
+    assert worker.wait(60) != 0
+    assert copied.writable() == [False, False, False]
+    unfreeze(copied)
+    assert copied.documents() == before
+    assert copied.writable() == [True, True, True]
+
+
 def once(operation: str, fault: Fault) -> Any:
     left = [fault]
 
