@@ -283,7 +283,7 @@ RULES: Final = (
     ),
     Rule(
         FreezePolicy, "exceptPrincipals",
-        "size(self.exceptPrincipals) == 0 || self.method == 'DenyPolicy'",
+        "!has(self.exceptPrincipals) || size(self.exceptPrincipals) == 0 || self.method == 'DenyPolicy'",
         "only a deny policy excepts principals; leave it out", _excepts_by_policy,
     ),
     Rule(
