@@ -196,10 +196,25 @@ class SourceFreeze(StrEnum):
 
 
 class FreezeMethod(StrEnum):
-    """How the operator stops the writes to a MySQL source: the whole server, or the application's accounts."""
+    """How the operator stops the writes: MySQL's whole server, or the application's accounts; DynamoDB's tables.
+
+    DenyPolicy is DynamoDB's, the others are MySQL's.
+    """
 
     SUPER_READ_ONLY = "SuperReadOnly"
     LOCK_ACCOUNTS = "LockAccounts"
+    DENY_POLICY = "DenyPolicy"
+
+
+PrincipalPattern = Annotated[
+    str,
+    Field(
+        min_length=20,
+        max_length=300,
+        pattern=r"^arn:aws[a-z-]*:(iam::[0-9]{12}:(root|(user|role)/.+)|sts::[0-9]{12}:federated-user/.+)$",
+        description="Such as arn:aws:iam::123456789012:role/sync, as aws:PrincipalArn has it; * and ? are wildcards.",
+    ),
+]
 
 
 class FreezePolicy(Model):
@@ -208,6 +223,9 @@ class FreezePolicy(Model):
     method: FreezeMethod = FreezeMethod.SUPER_READ_ONLY
     accounts: list[Annotated[str, Field(min_length=1, max_length=300, description="Such as app@%.")]] = Field(
         default=[], max_length=20, description="The accounts to lock, such as app@%, and to unlock again."
+    )
+    except_principals: list[PrincipalPattern] = Field(
+        default=[], max_length=10, description="DenyPolicy: who may write nevertheless, beside Whimbrel itself."
     )
 
 

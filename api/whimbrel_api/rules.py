@@ -13,7 +13,15 @@ from pydantic import BaseModel
 from whimbrel_api.durations import seconds
 from whimbrel_api.endpoints import AuroraDSQLTarget, Dialect, DynamoDBSource, DynamoDBTarget
 from whimbrel_api.hooks import EnvSource, EnvVar, Hook, Hooks, ServiceSwitch, SwitchStep
-from whimbrel_api.migration import Cutover, MigrationSpec, Mode, SchemaMode
+from whimbrel_api.migration import (
+    Cutover,
+    FreezeMethod,
+    FreezePolicy,
+    MigrationSpec,
+    Mode,
+    SchemaMode,
+    SourceFreeze,
+)
 from whimbrel_api.reverse_sync import ReverseSyncSpec
 from whimbrel_api.validation import ValidationSpec
 
@@ -98,6 +106,15 @@ def _one_long_log(spec: MigrationSpec) -> bool:
 def _recreate_named(spec: MigrationSpec) -> bool:
     recreates = spec.schema_.mode is SchemaMode.RECREATE
     return recreates == bool(spec.schema_.recreate) and (not recreates or spec.target.dynamodb is not None)
+
+
+def _own_method(spec: MigrationSpec) -> bool:
+    denies = spec.cutover.freeze.method is FreezeMethod.DENY_POLICY
+    return spec.cutover.source_freeze is not SourceFreeze.OPERATOR or denies == (spec.source.dynamodb is not None)
+
+
+def _excepts_by_policy(policy: FreezePolicy) -> bool:
+    return not policy.except_principals or policy.method is FreezeMethod.DENY_POLICY
 
 
 def _reachable_lag(spec: MigrationSpec) -> bool:
@@ -256,6 +273,18 @@ RULES: Final = (
         "(self.schema.mode == 'Recreate') == (size(self.schema.recreate) > 0)"
         " && (self.schema.mode != 'Recreate' || has(self.target.dynamodb))",
         "name the tables to drop and make anew together with mode Recreate, on a dynamodb target only", _recreate_named,
+    ),
+    Rule(
+        MigrationSpec, "cutover.freeze.method",
+        "self.cutover.sourceFreeze != 'Operator'"
+        " || (self.cutover.freeze.method == 'DenyPolicy') == has(self.source.dynamodb)",
+        "a dynamodb source is frozen by DenyPolicy and no other source is; or set cutover.sourceFreeze to User",
+        _own_method,
+    ),
+    Rule(
+        FreezePolicy, "exceptPrincipals",
+        "!has(self.exceptPrincipals) || size(self.exceptPrincipals) == 0 || self.method == 'DenyPolicy'",
+        "only a deny policy excepts principals; leave it out", _excepts_by_policy,
     ),
     Rule(
         MigrationSpec, "thresholds.lag",

@@ -301,6 +301,20 @@ def test_an_assumed_role_is_assumed_once(monkeypatch: pytest.MonkeyPatch, secret
     assert all(b"ROLEKEY" in request and b"roletoken" in request for request in tables.heard)
 
 
+def test_whose_keys_they_are_is_asked_of_sts(monkeypatch: pytest.MonkeyPatch, secrets: Secrets) -> None:
+    session = "arn:aws:sts::123456789012:assumed-role/mover/whimbrel"
+    answer = (
+        "<GetCallerIdentityResponse><GetCallerIdentityResult>"
+        f"<Arn>{session}</Arn></GetCallerIdentityResult></GetCallerIdentityResponse>"
+    )
+    with scripted([[_framed(answer.encode())]]) as sts:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sts.endpoint)
+        assert connect("http://127.0.0.1:9", secrets).principal() == session
+    assert b"GetCallerIdentity" in sts.heard[0]
+    with pytest.raises(ConfigurationError, match="does not tell whose keys these are"):
+        connect("http://127.0.0.1:9", secrets).principal()
+
+
 # --- HTTP and TLS ---
 
 

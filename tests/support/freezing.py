@@ -12,7 +12,7 @@ from typing import Any
 import pymysql
 import pytest
 
-from support.moves import Move
+from support.moves import Move, Tasks
 from whimbrel_api.reports import Record
 from whimbrel_testbed.mysql import MySQLAccess, MySQLServer, mysql_server
 from whimbrel_testbed.postgres import PostgresServer
@@ -107,7 +107,7 @@ def can_write(access: MySQLAccess, database: str) -> bool:
     return True
 
 
-def record_of(move: Move) -> Record:
+def record_of(move: Tasks) -> Record:
     """What the target's control tables say."""
     code, report = move.run("inspect")
     assert code == 0, report.last_error
@@ -115,12 +115,12 @@ def record_of(move: Move) -> Record:
     return report.record
 
 
-def steps(move: Move) -> list[str]:
+def steps(move: Tasks) -> list[str]:
     """The journal's steps in order."""
     return [entry.step for entry in record_of(move).journal]
 
 
-def what_failed(move: Move, kind: str, **fields: Any) -> tuple[int, str]:
+def what_failed(move: Tasks, kind: str, **fields: Any) -> tuple[int, str]:
     """Run a task that must fail: its exit code and what it says."""
     code, report = move.run(kind, **fields)
     if report.last_error is None:

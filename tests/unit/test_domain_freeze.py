@@ -31,12 +31,15 @@ from whimbrel_operator.domain.cutover.hooks import RETRY_AFTER
 from whimbrel_operator.domain.migration import aftermath
 from whimbrel_operator.domain.observed import TaskRef
 from whimbrel_operator.runtime.port import Key
+from whimbrel_worker.endpoints.dynamodb.freeze.statements import SID_PREFIX
 
 ACCOUNTS = FreezePolicy(method=FreezeMethod.LOCK_ACCOUNTS, accounts=["app@%"])
 OPERATOR = Cutover(source_freeze=SourceFreeze.OPERATOR)
 AUTOMATIC = OPERATOR.model_copy(update={"mode": CutoverMode.AUTOMATIC})
 
 
+DENIED = FreezePolicy(method=FreezeMethod.DENY_POLICY)
+DENYING = AUTOMATIC.model_copy(update={"freeze": DENIED})
 ITEMS: dict[str, object] = {
     "source": Source(dynamodb=DynamoDBSource(region="us-east-1")),
     "target": Target(dynamodb=DynamoDBTarget(endpoint="http://pc:5432", credentials_secret_ref=SecretRef(name="dst"))),
@@ -319,12 +322,29 @@ def test_what_a_deletion_has_to_undo() -> None:
     assert "ACCOUNT UNLOCK for each of app@%" in aftermath.by_hand(locked).message
 
 
-def test_from_dynamodb_it_is_refused_before_anything_is_done() -> None:
-    life = Life(World(), cutover=OPERATOR, **ITEMS)
+@pytest.mark.parametrize(("policy", "spec"), [(OPERATOR, ITEMS), (OPERATOR.model_copy(update={"freeze": DENIED}), {})])
+def test_a_method_of_another_kind_of_source_is_refused_before_anything_is_done(
+    policy: Cutover, spec: dict[str, object]
+) -> None:
+    life = Life(World(), cutover=policy, **spec)
     life.go(5)
     assert life.said("Stalled")[:2] == ("True", "NotSupportedYet")
     assert "set it to User and stop the writers yourself" in life.said("Stalled")[2]
     assert life.runtime.started == []
+
+
+def test_a_dynamodb_source_is_frozen_by_its_tables_policies_and_opened_again() -> None:
+    life = Life(World(quiet=False), cutover=DENYING, **ITEMS)
+    life.until(lambda _: life.world.frozen, 120)
+    assert "Whimbrel stops the writes to the source by a deny statement" in life.status.cutover.message
+    run_late(life)
+    life.until_phase(Phase.FOLLOWING)
+    opened(life)
+    cutting = MigrationStatus(phase=Phase.CUTTING_OVER, cutover=CutoverStatus(source_frozen=True))
+    told = aftermath.by_hand(
+        migration(cutting, cutover=DENYING, source=ITEMS["source"], target=ITEMS["target"])
+    ).message
+    assert f"whose Sid begins with {SID_PREFIX}" in told
 
 
 def test_the_journal_tells_what_stands() -> None:

@@ -176,6 +176,11 @@ def test_a_pause_longer_than_the_cutover_may_take_is_told(timeout: str, late: bo
                                 freeze=FreezePolicy(method=FreezeMethod.LOCK_ACCOUNTS, accounts=["app@%", "web@%"]))},
             "by locking the accounts app@%, web@%: undone",
         ),
+        (
+            {"cutover": Cutover(source_freeze=SourceFreeze.OPERATOR,
+                                freeze=FreezePolicy(method=FreezeMethod.DENY_POLICY))},
+            "by a deny statement in the tables' policies: undone",
+        ),
     ],
 )  # fmt: skip
 def test_it_is_said_who_freezes(spec: dict[str, object], says: str) -> None:

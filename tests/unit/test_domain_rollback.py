@@ -16,9 +16,12 @@ from whimbrel_api.migration import (
     Cutover,
     CutoverMode,
     CutoverState,
+    FreezeMethod,
+    FreezePolicy,
     MigrationStatus,
     Phase,
     ReverseSyncPolicy,
+    SourceFreeze,
 )
 from whimbrel_api.reports import ErrorCategory, ReportedError
 from whimbrel_api.tasks import ExitCode, TaskKind
@@ -85,6 +88,32 @@ def test_the_target_is_frozen_drained_compared_and_the_stream_begins_anew_as_the
     assert {"CutoverRollingBack", "RolledBack", "CutoverRolledBack"} <= set(found.reasons())
     found.go(3)
     assert forward(found)
+
+
+def frozen(found: Life) -> bool:
+    return found.world.frozen
+
+
+def test_a_source_that_whimbrel_froze_is_opened_by_the_rollback_and_not_before() -> None:
+    denied = {"source_freeze": SourceFreeze.OPERATOR, "freeze": FreezePolicy(method=FreezeMethod.DENY_POLICY)}
+    found = completed(cutover=AUTOMATIC.model_copy(update=denied))
+    assert frozen(found)
+    found.runtime.patch(cutover=BACK.model_copy(update=denied))
+    found.until_state(CutoverState.ROLLING_BACK)
+    found.go(5)
+    assert frozen(found), "the way back may still be given up"
+    found.world.back_quiet = 60.0
+    found.until_state(CutoverState.ROLLED_BACK)
+    assert "Whimbrel undoes a deny statement" in found.status.cutover.message
+    found.until(lambda status: not status.cutover.source_frozen)
+    assert not frozen(found)
+    assert found.status.cutover.message.startswith("point the application at the source")
+    assert "SourceUnfrozen" in found.reasons()
+    found.until_phase(Phase.FOLLOWING)
+    again = {"rollback": False, "approved_plan": found.status.plan.hash}
+    found.runtime.patch(cutover=BACK.model_copy(update=denied | again))
+    found.until_phase(Phase.COMPLETED, 120)
+    assert frozen(found)
 
 
 def test_the_target_is_looked_at_once_more_after_the_comparison() -> None:

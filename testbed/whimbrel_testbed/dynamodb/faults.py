@@ -26,13 +26,15 @@ _TOLD: Final = {
 class Call:
     """One call. `number` counts from 1 over all of them; `body` is its JSON, empty where it has none.
 
-    `service` is what stands before the operation in X-Amz-Target, such as `DynamoDB_20120810`.
+    `service` is what stands before the operation in X-Amz-Target, such as `DynamoDB_20120810`; `access_key` is what it
+    is signed with.
     """
 
     operation: str
     body: Mapping[str, Any] = field(repr=False)
     number: int
     service: str = ""
+    access_key: str = ""
 
 
 @dataclass(frozen=True)

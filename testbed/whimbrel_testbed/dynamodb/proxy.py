@@ -2,13 +2,14 @@
 
 Which faults there are stands in faults.py; when they strike is the rule's affair. Calls go on byte for byte with the
 client's Host header, so that their signature still holds; only a batch that is split is signed anew, by the endpoint's
-own keys.
+own keys. With a stand-in for resource-based policies, those are answered here, and STS's question who is calling.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 import weakref
 from collections.abc import Callable, Mapping
@@ -38,12 +39,18 @@ from whimbrel_testbed.dynamodb.faults import (
     split_batch,
     throttled,
 )
+from whimbrel_testbed.dynamodb.policies import PolicyStandIn
 from whimbrel_testbed.processes import HOST
 
 _STARTS_SECONDS: Final = 10.0
 _LARGEST: Final = 2**26
 _HOP: Final = {"connection", "content-length", "transfer-encoding", "keep-alive"}
 _JSON: Final = "application/x-amz-json-1.0"
+_SIGNER: Final = re.compile(r"Credential=([^/]+)/")
+_CALLER: Final = (
+    '<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>'
+    "<Arn>{}</Arn></GetCallerIdentityResult></GetCallerIdentityResponse>"
+)
 _NO_DEFAULTS: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
@@ -53,8 +60,10 @@ class DynamoDBProxy:
     `rule` may be set at any time and is called in that thread; `log` has every call in the order of arrival.
     """
 
-    def __init__(self, facts: Mapping[str, str], rule: Rule = no_fault) -> None:
-        self._facts = dict(facts)
+    def __init__(
+        self, facts: Mapping[str, str], rule: Rule = no_fault, *, policies: PolicyStandIn | None = None
+    ) -> None:
+        self._facts, self._policies = dict(facts), policies
         self.rule: Rule = rule
         self.log: list[Call] = []
         self.port = 0
@@ -195,9 +204,11 @@ class DynamoDBProxy:
                 return None
             case Delay():
                 await asyncio.sleep(fault.seconds)
-            case Unprocessed() if call.operation in BATCHES:
+            case Unprocessed() if call.operation in BATCHES and self._policies is None:
                 return await self._in_part(call, fault.share)
-        answer = await self._forward(request.method, request.path_qs, request.headers, content)
+        answer = self._by_policy(call, content)
+        if answer is None:
+            answer = await self._forward(request.method, request.path_qs, request.headers, content)
         if isinstance(fault, LoseReply):
             fault.first()
             return None
@@ -209,7 +220,19 @@ class DynamoDBProxy:
             body = json.loads(content) if operation else {}
         except ValueError:
             body = {}  # What is wrong with it is the endpoint's to say.
-        return Call(operation, body, len(self.log) + 1, service)
+        signer = _SIGNER.search(request.headers.get("Authorization", ""))
+        return Call(operation, body, len(self.log) + 1, service, signer[1] if signer else "")
+
+    def _by_policy(self, call: Call, content: bytes) -> web.Response | None:
+        """What the stand-in for policies answers, if it does."""
+        if self._policies is None:
+            return None
+        if not call.operation and b"Action=GetCallerIdentity" in content:
+            return web.Response(text=_CALLER.format(self._policies.principal(call.access_key)), content_type="text/xml")
+        answer = self._policies.answer(call)
+        if isinstance(answer, Refuse):
+            return _refusal(answer)
+        return None if answer is None else web.Response(body=json.dumps(answer).encode(), content_type=_JSON)
 
     async def _forward(self, method: str, path: str, headers: Mapping[str, str], content: bytes) -> web.Response:
         kept = {name: value for name, value in headers.items() if name.lower() not in _HOP}

@@ -22,7 +22,7 @@ def run(context: TaskContext) -> None:
     held = _stopped(context)
     ends = sharded_ends(context)
     if ends is not None:
-        shard_freeze.run(context, ends)
+        shard_freeze.run(context, ends, held)
         return
     position, quiet = _at_rest(context)
     while not held():

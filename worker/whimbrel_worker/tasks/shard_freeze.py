@@ -5,7 +5,7 @@ positions exactly where nothing was written between them. Stops nobody's writes 
 """
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import floor
 
 from whimbrel_api.reports import FreezeResult
@@ -23,8 +23,11 @@ TABLES_TOLD = 100
 _START = Backoff(base=0.2, cap=10.0, attempts=20)
 
 
-def run(context: TaskContext, ends: ShardedEnds) -> None:
-    """Watch until quiet, keep the tips, report the position. Raises SourceLogLost and what else ends the work."""
+def run(context: TaskContext, ends: ShardedEnds, held: Callable[[], bool]) -> None:
+    """Watch until quiet, keep the tips, report the position. Raises SourceLogLost and what else ends the work.
+
+    It is watched again until nobody could write all the while, as far as `held` says.
+    """
     wanted, store = context.file.freeze.quiet_seconds, ends.target.shards()
     tables = retrying(lambda: _tables(ends), backoff=_START)
     base = seconds_of(ends.target.control().record().start_position)
@@ -35,6 +38,8 @@ def run(context: TaskContext, ends: ShardedEnds) -> None:
         context.report.update(freeze=FreezeResult(quiet_seconds=round(quiet, 1), last_position=last))
 
     rows = stillness.until_quiet(wanted, heard)
+    while not held():
+        rows = stillness.until_quiet(wanted, heard)
     tips = {row.ref: number(row.position) for row in rows}
     kept = {ref: str(tip) for ref, tip in tips.items() if tip >= 0}
     retrying(lambda: store.keep_tips(digest(tips), kept), backoff=_START)

@@ -8,7 +8,9 @@ time, whichever is the late one, the source is open in the end.
 import logging
 
 from whimbrel_api.migration import FreezePolicy
-from whimbrel_api.reports import FREEZING, UNFREEZING, UNFROZEN, JournalEntry, Record
+from whimbrel_api.reports import FREEZING, ROLLED_BACK, SWITCHED, UNFREEZING, UNFROZEN, JournalEntry, Record
+from whimbrel_worker.endpoints.dynamodb.freeze.freezing import DynamoDBFreezing
+from whimbrel_worker.endpoints.dynamodb.source import DynamoDBSource
 from whimbrel_worker.endpoints.mysql.freezing import MySQLFreezing
 from whimbrel_worker.endpoints.mysql.source import MySQLSource
 from whimbrel_worker.engine.freezing import Freezing
@@ -23,10 +25,13 @@ def freezing_of(context: TaskContext) -> Freezing:
     """How this source's writers are stopped. Raises ConfigurationError where nothing is known of that."""
     if isinstance(context.source, MySQLSource):
         return MySQLFreezing(context.source.connector, context.wait)
+    if isinstance(context.source, DynamoDBSource):
+        source = context.source
+        return DynamoDBFreezing(source.client, source.table_names, context.file.migration, context.wait)
     raise ConfigurationError(
         "Whimbrel cannot stop the writes to this source",
         where=context.file.migration,
-        why="cutover.sourceFreeze: Operator is there for MySQL sources only",
+        why="cutover.sourceFreeze: Operator is there for MySQL and DynamoDB sources only",
         todo="set spec.cutover.sourceFreeze to User, and stop the writers yourself when the cutover asks for it",
     )
 
@@ -90,7 +95,8 @@ def release(context: TaskContext) -> Record:
     """Undo what stands in the journal, if anything does. Returns the record afterwards.
 
     The attempt that the freeze was for is over before that, so that neither a late freeze nor a late switch of it is
-    carried out. After a switch nothing is undone: what would be written to the source then would be lost.
+    carried out. After a switch nothing is undone: what would be written to the source then would be lost. After a
+    rollback it is.
     """
     control, attempt = context.target.control(), context.file.freeze.plan_attempt
     if not control.record().exists:
@@ -119,5 +125,5 @@ def _undo(context: TaskContext, freezing: Freezing, detail: str) -> None:
 
 
 def _switched_since(record: Record) -> bool:
-    steps = [entry.step for entry in record.journal if entry.step in (FREEZING, "switched")]
-    return bool(steps) and steps[-1] == "switched"
+    steps = [entry.step for entry in record.journal if entry.step in (FREEZING, SWITCHED, ROLLED_BACK)]
+    return bool(steps) and steps[-1] == SWITCHED

@@ -282,11 +282,11 @@ def _left(view: View, before: CutoverStatus, out: WayOut) -> CutoverStatus:
     return before.model_copy(update={"state": CutoverState.SWITCHED, "rollback": found, "message": said})
 
 
-def rolled_back(before: CutoverStatus) -> CutoverStatus:
-    """What is said once the traffic is at the source again."""
+def rolled_back(before: CutoverStatus, first: str) -> CutoverStatus:
+    """What is said once the traffic is at the source again; `first`: what has to be waited for."""
     said = (
-        "point the application at the source; the forward stream begins anew from here, and another cutover needs an"
-        " approval of the new plan with spec.cutover.rollback false"
+        f"{first}point the application at the source; the forward stream begins anew from here, and another cutover"
+        " needs an approval of the new plan with spec.cutover.rollback false"
     )
     return CutoverStatus(
         state=CutoverState.ROLLED_BACK, started_at=before.started_at, completed_at=before.completed_at, message=said

@@ -157,7 +157,14 @@ def how_frozen(view: View) -> str:
     policy = view.spec.cutover.freeze
     if policy.method is FreezeMethod.SUPER_READ_ONLY:
         return "super_read_only"
+    if policy.method is FreezeMethod.DENY_POLICY:
+        return "a deny statement in the tables' policies"
     return f"locking the accounts {', '.join(policy.accounts)}"
+
+
+def opens(view: View) -> str:
+    """What is said of the source before its writers may go on, where Whimbrel had stopped them."""
+    return f"Whimbrel undoes {how_frozen(view)}, then " if view.source_frozen else ""
 
 
 def stays_frozen(view: View) -> str:
@@ -279,7 +286,7 @@ GIVING_UP = Step(
 
 
 def _given_up(view: View, why: str, then: str = "") -> str:
-    opened = f"Whimbrel undoes {how_frozen(view)}, then " if view.source_frozen else ""
+    opened = opens(view)
     return f"the cutover was given up: {why}; {opened}writes to the source may go on{then}"[:4096]
 
 

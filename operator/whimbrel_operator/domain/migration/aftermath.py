@@ -122,6 +122,9 @@ def _frozen_by_hand(migration: Migration) -> str:
     open_again = {
         FreezeMethod.SUPER_READ_ONLY: "SET GLOBAL read_only = OFF",
         FreezeMethod.LOCK_ACCOUNTS: f"ALTER USER ACCOUNT UNLOCK for each of {', '.join(policy.accounts)}",
+        FreezeMethod.DENY_POLICY: "take the statement whose Sid begins with WhimbrelFreeze out of each table's policy"
+        " (aws dynamodb get-resource-policy --resource-arn ARN, then put-resource-policy, or delete-resource-policy"
+        " where no other statement is left)",
     }
     return (
         f"the source of {meta.namespace}/{meta.name} may still be frozen: its worker could not undo that."

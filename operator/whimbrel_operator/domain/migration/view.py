@@ -5,7 +5,16 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 from whimbrel_api.durations import seconds
-from whimbrel_api.migration import CutoverMode, CutoverState, MigrationSpec, MigrationStatus, Mode, Plan, SourceFreeze
+from whimbrel_api.migration import (
+    CutoverMode,
+    CutoverState,
+    FreezeMethod,
+    MigrationSpec,
+    MigrationStatus,
+    Mode,
+    Plan,
+    SourceFreeze,
+)
 from whimbrel_api.reports import (
     REFUSED,
     ROLLED_BACK,
@@ -263,6 +272,11 @@ class View:
         return self.spec.cutover.source_freeze is SourceFreeze.OPERATOR
 
     @property
+    def _foreign_method(self) -> bool:
+        """Whether the method is of another kind of source, as a manifest from before that rule may have it."""
+        return (self.spec.cutover.freeze.method is FreezeMethod.DENY_POLICY) != self.sharded
+
+    @property
     def source_frozen(self) -> bool:
         """Whether Whimbrel has stopped the writes to the source, or may have, as the status says."""
         return self.status.cutover.source_frozen
@@ -272,9 +286,10 @@ class View:
         """What is asked for and not there yet, as a sentence; or empty."""
         asked = (
             (
-                self.sharded and self.operator_freezes,
-                "spec.cutover.sourceFreeze: Operator from DynamoDB",
-                "User and stop the writers yourself when the cutover asks for it",
+                self.operator_freezes and self._foreign_method,
+                f"spec.cutover.sourceFreeze: Operator with freeze.method: {self.spec.cutover.freeze.method} from"
+                " this source",
+                "User and stop the writers yourself when the cutover asks for it, or take another method",
             ),
             (
                 self.spec.reverse_sync.enabled and not self.has_way_back,

@@ -112,6 +112,10 @@ class DynamoDBSource:
         tables, problems = discover(found.tables, self._file.tables, self._file.mode)
         return tables, [*problems, *refused(found.refusals)]
 
+    def table_names(self) -> list[str]:
+        """The wanted tables that are there now, whether they can be carried or not."""
+        return selected(list(table_names(self.client, self.behaviour.table_page_limit)), self._file.tables)
+
     def assessment(self) -> list[TableAssessment]:
         """The largest tables with what they are like, as last seen."""
         if not self._assessed:
@@ -128,8 +132,7 @@ class DynamoDBSource:
             return False
 
     def _look(self) -> Catalogue:
-        names = selected(list(table_names(self.client, self.behaviour.table_page_limit)), self._file.tables)
-        found = read_catalogue(self.client, names, self._known if self._wants_details() else None)
+        found = read_catalogue(self.client, self.table_names(), self._known if self._wants_details() else None)
         if self._wants_details():
             self._known = {described.identifier: described for described in found.tables}
         for name in found.gone:
@@ -288,7 +291,7 @@ class DynamoDBSource:
         refusal: RightMissing | None = None
         if not self.behaviour.arns:
             return self._host()
-        for name in selected(list(table_names(self.client, self.behaviour.table_page_limit)), self._file.tables):
+        for name in self.table_names():
             try:
                 described = describe(self.client, name)
             except RightMissing as failure:

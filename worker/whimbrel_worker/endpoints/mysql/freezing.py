@@ -120,6 +120,8 @@ class MySQLFreezing:
 
     def problems(self, policy: FreezePolicy) -> list[Problem]:
         """Why the writes could not be stopped: missing privileges, accounts that are not there or are our own."""
+        if policy.method not in _NEEDED:
+            return [_other_method(policy.method)]
         with self._connected() as connection:
             found = list(_privileges(connection, policy.method))
             if policy.method is FreezeMethod.LOCK_ACCOUNTS and not found:
@@ -336,6 +338,15 @@ def _still_there(where: str, left: Sequence[_Client]) -> Transient:
         where=where,
         why=f"they were killed, and may be rolling back: {named}",
         todo="it is tried again by itself",
+    )
+
+
+def _other_method(method: FreezeMethod) -> Problem:
+    return Problem(
+        f"Whimbrel cannot stop the writes to a MySQL source by {method}",
+        where="spec.cutover.freeze.method",
+        why="that is for DynamoDB",
+        todo=f"set it to {FreezeMethod.SUPER_READ_ONLY} or {FreezeMethod.LOCK_ACCOUNTS}",
     )
 
 

@@ -167,6 +167,19 @@ class SignIn:
                 self._assumed = self._role(self._access.role_arn)
             return self._frozen(self._assumed)
 
+    def principal(self) -> str:
+        """The ARN of whom the keys belong to. STS answers everybody: no right is needed. Raises as `keys` does."""
+        keys = self.keys()
+        try:
+            return str(self._asking(lambda: self._sts(keys).get_caller_identity())["Arn"])
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                "AWS STS does not tell whose keys these are",
+                where=self._access.where,
+                why=error.why,
+                todo="check the keys, and that the pod reaches STS in this region (AWS_ENDPOINT_URL_STS names another)",
+            ) from None
+
     def renewed(self, refused: Keys) -> bool:
         """Forget what is kept, because these keys were refused; whether there are other ones now."""
         with self._lock:
@@ -214,23 +227,28 @@ class SignIn:
         return DeferredRefreshableCredentials(method="assume-role", refresh_using=lambda: self._assume(role_arn))
 
     def _assume(self, role_arn: str) -> dict[str, str]:
-        import boto3
-
-        own = self._first_keys()
-        client = boto3.client(
-            "sts",
-            region_name=self._access.region,
-            aws_access_key_id=own.access_key,
-            aws_secret_access_key=own.secret_key,
-            aws_session_token=own.token,
-        )
-        given = client.assume_role(RoleArn=role_arn, RoleSessionName=_SESSION_NAME)["Credentials"]
+        given = self._sts(self._first_keys()).assume_role(RoleArn=role_arn, RoleSessionName=_SESSION_NAME)[
+            "Credentials"
+        ]
         return {
             "access_key": given["AccessKeyId"],
             "secret_key": given["SecretAccessKey"],
             "token": given["SessionToken"],
             "expiry_time": given["Expiration"].isoformat(),
         }
+
+    def _sts(self, keys: Keys) -> Any:
+        import boto3
+        from botocore.config import Config
+
+        return boto3.client(
+            "sts",
+            config=Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 3}),
+            region_name=self._access.region,
+            aws_access_key_id=keys.access_key,
+            aws_secret_access_key=keys.secret_key,
+            aws_session_token=keys.token,
+        )
 
     def _frozen(self, credentials: Any) -> Keys:
         frozen = self._asking(credentials.get_frozen_credentials)

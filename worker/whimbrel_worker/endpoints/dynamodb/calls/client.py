@@ -112,6 +112,10 @@ class Client:
             self.ask(self._service.lister, {"Limit": 1})
         return self._clock.now()
 
+    def principal(self) -> str:
+        """Who signs the calls, as STS names him: an ARN. Raises ConfigurationError, Transient."""
+        return self._sign_in.principal()
+
     def close(self) -> None:
         """Close the connections."""
         self._wire.close()
