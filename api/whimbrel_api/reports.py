@@ -6,7 +6,7 @@ from typing import Final
 from pydantic import Field
 
 from whimbrel_api.base import Model, Moment
-from whimbrel_api.migration import CheckResult, Differences, TableStatus
+from whimbrel_api.migration import CheckResult, Differences, TableStatus, TargetWriters
 from whimbrel_api.tasks import TaskKind
 
 
@@ -262,3 +262,4 @@ class WorkerReport(Model):
     check: CheckReport | None = None
     freeze: FreezeResult | None = None
     reverse: ReverseResult | None = None
+    writers: TargetWriters | None = None

@@ -99,6 +99,13 @@ class FenceOptions(Model):
     plan_attempt: int = 0
 
 
+class WritersOptions(Model):
+    """For inspect, and for a look at a way back: whether to say who else may write to the target; `allowed` may."""
+
+    look: bool = False
+    allowed: list[str] = Field(default=[])
+
+
 class ReverseOptions(Model):
     """For the tasks of a way back, whose source is PolarDB and whose target is DynamoDB.
 
@@ -158,6 +165,7 @@ class TaskFile(Model):
     freeze: FreezeOptions = FreezeOptions()
     fence: FenceOptions = FenceOptions()
     reverse: ReverseOptions = ReverseOptions()
+    writers: WritersOptions = WritersOptions()
     secrets: dict[str, str] = Field(default={})
     report_file: str = ""
     orders_file: str = ""

@@ -52,6 +52,7 @@ def task_file(
         freeze=wanted.freeze,
         fence=wanted.fence,
         reverse=wanted.reverse,
+        writers=wanted.writers,
         secrets=dict(secrets),
         report_file=report_file,
         orders_file=orders_file,
