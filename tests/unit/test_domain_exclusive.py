@@ -13,6 +13,7 @@ from whimbrel_api.migration import (
     Cutover,
     CutoverMode,
     CutoverState,
+    Migration,
     MigrationStatus,
     Mode,
     Phase,
@@ -203,7 +204,7 @@ def test_it_belongs_to_the_plan_only_where_it_is_required() -> None:
 def test_a_dry_run_judges_the_gate_by_the_clock(later: float) -> None:
     life = Life(cutover=policy(TargetExclusive.REQUIRE))
     life.until_state(CutoverState.AWAITING_APPROVAL)
-    assert life.runtime.resource is not None
+    assert isinstance(life.runtime.resource, Migration)
     found = rehearse(life.runtime.resource, life.runtime.now + timedelta(seconds=later))
     (gate,) = [each for each in found.gates if each.type == TYPE]
     assert (gate.open, gate.reason) == ((True, "Exclusive") if later == 0 else (False, "TooOld"))
@@ -213,7 +214,7 @@ def test_a_dry_run_tells_of_them_where_they_close_nothing() -> None:
     life = Life(World(writers=["app"]), cutover=policy())
     life.until_state(CutoverState.AWAITING_APPROVAL)
     life.until(lambda _: life.said(TYPE)[0] == "False")
-    assert life.runtime.resource is not None
+    assert isinstance(life.runtime.resource, Migration)
     found = rehearse(life.runtime.resource, life.runtime.now)
     assert TYPE not in {gate.type for gate in found.gates}
     assert [notice.reason for notice in found.notices] == ["OthersMayWrite"]
