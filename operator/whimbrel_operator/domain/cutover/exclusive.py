@@ -121,7 +121,7 @@ def _others(view: View, found: TargetWriters) -> Iterator[str]:
     yield from found.roles
     if more > 0:
         yield f"and {more} more"
-    yield f"to take that away until the cutover: {' '.join(found.remedies)}"
+    yield f"to take that away until the cutover: {' '.join(found.remedies).removesuffix(';')}"
     if view.spec.cutover.target_exclusive is TargetExclusive.REQUIRE:
         yield "it is looked at again every 30 s; spec.cutover.allowedWriters names roles that may"
     yield from _besides(found)
