@@ -1,7 +1,7 @@
 """The Migration resource: what a user asks for and what the operator reports. How it is done stands elsewhere."""
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -242,6 +242,14 @@ class Window(Model):
     time_zone: str = Field(default="UTC", min_length=1, max_length=64, description="Such as Europe/Berlin.")
 
 
+class TargetExclusive(StrEnum):
+    """What becomes of a cutover while others than the migration's own account may write to the target."""
+
+    WARN = "Warn"
+    REQUIRE = "Require"
+    IGNORE = "Ignore"
+
+
 class Cutover(Model):
     """When and how traffic may move. An approval is the hash of the plan it is given for."""
 
@@ -251,6 +259,13 @@ class Cutover(Model):
     window: Window | None = Field(default=None, description="No cutover begins outside of it.")
     source_freeze: SourceFreeze = SourceFreeze.USER
     freeze: FreezePolicy = FreezePolicy()
+    target_exclusive: TargetExclusive = Field(
+        default=TargetExclusive.WARN,
+        description="Whether other accounts that may write to the target before the cutover are named, or close it.",
+    )
+    allowed_writers: list[Annotated[str, Field(min_length=1, max_length=63)]] = Field(
+        default=[], max_length=20, description="Roles of the target that may write to it all the same."
+    )
     hooks: Hooks = Hooks()
     switch: list[SwitchStep] = Field(
         default=[], max_length=MOST, description="How applications find the target, changed after the fence, in order."
@@ -462,6 +477,28 @@ class WayBackStatus(Model):
     problems: list[str] = Field(default=[], max_length=20)
 
 
+WRITERS_NAMED: Final = 10
+"""So many are named; the others are counted."""
+
+
+class TargetWriters(Model):
+    """Who besides the migration's own account may write to its tables on the target, by the last look.
+
+    Names as SQL takes them. `unknown`: why it could not be told; then the rest is empty.
+    """
+
+    checked_at: Moment | None = None
+    account: str = Field(default="", description="The migration's own account.")
+    tables: int = Field(default=0, description="How many of the migration's tables were looked at.")
+    roles: list[str] = Field(default=[], max_length=WRITERS_NAMED, description="Who may write, and by what.")
+    roles_total: int = 0
+    remedies: list[str] = Field(default=[], max_length=WRITERS_NAMED, description="The SQL that would end it.")
+    superusers: list[str] = Field(default=[], max_length=WRITERS_NAMED, description="Who always may.")
+    superusers_total: int = 0
+    notes: list[str] = Field(default=[], max_length=WRITERS_NAMED)
+    unknown: str = Field(default="", max_length=1024)
+
+
 class TableStatus(Model):
     """One table. `state`: Pending, Copying, Copied, Following, Stopped."""
 
@@ -491,6 +528,7 @@ class MigrationStatus(Model):
     checkpoint: Checkpoint = Checkpoint()
     cutover: CutoverStatus = CutoverStatus()
     way_back: WayBackStatus = WayBackStatus()
+    target_writers: TargetWriters = TargetWriters()
     tables: list[TableStatus] = Field(default=[], max_length=100)
 
 

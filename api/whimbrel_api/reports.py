@@ -7,7 +7,7 @@ from pydantic import Field
 
 from whimbrel_api.acknowledgements import KEPT, Acknowledgement
 from whimbrel_api.base import Model, Moment
-from whimbrel_api.migration import CheckResult, Differences, TableStatus
+from whimbrel_api.migration import CheckResult, Differences, TableStatus, TargetWriters
 from whimbrel_api.tasks import TaskKind
 
 
@@ -290,3 +290,4 @@ class WorkerReport(Model):
     freeze: FreezeResult | None = None
     reverse: ReverseResult | None = None
     acknowledged: list[Acknowledgement] = Field(default=[], max_length=KEPT)
+    writers: TargetWriters | None = None

@@ -105,6 +105,13 @@ class FenceOptions(Model):
     look_until: Moment | None = None
 
 
+class WritersOptions(Model):
+    """For inspect, and for a look at a way back: whether to say who else may write to the target; `allowed` may."""
+
+    look: bool = False
+    allowed: list[str] = Field(default=[])
+
+
 class ReverseOptions(Model):
     """For the tasks of a way back, whose source is PolarDB and whose target is DynamoDB.
 
@@ -166,6 +173,7 @@ class TaskFile(Model):
     fence: FenceOptions = FenceOptions()
     reverse: ReverseOptions = ReverseOptions()
     proof: Proof = Proof()
+    writers: WritersOptions = WritersOptions()
     secrets: dict[str, str] = Field(default={})
     report_file: str = ""
     orders_file: str = ""

@@ -1,5 +1,6 @@
 """What a Migration waits for and what a person does next, read from the resource. How it looks stands elsewhere."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -14,6 +15,7 @@ from whimbrel_api.migration import (
     MigrationStatus,
     Phase,
     SourceFreeze,
+    TargetExclusive,
 )
 from whimbrel_api.reverse_sync import ReverseSync, ReverseSyncStatus
 from whimbrel_api.validation import Validation, ValidationPhase, ValidationStatus
@@ -76,12 +78,21 @@ def gates(migration: Migration, now: datetime) -> list[Gate]:
         _condition_gate(migration, "tables", "NoStoppedTable"),
         _condition_gate(migration, "indexes", "IndexesReady"),
         *(_condition_gate(migration, name, kind) for name, kind in _SPOKEN_OF if _said(migration, kind)),
+        *_writers(migration),
         _approval_gate(migration),
     ]
 
 
 _SPOKEN_OF: Final = (("log", "RetentionSafe"), ("way back", "ReverseSyncReady"), ("time", "CutoverDue"))
 """Gates with the figures in their message, shown where the status has them."""
+
+
+def _writers(migration: Migration) -> Iterator[Gate]:
+    """Who else may write to the target: a gate only where that is required, told in any case."""
+    found = _said(migration, "TargetExclusive")
+    if found is not None:
+        required = migration.spec.cutover.target_exclusive is TargetExclusive.REQUIRE
+        yield Gate("writers", found.status == "True" or not required, found.message)
 
 
 def _said(migration: Migration, kind: str) -> Condition | None:

@@ -81,6 +81,26 @@ def test_the_pre_flight_task_makes_nothing(back: ReverseMove) -> None:
     assert code == ExitCode.CONFIGURATION
 
 
+def test_a_look_tells_who_else_may_write_behind_the_endpoint(back: ReverseMove) -> None:
+    table = back.table()
+    account(back, "intruder", "")
+    back.sql(f'GRANT INSERT, DELETE ON public."{table}" TO intruder')
+    try:
+        code, report = back.run(lookOnly=True, writers={"look": True})
+        assert code == ExitCode.DONE, report.last_error
+        assert report.reverse is not None
+        assert report.writers is not None
+        assert '"intruder" holds INSERT, DELETE on 1 table of "public"' in report.writers.roles
+        named = len(report.writers.roles)
+        code, report = back.run(lookOnly=True, writers={"look": True, "allowed": ["intruder"]})
+        assert report.writers is not None
+        assert len(report.writers.roles) == named - 1
+        assert back.run(lookOnly=True)[1].writers is None
+    finally:
+        back.sql("DROP OWNED BY intruder")
+        back.sql("DROP ROLE intruder")
+
+
 def test_a_position_of_another_server_is_refused(back: ReverseMove) -> None:
     back.table()
     assert arm(back)[0] == ExitCode.DONE

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from whimbrel_api.acknowledgements import KEPT, Acknowledgement, Proof
 from whimbrel_api.layout import own_name
-from whimbrel_api.migration import CheckResult, Differences, TableStatus
+from whimbrel_api.migration import CheckResult, Differences, TableStatus, TargetWriters
 from whimbrel_api.reports import (
     FREEZING,
     REFUSED,
@@ -54,7 +54,7 @@ class World(BaseModel):
     looks. `fences`: seals, switches and their ends as they were ordered. `slot` is the name
     of the way back's slot while there is one, and `retained` what it holds back; `back_quiet`: for how many seconds
     nothing was written to the target. `retention`: for how many seconds the
-    source's log keeps a change.
+    source's log keeps a change. `writers`: who else may write to the target; `looks`: how often that was asked.
     """
 
     record: Record = Record()
@@ -93,6 +93,9 @@ class World(BaseModel):
     rolled_back_on: CheckResult | None = None
     armed_at_switch: bool = False
     held_at_rollback: bool = False
+    writers: list[str] = []
+    writers_unknown: str = ""
+    looks: int = 0
 
     def work(self, task: TaskFile, orders: Orders, now: datetime) -> Answer:
         """One turn of a worker: its report, and its exit code once it ends."""
@@ -318,11 +321,22 @@ class World(BaseModel):
         return self._done(task, now, record=self.record)
 
     def _inspect(self, task: TaskFile, _: Orders, now: datetime) -> Answer:
-        return self._done(task, now, record=self.record)
+        return self._done(task, now, record=self.record, writers=self._writers(task))
+
+    def _writers(self, task: TaskFile) -> TargetWriters | None:
+        if not task.writers.look:
+            return None
+        self.looks += 1
+        if self.writers_unknown:
+            return TargetWriters(unknown=self.writers_unknown)
+        found = [f'"{name}" holds INSERT on 1 table' for name in self.writers if name not in task.writers.allowed]
+        return TargetWriters(account='"mover"', tables=1, roles=found, roles_total=len(found), superusers=['"root"'],
+                             superusers_total=1, remedies=["REVOKE INSERT;"] if found else [])  # fmt: skip
 
     def _reverse(self, task: TaskFile, orders: Orders, now: datetime) -> Answer:
         if task.look_only:
-            return self._done(task, now, reverse=ReverseResult(problems=self.way_back_problems))
+            found = ReverseResult(problems=self.way_back_problems)
+            return self._done(task, now, reverse=found, writers=self._writers(task))
         if orders.retire:
             self.slot = "" if orders.disarm and not self.left_behind else self.slot
             return self._done(task, now, reverse=ReverseResult(left_behind=self.left_behind))

@@ -230,7 +230,7 @@ def _events() -> set[str]:
     states = {f"Cutover{state}" for state in set(CutoverState) - silent}
     results = {f"Validation{result}" for result in CheckResult}
     literal = {*re.findall(r'Event\("(?:Normal|Warning)", "(\w+)"', _code("**/*.py"))}
-    watched = {"TableStopped", "Retrying", "OldPlan", "Different", "RetentionNear", "InvalidSpec"}
+    watched = {"TableStopped", "Retrying", "OldPlan", "Different", "OthersMayWrite", "RetentionNear", "InvalidSpec"}
     watched |= {"RetentionOver", "NotOver", "WayBackKept", "RetireFailed"}
     own = {runtime.NOT_STARTED, runtime.NOT_GONE, runtime.HOOK_REFUSED, *hooks.EVENTS, str(ValidationPhase.RUNNING)}
     setbacks = {each.reason for each in steps.SETBACKS} | {each.reason for each in rollback.WAYS_OUT}
@@ -257,7 +257,7 @@ def test_what_stalls_and_what_closes_a_gate_has_a_remedy() -> None:
 
 
 _DOMAIN = "operator/whimbrel_operator/domain/cutover"
-_GATES = ("gates.py", "retention.py", "window.py")
+_GATES = ("gates.py", "exclusive.py", "retention.py", "window.py")
 
 
 def test_every_setting_of_the_operator_is_told_and_no_other() -> None:

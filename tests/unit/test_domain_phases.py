@@ -173,7 +173,7 @@ def test_a_completed_status_without_a_switch_is_not_believed() -> None:
         (Phase.SCHEMA, {"schema-0"}),
         (Phase.SNAPSHOT, {"snapshot-0", "snapshot-1"}),
         (Phase.CATCH_UP, {"stream-0"}),
-        (Phase.FOLLOWING, {"stream-0"}),
+        (Phase.FOLLOWING, {"stream-0", "target-look-0"}),
         (Phase.COMPLETED, set()),
         (Phase.CANCELLED, set()),
     ],

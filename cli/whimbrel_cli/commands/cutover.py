@@ -68,6 +68,8 @@ def _lines(place: Place, key: Key, resource: Migration, found: Rehearsal, now: d
     for number, gate in enumerate(found.gates):
         yield from _row("Gates" if number == 0 else "", _gate(gate))
     yield from _row("Approval", _gate(found.approval))
+    for number, notice in enumerate(found.notices):
+        yield from _row("Notice" if number == 0 else "", f"{notice.type} ({notice.reason}): {notice.message}")
     for number, obstacle in enumerate(found.obstacles):
         yield from _row("Obstacles" if number == 0 else "", obstacle)
     yield from _row("Begins", _begins(found, now))
@@ -125,6 +127,7 @@ def document(found: Rehearsal) -> dict[str, Any]:
         "plan": {"hash": found.plan, "attempt": found.attempt},
         "gates": [_gate_document(gate) for gate in found.gates],
         "approval": _gate_document(found.approval),
+        "notices": [asdict(notice) for notice in found.notices],
         "obstacles": list(found.obstacles),
         "begins": found.begins.isoformat(timespec="seconds") if found.begins is not None else None,
         "freeze": found.freezes,

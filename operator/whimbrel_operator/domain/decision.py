@@ -17,6 +17,7 @@ from whimbrel_api.tasks import (
     ReverseOptions,
     SchemaStage,
     TaskKind,
+    WritersOptions,
 )
 from whimbrel_api.validation import ValidationStatus
 from whimbrel_operator.domain.hook_jobs import WantedHook
@@ -82,6 +83,7 @@ class WantedTask:
     fence: FenceOptions = field(default_factory=FenceOptions)
     reverse: ReverseOptions = field(default_factory=ReverseOptions)
     proof: Proof = field(default_factory=Proof)
+    writers: WritersOptions = field(default_factory=WritersOptions)
     orders: Orders = field(default_factory=Orders)
 
     @property
@@ -107,6 +109,8 @@ class WantedTask:
             told.append({"collect": True})
         if self.reverse != ReverseOptions():
             told.append({"reverse": self.reverse.model_dump(mode="json", by_alias=True, exclude_defaults=True)})
+        if self.writers != WritersOptions():
+            told.append({"writers": self.writers.model_dump(mode="json", by_alias=True, exclude_defaults=True)})
         text = json.dumps([self.kind, self.schema_stage, work.migration, work.mode, *told], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

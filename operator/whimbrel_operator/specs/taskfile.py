@@ -53,6 +53,7 @@ def task_file(
         fence=wanted.fence,
         reverse=wanted.reverse,
         proof=wanted.proof,
+        writers=wanted.writers,
         secrets=dict(secrets),
         report_file=report_file,
         orders_file=orders_file,

@@ -54,6 +54,8 @@ class Profile:
     column_limit: int = 1600
     unindexable: frozenset[str] = frozenset()
     """Target types that cannot be part of a key."""
+    administrators: frozenset[str] = frozenset()
+    """Roles that may write whatever is granted, beside superusers."""
 
 
 @dataclass(frozen=True, slots=True)

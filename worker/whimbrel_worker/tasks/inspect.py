@@ -1,13 +1,14 @@
-"""Reads what the target's control tables say of a migration; changes nothing."""
+"""Reads what the target's control tables say of a migration, and who may write to its tables; changes nothing."""
 
 from whimbrel_api.reports import Record
 from whimbrel_worker.tasks.context import TaskContext
 from whimbrel_worker.tasks.sharding import applied_through, sharded_ends
+from whimbrel_worker.tasks.target_writers import target_writers
 
 
 def run(context: TaskContext) -> None:
-    """Report the record."""
-    context.report.update(record=read_record(context))
+    """Report the record, and where it is asked for, who else may write to the target."""
+    context.report.update(record=read_record(context), writers=target_writers(context))
 
 
 def read_record(context: TaskContext) -> Record:

@@ -38,6 +38,7 @@ from whimbrel_worker.tasks.reverse_start import (
     look,
     lost_by_guard,
     reverse_ends,
+    writers_behind,
 )
 
 _LOG = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ def run(context: TaskContext) -> None:
     """
     ends = reverse_ends(context)
     if context.file.look_only:
-        context.report.update(reverse=look(context, ends))
+        context.report.update(reverse=look(context, ends), writers=writers_behind(context, ends))
         return
     orders = context.orders.current()
     if orders.retire and not orders.drain_to:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from whimbrel_api.migration import TargetWriters
 from whimbrel_api.reports import ReverseResult
 from whimbrel_worker.endpoints.dynamodb.session import ItemSession
 from whimbrel_worker.endpoints.dynamodb.target import DynamoDBTarget
@@ -17,6 +18,7 @@ from whimbrel_worker.engine.reverse_ports import Kept
 from whimbrel_worker.errors import ConfigurationError, SourceLogLost, WorkerError
 from whimbrel_worker.failpoints import reach
 from whimbrel_worker.tasks.context import TaskContext
+from whimbrel_worker.tasks.target_writers import told
 from whimbrel_worker.values.columns import Table
 
 TASK: Final = "reverse"
@@ -74,6 +76,17 @@ def look(context: TaskContext, ends: ReverseEnds) -> ReverseResult:
     fatal = [sentence(problem) for problem in found if problem.fatal]
     warnings = [sentence(problem) for problem in found if not problem.fatal]
     return ReverseResult(problems=fatal[:_PROBLEMS], warnings=warnings[:_WARNINGS])
+
+
+def writers_behind(context: TaskContext, ends: ReverseEnds) -> TargetWriters | None:
+    """Who may write to PolarDB's tables beside the account of the way back. None where it is not asked for.
+
+    The endpoint itself has no way to ask. Raises Transient.
+    """
+    options = context.file.writers
+    if not options.look:
+        return None
+    return told(lambda: ends.source.writers(ends.target.tables(context.file.tables), options.allowed))
 
 
 def begin(context: TaskContext, ends: ReverseEnds) -> Begun:

@@ -14,6 +14,7 @@ from whimbrel_api.migration import (
     Thresholds,
     ValidationPolicy,
 )
+from whimbrel_operator.domain.cutover.exclusive import exclusive_gate
 from whimbrel_operator.domain.cutover.gate import Gate, clock
 from whimbrel_operator.domain.cutover.retention import retention_gate
 from whimbrel_operator.domain.cutover.way_back_look import way_back_gate
@@ -199,7 +200,7 @@ def gates(view: View, validation: MigrationValidationStatus) -> tuple[Gate, ...]
     differences, tables = view.spec.thresholds.differences, view.status.snapshot.tables_total
     compared = validation_gate(validation, view.spec.validation, differences, view.now, tables=tables)
     asked = (lag_gate(view), compared, stopped_now(view), indexes_gate(view), retention_gate(view))
-    return (*asked, *way_back_gate(view), due_gate(view.spec.cutover, view.now))
+    return (*asked, *exclusive_gate(view), *way_back_gate(view), due_gate(view.spec.cutover, view.now))
 
 
 def awaits_approval(found: Sequence[Gate], *, approved: bool) -> bool:

@@ -11,7 +11,7 @@ from typing import Final
 from whimbrel_api.durations import seconds, text
 from whimbrel_api.migration import CutoverMode, CutoverState, Migration, Phase
 from whimbrel_operator.domain.conditions import find
-from whimbrel_operator.domain.cutover import hooks
+from whimbrel_operator.domain.cutover import exclusive, hooks
 from whimbrel_operator.domain.cutover.gate import Gate
 from whimbrel_operator.domain.cutover.gates import approval_gate, gates, validation_gate
 from whimbrel_operator.domain.cutover.retention import judge_retention
@@ -54,7 +54,8 @@ class Stage:
 class Rehearsal:
     """What a cutover would do. `approval` stands apart: it is what a person gives after reading this.
 
-    `obstacles`: what else keeps it from beginning. `begins`: when it may, by notBefore and window; None for never.
+    `obstacles`: what else keeps it from beginning. `notices`: conditions that keep nothing from anything, as reported.
+    `begins`: when it may, by notBefore and window; None for never.
     """
 
     plan: str
@@ -62,6 +63,7 @@ class Rehearsal:
     gates: tuple[Gate, ...]
     approval: Gate
     obstacles: tuple[str, ...]
+    notices: tuple[Gate, ...]
     begins: datetime | None
     stages: tuple[Stage, ...]
     freezes: str
@@ -100,6 +102,7 @@ def rehearse(resource: Migration, now: datetime) -> Rehearsal:
         gates=_gates(view),
         approval=approval_gate(view),
         obstacles=tuple(_obstacles(view)),
+        notices=tuple(_reported(view, each.type) for each in exclusive.exclusive_said(view, Phase.FOLLOWING)),
         begins=earliest(view.spec.cutover, now),
         stages=tuple(_stage(step, view) for step in steps_of(view)),
         freezes=_freezes(view),
@@ -132,6 +135,7 @@ def _stricter(reported: Gate, judged: Gate, view: View) -> Gate:
         "LagWithinThreshold": _lag_is_known,
         "ValidationPassed": _comparison,
         "RetentionSafe": _log_is_kept,
+        exclusive.TYPE: _exclusive,
     }.get(reported.type)
     anew = again(view, reported) if again is not None and reported.open else reported
     return reported if anew.open else anew
@@ -148,6 +152,10 @@ def _lag_is_known(view: View, reported: Gate) -> Gate:
 def _comparison(view: View, _: Gate) -> Gate:
     allowed, tables = view.spec.thresholds.differences, view.status.snapshot.tables_total
     return validation_gate(view.status.validation, view.spec.validation, allowed, view.now, tables=tables)
+
+
+def _exclusive(view: View, _: Gate) -> Gate:
+    return exclusive.judged(view)
 
 
 def _log_is_kept(view: View, _: Gate) -> Gate:

@@ -5,13 +5,14 @@ from datetime import timedelta
 from whimbrel_api.durations import seconds
 from whimbrel_api.migration import WayBackStatus
 from whimbrel_api.tasks import ReverseOptions
+from whimbrel_operator.domain.cutover import exclusive
 from whimbrel_operator.domain.cutover.gate import Gate, clock
 from whimbrel_operator.domain.cutover.way_back import taken
 from whimbrel_operator.domain.decision import Work
 from whimbrel_operator.domain.migration.view import View
 from whimbrel_operator.domain.reverse.view import of_migration, work_of
 
-LOOK = "way-back-look"
+LOOK = exclusive.WAY_BACK_LOOK
 _AGAIN = timedelta(seconds=30)
 _TYPE = "ReverseSyncReady"
 
@@ -30,7 +31,8 @@ def look_due(view: View) -> bool:
     if found.checked_at is None or found.plan != view.plan.hash:
         return True
     half = timedelta(seconds=seconds(view.spec.validation.max_age) / 2)
-    age, wait = view.now - found.checked_at, min(half, _AGAIN) if found.problems else half
+    again = found.problems or exclusive.hurried(view)
+    age, wait = view.now - found.checked_at, min(half, _AGAIN) if again else half
     return age >= wait or age < -half
 
 

@@ -16,6 +16,7 @@ _WARNED_REASONS = (
     ("Reconciling", "Retrying"),
     ("CutoverApproved", "OldPlan"),
     ("ValidationPassed", "Different"),
+    ("TargetExclusive", "OthersMayWrite"),
     ("Retired", "NotOver"),
     ("Retired", "WayBackKept"),
     ("Retired", "RetireFailed"),

@@ -185,7 +185,16 @@ PHASES: tuple[Row, ...] = (
     Row(
         Phase.FOLLOWING,
         streams,
-        (wants.stream, wants.thaw, wants.unseal, wants.indexes, wants.check, wants.way_back_look, wants.inspect_plan),
+        (
+            wants.stream,
+            wants.thaw,
+            wants.unseal,
+            wants.indexes,
+            wants.check,
+            wants.way_back_look,
+            wants.target_look,
+            wants.inspect_plan,
+        ),
         (Exit("CutoverApproved", ready_to_cut_over, Phase.CUTTING_OVER),),
         "following the source",
     ),

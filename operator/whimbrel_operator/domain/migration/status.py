@@ -15,7 +15,7 @@ from whimbrel_api.migration import (
 )
 from whimbrel_api.reports import ROLLED_BACK, SEALED
 from whimbrel_operator.domain.conditions import Said, find, merge, yes_no
-from whimbrel_operator.domain.cutover import hooks, mirror, rollback, steps, way_back
+from whimbrel_operator.domain.cutover import exclusive, hooks, mirror, rollback, steps, way_back
 from whimbrel_operator.domain.cutover.gate import Gate
 from whimbrel_operator.domain.cutover.gates import approval_gate, awaits_approval, gates
 from whimbrel_operator.domain.cutover.rollback_ready import rollback_ready
@@ -66,6 +66,7 @@ def next_status(view: View, move: Move) -> MigrationStatus:
         validation=validation,
         checkpoint=figures.checkpoint(view),
         way_back=looked(view) if view.has_way_back else WayBackStatus(),
+        target_writers=exclusive.looked(view),
         cutover=_hooked(view, move, phase, reached),
         tables=figures.tables(view),
     )
@@ -185,7 +186,8 @@ def _following(view: View, move: Move, before: CutoverStatus, *, ready: bool) ->
 
 def _said(view: View, phase: Phase, found: tuple[Gate, ...], streamed: StreamStatus) -> list[Said]:
     troubles = troubles_of(view)
-    asked = [Said(gate.type, gate.status, gate.reason, gate.message) for gate in (*found, approval_gate(view))]
+    every = (*found, *exclusive.exclusive_said(view, phase), approval_gate(view))
+    asked = [Said(gate.type, gate.status, gate.reason, gate.message) for gate in every]
     milestones = [_milestone(view, phase, kind, after, troubles) for kind, after in _MILESTONES]
     paused = yes_no("Paused", view.spec.paused, "Paused" if view.spec.paused else "NotPaused")
     return [
@@ -204,8 +206,8 @@ def _said(view: View, phase: Phase, found: tuple[Gate, ...], streamed: StreamSta
 
 def troubles_of(view: View) -> tuple[Trouble, ...]:
     """All that keeps the migration from getting on, the worst first."""
-    # What the look at the way back finds closes a gate, and holds up nothing else.
-    states = [state for state in view.tasks.instances if state.ref.task_id != LOOK]
+    # What these looks find closes a gate, and holds up nothing else.
+    states = [s for s in view.tasks.instances if s.ref.task_id not in (LOOK, exclusive.TARGET_LOOK)]
     found = [each for state in states if (each := trouble(state)) is not None]
     if view.unsupported:
         found.append(Trouble("NotSupportedYet", view.unsupported, stalls=True))

@@ -18,6 +18,7 @@ from whimbrel_api.tasks import (
     SchemaStage,
     TaskKind,
 )
+from whimbrel_operator.domain.cutover import exclusive
 from whimbrel_operator.domain.cutover.gates import gates
 from whimbrel_operator.domain.cutover.way_back_look import LOOK, look_due, look_work
 from whimbrel_operator.domain.decision import WantedTask, Work
@@ -169,13 +170,27 @@ def way_back_look(view: View) -> Wanted:
         return ()
     work, rules = told
     again = view.done(LOOK)
-    return (task(view, TaskKind.REVERSE, LOOK, again=again, work=work, look_only=True, reverse=rules),)
+    told_too = exclusive.options(view)
+    return (
+        task(view, TaskKind.REVERSE, LOOK, again=again, work=work, look_only=True, reverse=rules, writers=told_too),
+    )
+
+
+def target_look(view: View) -> Wanted:
+    """A look at who else may write to the target, when one is due."""
+    if not exclusive.look_due(view):
+        return ()
+    again = view.done(exclusive.TARGET_LOOK)
+    return (task(view, TaskKind.INSPECT, exclusive.TARGET_LOOK, again=again, writers=exclusive.options(view)),)
 
 
 def inspect_plan(view: View) -> Wanted:
-    """With an approval and all gates open, the target is asked whether the plan's attempt still is what status says."""
+    """With an approval and all gates open, the target is asked whether the plan's attempt still is what status says.
+
+    And who else may write to it: a grant that was made a moment ago counts.
+    """
     ready = view.approved and all(gate.open for gate in gates(view, last_validation(view)))
-    return (task(view, TaskKind.INSPECT, ids.INSPECT_PLAN),) if ready else ()
+    return (task(view, TaskKind.INSPECT, ids.INSPECT_PLAN, writers=exclusive.options(view)),) if ready else ()
 
 
 def inspect_fence(view: View) -> Wanted:

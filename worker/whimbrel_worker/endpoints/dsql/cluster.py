@@ -28,6 +28,8 @@ PROFILE = Profile(
     single_ddl=True,
     column_limit=255,
     unindexable=frozenset({"bytea", "json", "jsonb", "interval", "time with time zone"}),
+    # "Using database roles and IAM authentication": the service makes it and it cannot be changed.
+    administrators=frozenset({"admin"}),
 )
 
 

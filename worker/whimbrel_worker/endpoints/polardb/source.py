@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Final, NoReturn
 
 from whimbrel_api.endpoints import PolarDBSource
-from whimbrel_api.migration import Tables
+from whimbrel_api.migration import Tables, TargetWriters
 from whimbrel_api.tasks import ReverseOptions
 from whimbrel_worker.endpoints.polardb.connect import PolarDBConnector
 from whimbrel_worker.endpoints.polardb.failures import SlotInUse, guarded, publication_missing, slot_missing
@@ -28,10 +28,12 @@ from whimbrel_worker.endpoints.polardb.slot.slots import SlotHealth
 from whimbrel_worker.engine.ports import ChangeLog, Problem, SourceReader
 from whimbrel_worker.engine.reverse_ports import Kept, SlotState
 from whimbrel_worker.errors import ConfigurationError, SourceLogLost, WorkerError
+from whimbrel_worker.grants import read_grants
 from whimbrel_worker.libpq import Connection
 from whimbrel_worker.secrets import Secrets
 from whimbrel_worker.values.columns import Table
 from whimbrel_worker.values.selection import override_of
+from whimbrel_worker.writers import judge as judge_writers
 
 _LOG = logging.getLogger(__name__)
 _EVICT: Final = """
@@ -106,6 +108,13 @@ class PolarDBLogSource:
         """All problems with these tables. `armed`: slot and publication were made before."""
         with self._connector.connect() as connection:
             return list(judge(connection, self._plan(tables), self.where, armed=armed))
+
+    def writers(self, tables: Sequence[Table], allowed: Sequence[str]) -> TargetWriters:
+        """Who else may write to these tables. Raises ConfigurationError or Transient."""
+        places = {(place.schema, place.name) for place in self._plan(tables).places()}
+        with self._connector.connect() as connection, guarded(self._connector.where):
+            grants = read_grants(connection, sorted({schema for schema, _ in places}))
+        return judge_writers(grants, places, allowed=allowed)
 
     def discover(self) -> tuple[list[Table], list[Problem]]:
         """Nothing is copied from here; the tables that are followed are judged by `check`."""

@@ -1,10 +1,11 @@
 """A PostgreSQL-speaking target as the engine sees it: its parts over one connector. Statements stand in them."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import psycopg
 
+from whimbrel_api.migration import TargetWriters
 from whimbrel_worker.endpoints.postgres.connector import Connector
 from whimbrel_worker.endpoints.postgres.control import PostgresControlStore
 from whimbrel_worker.endpoints.postgres.failures import guarded, translate
@@ -12,7 +13,11 @@ from whimbrel_worker.endpoints.postgres.reader import PostgresReader
 from whimbrel_worker.endpoints.postgres.schema import PostgresSchema
 from whimbrel_worker.endpoints.postgres.session import FencedSession
 from whimbrel_worker.engine.ports import Identity, Profile, Tally
+from whimbrel_worker.engine.retry import retrying
+from whimbrel_worker.grants import Grants, read_grants
 from whimbrel_worker.libpq import lost
+from whimbrel_worker.values.columns import Table
+from whimbrel_worker.writers import judge
 
 _PROBE_ARRAYS = "SELECT count(*) FROM unnest('{1,2}'::bigint[], '{a,NULL}'::text[]) AS probe (a, b)"
 _PROBE_COPY = "COPY whimbrel.workers (migration, task, idx) FROM STDIN"
@@ -57,6 +62,16 @@ class PostgresTarget:
             write_path=self.probe_write_path(),
             tally=self.tally,
         )
+
+    def writers(self, tables: Sequence[Table], allowed: Sequence[str]) -> TargetWriters:
+        """Who else may write to these tables. Raises ConfigurationError or Transient."""
+        places = {(table.target_schema, table.target_name) for table in tables}
+
+        def read() -> Grants:
+            with contextlib.closing(self._connector.connect()) as connection, guarded(self._connector.where):
+                return read_grants(connection, sorted({schema for schema, _ in places}))
+
+        return judge(retrying(read), places, allowed=allowed, administrators=self.profile.administrators)
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[PostgresReader]:
