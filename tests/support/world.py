@@ -209,7 +209,8 @@ class World(BaseModel):
     def _unfreeze(self, task: TaskFile, _: Orders, now: datetime) -> Answer:
         attempt = max(self.record.plan_attempt, task.freeze.plan_attempt)
         self.record = self.record.model_copy(update={"plan_attempt": attempt})
-        if self.record.standing_freeze is not None and self.record.last("switched") is None:
+        traffic = self.record.traffic
+        if self.record.standing_freeze is not None and (traffic is None or traffic.step != "switched"):
             self.frozen = False
             self.add(UNFROZEN, now)
         return self._done(task, now, record=self.record)

@@ -8,7 +8,7 @@ time, whichever is the late one, the source is open in the end.
 import logging
 
 from whimbrel_api.migration import FreezePolicy
-from whimbrel_api.reports import FREEZING, UNFREEZING, UNFROZEN, JournalEntry, Record
+from whimbrel_api.reports import FREEZING, ROLLED_BACK, SWITCHED, UNFREEZING, UNFROZEN, JournalEntry, Record
 from whimbrel_worker.endpoints.mysql.freezing import MySQLFreezing
 from whimbrel_worker.endpoints.mysql.source import MySQLSource
 from whimbrel_worker.engine.freezing import Freezing
@@ -90,7 +90,8 @@ def release(context: TaskContext) -> Record:
     """Undo what stands in the journal, if anything does. Returns the record afterwards.
 
     The attempt that the freeze was for is over before that, so that neither a late freeze nor a late switch of it is
-    carried out. After a switch nothing is undone: what would be written to the source then would be lost.
+    carried out. After a switch nothing is undone until the journal has its rollback: what would be written to the
+    source before would be lost.
     """
     control, attempt = context.target.control(), context.file.freeze.plan_attempt
     if not control.record().exists:
@@ -119,5 +120,5 @@ def _undo(context: TaskContext, freezing: Freezing, detail: str) -> None:
 
 
 def _switched_since(record: Record) -> bool:
-    steps = [entry.step for entry in record.journal if entry.step in (FREEZING, "switched")]
-    return bool(steps) and steps[-1] == "switched"
+    steps = [entry.step for entry in record.journal if entry.step in (FREEZING, SWITCHED, ROLLED_BACK)]
+    return bool(steps) and steps[-1] == SWITCHED

@@ -15,12 +15,14 @@ from whimbrel_operator.domain.migration.view import View
 def wanted(view: View) -> tuple[WantedWayBack, ...]:
     """The ReverseSync that may be there in this state; made in one alone, so that no gap is ever passed over.
 
-    A status that was lost says nothing: until the target has been read, it stays.
+    A status that was lost, or put back to one from before the switch, says nothing: until the target has been read, it
+    stays.
     """
     if not _may_be_there(view):
         return ()
-    make = view.cutting_over is CutoverState.ARMING_REVERSE and view.traffic == SEALED and not view.spec.paused
-    return (_own(view.observed.resource, make=make and view.status.phase is Phase.CUTTING_OVER),)
+    sealed = view.truth is not None and view.traffic == SEALED
+    make = _arming(view) and sealed and not view.spec.paused
+    return (_own(view.observed.resource, make=make),)
 
 
 def _own(migration: Migration, *, make: bool) -> WantedWayBack:
@@ -32,9 +34,13 @@ def _may_be_there(view: View) -> bool:
     phase, asked = view.status.phase, view.has_way_back
     if phase is Phase.COMPLETED:
         return asked
-    if phase is Phase.CUTTING_OVER:
-        return asked and view.cutting_over is CutoverState.ARMING_REVERSE and not _cancelled(view)
-    return phase in (Phase.PENDING, Phase.PREFLIGHT)
+    if _arming(view) and not _cancelled(view):
+        return asked
+    return phase in (Phase.PENDING, Phase.PREFLIGHT) or (asked and view.truth is None)
+
+
+def _arming(view: View) -> bool:
+    return view.status.phase is Phase.CUTTING_OVER and view.cutting_over is CutoverState.ARMING_REVERSE
 
 
 def _cancelled(view: View) -> bool:

@@ -3,6 +3,7 @@
 import hashlib
 from typing import Any
 
+from whimbrel_api.migration import Phase
 from whimbrel_api.reports import ROLLED_BACK, SEALED
 from whimbrel_api.tasks import (
     CheckOptions,
@@ -219,6 +220,11 @@ def thaw(view: View) -> Wanted:
     return unfreeze(view) if view.source_frozen else ()
 
 
+def open_source(view: View) -> Wanted:
+    """The same after a rollback that the journal has: its attempt, and no earlier one, counts from there already."""
+    return (task(view, TaskKind.UNFREEZE, unfreeze_id(view)),)
+
+
 def _next_attempt(view: View) -> int:
     """The plan's attempt after this cutover is given up. An unfreeze that has ended has raised it already."""
     return view.status.plan.attempt + (0 if view.done(unfreeze_id(view)) else 1)
@@ -289,6 +295,15 @@ def unseal(view: View) -> Wanted:
 def inspect_completed(view: View) -> Wanted:
     """Read where the target says that the traffic is: a status from before a rollback must not be believed."""
     return (task(view, TaskKind.INSPECT, ids.INSPECT_COMPLETED),) if view.has_way_back else ()
+
+
+def inspect_way_back(view: View) -> Wanted:
+    """Read where the target says that the traffic is, before a way back goes that a status does not know of."""
+    phase, found = view.status.phase, view.way_back
+    known = view.truth is not None and view.tasks.find(ids.INSPECT_WAY_BACK) is None
+    if found is None or known or view.spec.paused or phase in (Phase.PENDING, Phase.PREFLIGHT, Phase.COMPLETED):
+        return ()
+    return (task(view, TaskKind.INSPECT, ids.INSPECT_WAY_BACK),)
 
 
 def check_back_id(view: View) -> str:
