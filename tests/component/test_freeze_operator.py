@@ -259,6 +259,19 @@ def test_after_the_switch_the_source_stays_frozen(source: Frozen, app: MySQLAcce
     assert record_of(move).standing_freeze is not None
 
 
+def test_after_a_rollback_it_is_opened_again(source: Frozen, app: MySQLAccess, move: Move) -> None:
+    """No pair from MySQL goes back yet; which entries of the journal count is the same for all sources."""
+    frozen(move, SUPER_READ_ONLY)
+    assert move.run("fence", fence={"step": "switched", "planAttempt": 1})[0] == 0
+    with psycopg.connect(move.conninfo, autocommit=True) as connection:
+        connection.execute(
+            "UPDATE whimbrel.migrations SET journal = journal || %s::jsonb", (json.dumps([ROLLED_BACK_ENTRY]),)
+        )
+    assert move.run("unfreeze", freeze={})[0] == 0
+    assert source.read_only() == (False, False)
+    assert steps(move)[-2:] == ["unfreezing", "unfrozen"]
+
+
 def test_another_way_of_freezing_undoes_the_first(source: Frozen, app: MySQLAccess, move: Move) -> None:
     frozen(move, locking("app@%"))
     frozen(move, SUPER_READ_ONLY)

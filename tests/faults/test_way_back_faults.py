@@ -8,7 +8,6 @@ import os
 import random
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -33,7 +32,7 @@ from whimbrel_testbed.dynamodb.proxy import DynamoDBProxy
 from whimbrel_testbed.polardb.server import PolarDBServer, polardb_server
 from whimbrel_testbed.streams import StreamServer
 
-pytestmark = pytest.mark.timeout(280)
+pytestmark = pytest.mark.timeout(600)
 ITEMS = 120
 Status = dict[str, Any]
 Hand = Callable[[BothWays, Status], None]
@@ -81,7 +80,7 @@ def cut_over(both: BothWays) -> None:
             both.approve()
         return status.phase is Phase.COMPLETED and both.ready().startswith("True")
 
-    eventually(switched, both.told, seconds=120)
+    eventually(switched, both.told, seconds=180)
 
 
 @pytest.mark.parametrize("seed", over(1, 2, 3))
@@ -112,7 +111,7 @@ def test_row_10_a_status_wiped_or_rewound_on_the_way_there_and_back(both: BothWa
         both.store.patch_spec(both.key, {"cutover": {"rollback": True}})
         both.until(lambda status: status.cutover.state is CutoverState.ROLLING_BACK)
         rng.choice(HANDS)(both, rng.choice([old, switched]))
-        both.until(lambda status: status.cutover.state is CutoverState.ROLLED_BACK, 120)
+        both.until(lambda status: status.cutover.state is CutoverState.ROLLED_BACK)
         assert move.differences(table) == []
         Application(move.origin, table, rng, ITEMS).change(50)
         for hand in HANDS:
@@ -125,11 +124,6 @@ def test_row_10_a_status_wiped_or_rewound_on_the_way_there_and_back(both: BothWa
     assert steps[-2:] == [SWITCHED, ROLLED_BACK]
     assert (steps.count(SWITCHED), steps.count(ROLLED_BACK)) == (1, 1)
     assert set(steps) <= {SEALED, SWITCHED, TIMED_OUT, ROLLED_BACK}
-
-
-@contextmanager
-def of_its_own(stream_bed: StreamServer, both: BothWays) -> Iterator[None]:
-    yield
 
 
 @pytest.fixture
@@ -160,7 +154,7 @@ def test_row_24_a_server_that_crashes_while_changes_flow_back_and_while_it_is_ro
         crash(both)
         both.until(lambda status: status.cutover.rollback.position != "")
         crash(both)
-        both.until(lambda status: status.cutover.state is CutoverState.ROLLED_BACK, 150)
+        both.until(lambda status: status.cutover.state is CutoverState.ROLLED_BACK)
         assert move.differences(table) == []
         Application(move.origin, table, rng, ITEMS).change(60)
         both.until(lambda status: status.phase is Phase.FOLLOWING)

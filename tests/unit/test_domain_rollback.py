@@ -230,6 +230,35 @@ def test_a_restart_at_any_step_goes_on(step: str, restart: str) -> None:
     assert steps(found) == ["sealed", "switched", "rolled-back"]
 
 
+@pytest.mark.parametrize("step", ["begun", "rest", "hold", "ordered"])
+@pytest.mark.parametrize("jump", [-3600.0, 400 * 86400.0])
+def test_row_30_a_clock_that_jumps_skips_no_step_and_holds_nothing_up(step: str, jump: float) -> None:
+    found = going_back()
+    if step != "begun":
+        found.world.back_quiet = 60.0
+    if step == "rest":
+        found.until(lambda status: status.cutover.rollback.position != "")
+    if step in ("hold", "ordered"):
+        found.until(lambda status: status.cutover.rollback.hold)
+    if step == "ordered":
+        found.until(lambda _: any(ref.task_id == "fence-rolled-back" for ref in found.runtime.instances))
+    found.runtime.advance(jump)
+    found.world.back_quiet = 60.0
+
+    def again(status: MigrationStatus) -> bool:
+        """One that was given up is asked for anew."""
+        wanted = AUTOMATIC if status.cutover.rollback.given_up else BACK
+        if found.runtime.resource.spec.cutover != wanted:  # type: ignore[union-attr]
+            found.runtime.patch(cutover=wanted)
+        return status.phase is Phase.CATCH_UP
+
+    found.until(again, 400)
+    if jump > 0:  # a clock that was set back shows the end of the copy ahead: that is waited for, and not skipped
+        without_echo_until_following(found)
+    assert steps(found) == ["sealed", "switched", "rolled-back"]
+    assert (found.world.rolled_back_on, found.world.held_at_rollback) == (CheckResult.EQUAL, True)
+
+
 def test_a_status_from_before_the_rollback_is_not_believed() -> None:
     found = completed()
     old = found.status
