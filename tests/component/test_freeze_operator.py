@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pymysql
 import pytest
 
@@ -23,6 +24,7 @@ from support.freezing import (
     what_failed,
 )
 from support.moves import Move
+from whimbrel_api.reports import ROLLED_BACK
 from whimbrel_api.tasks import ExitCode
 from whimbrel_testbed.mysql import MySQLAccess
 from whimbrel_testbed.postgres import PostgresServer
@@ -265,7 +267,9 @@ def test_after_a_rollback_it_is_opened_again(source: Frozen, app: MySQLAccess, m
     assert move.run("fence", fence={"step": "switched", "planAttempt": 1})[0] == 0
     with psycopg.connect(move.conninfo, autocommit=True) as connection:
         connection.execute(
-            "UPDATE whimbrel.migrations SET journal = journal || %s::jsonb", (json.dumps([ROLLED_BACK_ENTRY]),)
+            "INSERT INTO whimbrel.journal (migration, number, step, detail, recorded_at)"
+            " SELECT migration, max(number) + 1, %s, '', now() FROM whimbrel.journal GROUP BY migration",
+            (ROLLED_BACK,),
         )
     assert move.run("unfreeze", freeze={})[0] == 0
     assert source.read_only() == (False, False)

@@ -188,7 +188,7 @@ def with_its_way_back(store: LocalStore) -> tuple[Key, Key]:
     store.patch_spec(key, WAY_BACK)
     owner = OwnerReference(kind="Migration", name="shop", uid=store.get(key).metadata.uid, controller=True)
     back = ReverseSync(
-        metadata=ObjectMeta(name="shop", namespace=key.namespace, owner_references=[owner]),
+        metadata=ObjectMeta(name="shop", namespace=key.namespace, owner_references=(owner,)),
         spec=ReverseSyncSpec(migration_ref=SecretRef(name="shop")),
     )
     return key, store.put(back)
