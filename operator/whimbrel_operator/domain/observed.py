@@ -152,13 +152,10 @@ class Tasks:
     def newest_record(self) -> Record | None:
         """What the target's control tables said last, from finished tasks only.
 
-        Epoch and attempt only ever rise, whatever the clocks show; a target that knows nothing any more has neither.
+        The target's own counters come before the time of the report, because a clock may have been set back.
         """
         found = [(w.observed_at, r) for w in _finished(self.instances) if (r := record_of(w)) is not None]
-        latest = max(found, key=lambda pair: pair[0], default=None)
-        if latest is None or not latest[1].exists:
-            return latest[1] if latest is not None else None
-        return max(found, key=lambda pair: (pair[1].epoch, pair[1].plan_attempt, pair[0]))[1]
+        return max(found, key=lambda pair: (pair[1].epoch, pair[1].plan_attempt, pair[0]))[1] if found else None
 
 
 def _finished(instances: Iterable[TaskState]) -> Iterable[WorkerReport]:
