@@ -77,7 +77,7 @@ class BothWays(Run):
         with self.started():
             self.until(lambda status: status.cutover.state is CutoverState.AWAITING_APPROVAL)
             self.approve()
-            self.until(lambda status: status.phase is Phase.COMPLETED)
+            self.until(lambda status: status.phase is Phase.COMPLETED, 4 * WAIT_SECONDS)
             assert self.move.differences(table) == []
             eventually(lambda: self.ready().startswith("True"), self.told)
             yield

@@ -265,7 +265,9 @@ def test_a_status_from_before_the_rollback_is_not_believed() -> None:
     found.runtime.patch(cutover=BACK)
     found.world.back_quiet = 60.0
     found.until_phase(Phase.FOLLOWING)
+    assert not found.once().looking
     found.runtime.write_status(old)
+    assert found.once().looking, "a run does not end by such a status before the target has been read"
     found.until_phase(Phase.FOLLOWING)
     assert steps(found) == ["sealed", "switched", "rolled-back"]
     found.runtime.patch(cutover=AUTOMATIC)

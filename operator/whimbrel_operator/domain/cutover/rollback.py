@@ -178,7 +178,7 @@ STEPS: tuple[BackStep, ...] = (
         journalled,
         lambda _: "the epoch is raised, and where the source stands is kept for the forward stream",
     ),
-    BackStep("OpenSource", (wants.open_source,), opened, lambda view: _opening(view)),
+    BackStep("OpenSource", (wants.open_source,), opened, _opening),
 )
 
 
@@ -302,7 +302,7 @@ def _left(view: View, before: CutoverStatus, out: WayOut) -> CutoverStatus:
 
 
 def rolled_back(view: View, before: CutoverStatus) -> CutoverStatus:
-    """What is said once the traffic may go to the source again; or, where nobody knew of a freeze, that it is undone."""
+    """What is said once the traffic may go to the source; or, where nobody knew of a freeze, that it is undone first."""
     said = (
         "point the application at the source; the forward stream begins anew from here, and another cutover needs an"
         " approval of the new plan with spec.cutover.rollback false"
