@@ -32,7 +32,7 @@ from whimbrel_testbed.dynamodb.proxy import DynamoDBProxy
 from whimbrel_testbed.polardb.server import PolarDBServer, polardb_server
 from whimbrel_testbed.streams import StreamServer
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 ITEMS = 120
 Status = dict[str, Any]
 Hand = Callable[[BothWays, Status], None]
@@ -171,6 +171,7 @@ def lost(both: BothWays, why: str) -> None:
 
     eventually(said, both.told)
     eventually(lambda: both.ready().startswith("False SourceLogLost"), both.told)
+    both.store.patch_spec(both.key, {"cutover": {"rollback": True}})
     both.until(lambda status: status.cutover.message.startswith("the rollback waits: "))
     assert both.status().cutover.state is CutoverState.SWITCHED
 
@@ -188,7 +189,6 @@ def test_row_24_a_slot_advanced_dropped_or_made_anew_after_the_switch(both: Both
         (slot,) = both.slots()
     sql("SELECT pg_logical_emit_message(true, 'a', 'b')")
     sql(f"SELECT pg_replication_slot_advance('{slot}', pg_current_wal_lsn())")
-    both.store.patch_spec(both.key, {"cutover": {"rollback": True}})
     with both.started():
         lost(both, "advanced by somebody")
     sql(f"SELECT pg_drop_replication_slot('{slot}')")

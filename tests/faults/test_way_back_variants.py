@@ -11,13 +11,14 @@ import pytest
 from support.both_ways_run import BothWays
 from support.item_faults import Application
 from support.item_moves import Item, ItemMove, fill
+from support.live_run import WAIT_SECONDS
 from support.patience import eventually
 from whimbrel_api.migration import CutoverState, Phase
 from whimbrel_testbed.dynamodb.compare import Endpoint, client_of
 from whimbrel_testbed.polardb.server import PolarDBServer
 from whimbrel_testbed.streams import StreamServer
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 ITEMS = 60
 MARKERS = 4
 HASH, RANGE = 'p"k`; DROP TABLE "x"--%s{}', "ключ\\'\n$1 😀"
@@ -100,8 +101,10 @@ def test_there_and_back_by_kinesis_with_two_workers_time_to_live_and_hostile_nam
     moving: ItemMove, stream_bed: StreamServer, polardb: PolarDBServer
 ) -> None:
     source, rng = Variants(moving, stream_bed), random.Random(25)
-    both = BothWays(moving, polardb, stream={"workers": 2})
-    with both.cut_over(source.kinesis):
+    both = BothWays(moving, polardb, stream={"workers": 2}, mode="Automatic")
+    with both.started():
+        both.until(lambda status: status.phase is Phase.COMPLETED, 6 * WAIT_SECONDS)
+        eventually(lambda: both.ready().startswith("True"), both.told)
         assert moving.differences(*source.all) == []
         assert both.came_back() == 0, "what went forward does not come back"
         source.change(moving.goal, rng)

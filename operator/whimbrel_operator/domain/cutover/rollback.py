@@ -302,7 +302,7 @@ def _left(view: View, before: CutoverStatus, out: WayOut) -> CutoverStatus:
 
 
 def rolled_back(view: View, before: CutoverStatus) -> CutoverStatus:
-    """What is said once the traffic may go to the source; or, where nobody knew of a freeze, that it is undone first."""
+    """What is said once the traffic may go to the source; where nobody knew of a freeze, that it is undone first."""
     said = (
         "point the application at the source; the forward stream begins anew from here, and another cutover needs an"
         " approval of the new plan with spec.cutover.rollback false"
