@@ -359,8 +359,12 @@ def frozen_by_us(found: Life) -> None:
     found.world.frozen = True
 
 
-@pytest.mark.parametrize("lost", ["nothing", "status", "rewound"])
-def test_a_source_that_whimbrel_froze_is_opened_after_the_journal_and_before_anybody_is_sent_there(lost: str) -> None:
+@pytest.mark.parametrize(
+    ("lost", "shown"), [("nothing", "ROLLING_BACK"), ("status", "ROLLED_BACK"), ("rewound", "ROLLING_BACK")]
+)
+def test_a_source_that_whimbrel_froze_is_opened_after_the_journal_and_before_anybody_is_sent_there(
+    lost: str, shown: str
+) -> None:
     found = going_back()
     frozen_by_us(found)
     old, found.world.back_quiet = found.status, 60.0
@@ -375,6 +379,7 @@ def test_a_source_that_whimbrel_froze_is_opened_after_the_journal_and_before_any
     found.go(40)
     assert found.world.frozen
     assert found.status.cutover.source_frozen
+    assert found.status.cutover.state is CutoverState[shown]
     assert "do not point the application at the source before that" in found.status.cutover.message
     found.world.failures = {}
     found.until(lambda _: not found.world.frozen, 600)
