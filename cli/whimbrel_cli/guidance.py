@@ -39,9 +39,11 @@ class Caller:
     namespace: str = "default"
 
     def line(self, command: str, resource: Resource) -> str:
-        """A command line on a resource: whimbrel approve shop -n shop."""
+        """A command line on a resource: whimbrel approve shop -n shop. A Migration goes before its own way back."""
         meta = resource.metadata
-        return f"{self.prefix} {command} {meta.name}" + (f" -n {meta.namespace}" * (meta.namespace != self.namespace))
+        ref = resource.spec.migration_ref if isinstance(resource, ReverseSync) else None
+        name = f"reversesync/{meta.name}" if ref is not None and ref.name == meta.name else meta.name
+        return f"{self.prefix} {command} {name}" + (f" -n {meta.namespace}" * (meta.namespace != self.namespace))
 
 
 LOCAL: Final = Caller()

@@ -123,11 +123,13 @@ class Where:
 
 
 def find(place: Place, name: str, namespace: str | None, kind: str | None = None) -> Key:
-    """The resource of that name; a Migration before others. Raises CliError, saying what there is instead.
+    """The resource of that name; a Migration before others, unless the kind stands before it: reversesync/shop.
 
-    Kinds that may not be read are passed over, unless no other one may: then Forbidden is raised.
+    Raises CliError, saying what there is instead. Kinds that may not be read are passed over, unless no other one may:
+    then Forbidden is raised.
     """
     within = namespace or place.caller.namespace
+    kind, name = _kind_of(name, kind)
     kinds, refused = [kind] if kind else list(_KINDS), []
     for wanted in kinds:
         try:
@@ -143,6 +145,19 @@ def find(place: Place, name: str, namespace: str | None, kind: str | None = None
     )
     there = f"There are: {', '.join(known[:10])}." if known else f"There are none; start one with: {place.start}"
     raise CliError(f"No {kind or 'resource'} {name!r} in the namespace {within!r}.", there, Exit.USAGE)
+
+
+def _kind_of(name: str, kind: str | None) -> tuple[str | None, str]:
+    """The kind that is meant, and the bare name. Raises CliError for another kind than the command is for."""
+    said, slash, bare = name.partition("/")
+    if not slash:
+        return kind, name
+    meant = next((each for each in _KINDS if said.lower().removesuffix("s") == each.lower()), None)
+    if meant is None:
+        raise CliError(f"There is no kind {said!r}.", f"There are: {', '.join(_KINDS).lower()}.", Exit.USAGE)
+    if kind not in (None, meant):
+        raise CliError(f"{name} is no {kind}, and this command is for one.", code=Exit.USAGE)
+    return meant, bare
 
 
 def _there(place: Place, kind: str, namespace: str) -> Sequence[Key]:

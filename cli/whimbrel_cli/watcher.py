@@ -8,6 +8,7 @@ from whimbrel_api.reports import WorkerReport, WorkerState
 from whimbrel_api.tasks import TaskKind
 from whimbrel_cli.guidance import LOCAL, Caller, Resource
 from whimbrel_cli.observed import Checking, Happening, Observed, Rates
+from whimbrel_operator.errors import Forbidden, NotFound
 from whimbrel_operator.runtime.port import Key
 from whimbrel_operator.runtime.resources import Resources
 
@@ -24,12 +25,26 @@ class Watcher:
     def look(self) -> Observed:
         """The resource as it is now. Raises OperatorError where it is gone."""
         resource, now = self._store.get(self.key), datetime.now(UTC)
-        events = [
-            Happening(event.at, event.type == "Warning", event.reason, event.message)
-            for event in self._store.events(self.key)
-        ]
+        events = sorted([*self._happened(self.key), *self._of_its_way_back(resource)], key=lambda each: each.at)
         rates = self._rates.update(now.timestamp(), _copied(resource))
         return Observed(resource, now, events, rates, _checking(self._store.reports(self.key).values()), self._caller)
+
+    def _happened(self, key: Key, whose: str = "") -> list[Happening]:
+        return [
+            Happening(event.at, event.type == "Warning", event.reason, f"{whose}{event.message}")
+            for event in self._store.events(key)
+        ]
+
+    def _of_its_way_back(self, resource: Resource) -> list[Happening]:
+        """What happened to the ReverseSync of a Migration's own: nobody gave that one to `whimbrel run`."""
+        if not isinstance(resource, Migration) or not resource.spec.reverse_sync.enabled:
+            return []
+        key = Key(self.key.namespace, "ReverseSync", self.key.name)
+        try:
+            own = self._store.get(key).metadata.belongs_to(resource.metadata.uid)
+            return self._happened(key, f"ReverseSync {key.name}: ") if own else []
+        except (NotFound, Forbidden):
+            return []
 
 
 def _checking(reports: Iterable[WorkerReport]) -> Checking | None:

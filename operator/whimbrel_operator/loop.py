@@ -170,9 +170,11 @@ class _Session:
                 await self._rest()
 
     def _finished(self, resources: Sequence[Resource], outcomes: Sequence[Outcome]) -> bool:
-        """Whether what was waited for is so, and decided: a status written by others after the pass ends nothing."""
+        """Whether what was waited for is so, and decided: a status written by others ends nothing before it was judged
+        by what the target says.
+        """
         decided = all(outcome.status == resource.status for outcome, resource in zip(outcomes, resources, strict=True))
-        return decided and self._until(resources)
+        return decided and not any(outcome.looking for outcome in outcomes) and self._until(resources)
 
     async def _pass(self) -> list[Outcome]:
         """One pass over each; a way back that a Migration has made in it has its own in the same one."""

@@ -23,14 +23,15 @@ class Outcome:
     """What a pass came to. `gone`: the resource is not there. `moved`: the phase changed, so look again at once.
 
     `status` is what this pass decided, never what merely stood there: None when it could not be written. `busy`: tasks
-    are there or wanted, so time alone may change something. `released`: it is being deleted, and what it made on
-    servers is taken away.
+    are there or wanted, so time alone may change something. `looking`: the target is being read, and until then what
+    the status says may not be so. `released`: it is being deleted, and what it made on servers is taken away.
     """
 
     status: Status | None = None
     changed: bool = False
     moved: bool = False
     busy: bool = False
+    looking: bool = False
     released: bool = False
 
     @property
@@ -118,13 +119,21 @@ class Reconciler:
         before, after = observed.resource.status, decision.status
         hooked = isinstance(decision, Decision) and any(each.start for each in decision.hooks)
         busy = bool(decision.wanted or observed.tasks.instances or hooked or _own_ways_back(observed))
+        looking = any(_looks(observed, wanted) for wanted in decision.wanted)
         released = isinstance(decision, ReverseSyncDecision) and decision.released
         if after == before:
-            return Outcome(after, busy=busy, released=released)
+            return Outcome(after, busy=busy, looking=looking, released=released)
         await self._runtime.report(key, after, observed.resource_version)
         for event in decision.events:
             await self._runtime.event(key, event)
-        return Outcome(after, changed=True, moved=after.phase is not before.phase, busy=busy, released=released)
+        moved = after.phase is not before.phase
+        return Outcome(after, changed=True, moved=moved, busy=busy, looking=looking, released=released)
+
+
+def _looks(observed: Observation, wanted: WantedTask) -> bool:
+    """Whether the task reads the target and has not ended yet. One that has failed is waited for no more."""
+    state = observed.tasks.find(wanted.ref.task_id, wanted.ref.index)
+    return wanted.kind is TaskKind.INSPECT and (state is None or (not state.done and not state.failures))
 
 
 def _own_ways_back(observed: Observation) -> tuple[ReverseSync, ...]:

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pymysql
 import pytest
 
@@ -23,6 +24,7 @@ from support.freezing import (
     what_failed,
 )
 from support.moves import Move
+from whimbrel_api.reports import ROLLED_BACK
 from whimbrel_api.tasks import ExitCode
 from whimbrel_testbed.mysql import MySQLAccess
 from whimbrel_testbed.postgres import PostgresServer
@@ -257,6 +259,21 @@ def test_after_the_switch_the_source_stays_frozen(source: Frozen, app: MySQLAcce
     assert move.run("unfreeze", **UNFREEZE)[0] == 0
     assert source.read_only() == (True, True)
     assert record_of(move).standing_freeze is not None
+
+
+def test_after_a_rollback_it_is_opened_again(source: Frozen, app: MySQLAccess, move: Move) -> None:
+    """No pair from MySQL goes back yet; which entries of the journal count is the same for all sources."""
+    frozen(move, SUPER_READ_ONLY)
+    assert move.run("fence", fence={"step": "switched", "planAttempt": 1})[0] == 0
+    with psycopg.connect(move.conninfo, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO whimbrel.journal (migration, number, step, detail, recorded_at)"
+            " SELECT migration, max(number) + 1, %s, '', now() FROM whimbrel.journal GROUP BY migration",
+            (ROLLED_BACK,),
+        )
+    assert move.run("unfreeze", freeze={})[0] == 0
+    assert source.read_only() == (False, False)
+    assert steps(move)[-2:] == ["unfreezing", "unfrozen"]
 
 
 def test_another_way_of_freezing_undoes_the_first(source: Frozen, app: MySQLAccess, move: Move) -> None:

@@ -4,14 +4,14 @@ import itertools
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from support.item_moves import ItemMove
-from support.live_run import Run
+from support.live_run import WAIT_SECONDS, Run
 from support.patience import eventually
-from whimbrel_api.migration import CutoverState, Phase
+from whimbrel_api.migration import CutoverState, MigrationStatus, Phase
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_operator.domain.conditions import find
 from whimbrel_operator.runtime.port import Key
@@ -24,7 +24,9 @@ _RUNS = itertools.count(1)
 class BothWays(Run):
     """One migration with a way back, and a look at both."""
 
-    def __init__(self, move: ItemMove, polardb: PolarDBServer, **cutover: Any) -> None:
+    def __init__(
+        self, move: ItemMove, polardb: PolarDBServer, *, stream: dict[str, Any] | None = None, **cutover: Any
+    ) -> None:
         access = polardb.postgres
         move.secret("polardb", username=access.user, password=access.password)
         server = {
@@ -34,9 +36,14 @@ class BothWays(Run):
         # Runs of one process share their servers, and DynamoDB's side keeps what a way back of that name has done.
         space = f"back-{next(_RUNS)}"
         back = {"enabled": True, "polardb": server}
-        super().__init__(move, namespace=space, reverseSync=back, cutover=cutover, thresholds={"samples": 1})
+        own = {"reverseSync": back, "cutover": cutover, "thresholds": {"samples": 1}, "stream": stream or {}}
+        super().__init__(move, namespace=space, **own)
         self.move, self.server = move, polardb
         self.back_key = Key(space, "ReverseSync", "shop")
+
+    def until(self, holds: Callable[[MigrationStatus], bool], seconds: float = 2 * WAIT_SECONDS) -> MigrationStatus:
+        """As of any run; it has further to go, and two workers to wait for."""
+        return super().until(holds, seconds)
 
     def back(self) -> ReverseSync | None:
         if self.back_key not in self.store.list("ReverseSync"):
@@ -58,7 +65,7 @@ class BothWays(Run):
         return [self.status().phase, self.status().cutover, self.ready(), found and found.status, logs, self.log()]
 
     def equal(self, table: str) -> None:
-        eventually(lambda: self.move.differences(table) == [], self.told)
+        eventually(lambda: self.move.differences(table) == [], self.told, seconds=2 * WAIT_SECONDS)
 
     def slots(self) -> list[str]:
         with self.server.backend.connect(self.server.postgres.database) as connection:
@@ -70,7 +77,7 @@ class BothWays(Run):
         with self.started():
             self.until(lambda status: status.cutover.state is CutoverState.AWAITING_APPROVAL)
             self.approve()
-            self.until(lambda status: status.phase is Phase.COMPLETED)
+            self.until(lambda status: status.phase is Phase.COMPLETED, 4 * WAIT_SECONDS)
             assert self.move.differences(table) == []
             eventually(lambda: self.ready().startswith("True"), self.told)
             yield

@@ -8,9 +8,13 @@ import pytest
 import yaml
 
 from support.live_states import PLAN, STATES, migration
+from whimbrel_api.base import ObjectMeta, OwnerReference, SecretRef
 from whimbrel_api.migration import Migration, MigrationStatus, RollbackStatus
+from whimbrel_api.reverse_sync import ReverseSync, ReverseSyncSpec
 from whimbrel_cli.exits import Exit
 from whimbrel_cli.main import invoke
+from whimbrel_cli.watcher import Watcher
+from whimbrel_operator.domain.decision import Event
 from whimbrel_operator.runtime.store import Key, LocalStore
 
 
@@ -176,3 +180,39 @@ def test_an_approval_takes_a_former_rollback_out(store: LocalStore) -> None:
     store.patch_spec(key, {"cutover": {"rollback": True}})
     assert invoke(["approve", "shop"]) == Exit.DONE
     assert not spec_of(store, key).spec.cutover.rollback
+
+
+def with_its_way_back(store: LocalStore) -> tuple[Key, Key]:
+    """A migration and the ReverseSync of its own, which has its name."""
+    key = stored(store, "completed")
+    store.patch_spec(key, WAY_BACK)
+    owner = OwnerReference(kind="Migration", name="shop", uid=store.get(key).metadata.uid, controller=True)
+    back = ReverseSync(
+        metadata=ObjectMeta(name="shop", namespace=key.namespace, owner_references=(owner,)),
+        spec=ReverseSyncSpec(migration_ref=SecretRef(name="shop")),
+    )
+    return key, store.put(back)
+
+
+def test_a_way_back_is_named_by_its_kind(store: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
+    _, back = with_its_way_back(store)
+    assert invoke(["pause", "shop"]) == Exit.FAILED
+    capsys.readouterr()
+    assert invoke(["pause", "reversesync/shop"]) == Exit.DONE
+    assert store.get(back).spec.paused  # type: ignore[union-attr]
+    assert "To go on: whimbrel resume reversesync/shop" in capsys.readouterr().out
+    assert invoke(["resume", "ReverseSyncs/shop"]) == Exit.DONE
+    assert not store.get(back).spec.paused  # type: ignore[union-attr]
+    assert invoke(["approve", "reversesync/shop"]) == Exit.USAGE
+    assert "is no Migration" in capsys.readouterr().err
+    assert invoke(["pause", "pod/shop"]) == Exit.USAGE
+    assert "There is no kind 'pod'." in capsys.readouterr().err
+
+
+def test_what_happens_to_its_way_back_is_seen_with_a_migration(store: LocalStore) -> None:
+    key, back = with_its_way_back(store)
+    store.add_event(back, Event("Normal", "Streaming", "changes flow back"))
+    (seen,) = [each for each in Watcher(store, key).look().events if each.reason == "Streaming"]
+    assert seen.message == "ReverseSync shop: changes flow back"
+    store.delete(back)
+    assert "Streaming" not in [each.reason for each in Watcher(store, key).look().events]

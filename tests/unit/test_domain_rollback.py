@@ -23,7 +23,7 @@ from whimbrel_api.migration import (
     ReverseSyncPolicy,
     SourceFreeze,
 )
-from whimbrel_api.reports import ErrorCategory, ReportedError
+from whimbrel_api.reports import FREEZING, ErrorCategory, JournalEntry, ReportedError
 from whimbrel_api.tasks import ExitCode, TaskKind
 
 AUTOMATIC = Cutover(mode=CutoverMode.AUTOMATIC)
@@ -259,18 +259,70 @@ def test_a_restart_at_any_step_goes_on(step: str, restart: str) -> None:
     assert steps(found) == ["sealed", "switched", "rolled-back"]
 
 
+@pytest.mark.parametrize("step", ["begun", "rest", "hold", "ordered"])
+@pytest.mark.parametrize("jump", [-3600.0, 400 * 86400.0])
+def test_row_30_a_clock_that_jumps_skips_no_step_and_holds_nothing_up(step: str, jump: float) -> None:
+    found = going_back()
+    if step != "begun":
+        found.world.back_quiet = 60.0
+    if step == "rest":
+        found.until(lambda status: status.cutover.rollback.position != "")
+    if step in ("hold", "ordered"):
+        found.until(lambda status: status.cutover.rollback.hold)
+    if step == "ordered":
+        found.until(lambda _: any(ref.task_id == "fence-rolled-back" for ref in found.runtime.instances))
+    found.runtime.advance(jump)
+    found.world.back_quiet = 60.0
+
+    def again(status: MigrationStatus) -> bool:
+        """One that was given up is asked for anew."""
+        wanted = AUTOMATIC if status.cutover.rollback.given_up else BACK
+        if found.runtime.resource.spec.cutover != wanted:  # type: ignore[union-attr]
+            found.runtime.patch(cutover=wanted)
+        return status.phase is Phase.CATCH_UP
+
+    found.until(again, 400)
+    if jump > 0:  # a clock that was set back shows the end of the copy ahead: that is waited for, and not skipped
+        without_echo_until_following(found)
+    assert steps(found) == ["sealed", "switched", "rolled-back"]
+    assert (found.world.rolled_back_on, found.world.held_at_rollback) == (CheckResult.EQUAL, True)
+
+
 def test_a_status_from_before_the_rollback_is_not_believed() -> None:
     found = completed()
     old = found.status
     found.runtime.patch(cutover=BACK)
     found.world.back_quiet = 60.0
     found.until_phase(Phase.FOLLOWING)
+    assert not found.once().looking
     found.runtime.write_status(old)
+    assert found.once().looking, "a run does not end by such a status before the target has been read"
     found.until_phase(Phase.FOLLOWING)
     assert steps(found) == ["sealed", "switched", "rolled-back"]
     found.runtime.patch(cutover=AUTOMATIC)
     found.go(60)
     assert found.status.phase is Phase.FOLLOWING
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("moment", [Phase.FOLLOWING, Phase.CUTTING_OVER])
+def test_a_status_from_before_the_switch_does_not_end_the_way_back(moment: Phase, known: bool) -> None:
+    """Its slot holds what is not in the source yet."""
+    found = Life(**(WITH_WAY_BACK | {"cutover": Cutover()}))
+    found.until_phase(Phase.FOLLOWING)
+    found.runtime.patch(cutover=AUTOMATIC)
+    found.until_phase(moment)
+    old = found.status
+    found.until_phase(Phase.COMPLETED)
+    found.until(lambda _: found.said("RollbackReady")[0] == "True")
+    if not known:
+        found.runtime.instances.clear()
+    found.runtime.write_status(old)
+    found.until_phase(Phase.COMPLETED)
+    found.go(20)
+    assert [act for act in found.runtime.acts if act.endswith(" shop")] == ["make shop"]
+    assert list(found.runtime.ways_back) == ["shop"]
+    assert steps(found) == ["sealed", "switched"]
 
 
 def test_it_does_not_begin_before_it_is_ready_and_says_why() -> None:
@@ -327,6 +379,54 @@ def test_what_keeps_a_task_of_it_from_getting_on_is_said() -> None:
     assert found.status.cutover.state is CutoverState.ROLLING_BACK
     found.world.failures = {}
     found.until_phase(Phase.FOLLOWING, 600)
+
+
+def frozen_by_us(found: Life) -> None:
+    """As a cutover leaves it that had stopped the writes to the source itself."""
+    record, entry = found.world.record, JournalEntry(step=FREEZING, recorded_at=found.runtime.now)
+    found.world.record = record.model_copy(update={"journal": [entry, *record.journal]})
+    found.world.frozen = True
+
+
+@pytest.mark.parametrize(
+    ("lost", "shown"), [("nothing", "ROLLING_BACK"), ("status", "ROLLED_BACK"), ("rewound", "ROLLING_BACK")]
+)
+def test_a_source_that_whimbrel_froze_is_opened_after_the_journal_and_before_anybody_is_sent_there(
+    lost: str, shown: str
+) -> None:
+    found = going_back()
+    frozen_by_us(found)
+    old, found.world.back_quiet = found.status, 60.0
+    wrong = ReportedError(category=ErrorCategory.TRANSIENT, what="the source is away")
+    found.world.failures = {TaskKind.UNFREEZE: Failure(code=ExitCode.FAILED, error=wrong)}
+    found.until(lambda _: steps(found)[-1] == "rolled-back")
+    match lost:
+        case "status":
+            found.runtime.write_status(MigrationStatus())
+        case "rewound":
+            found.runtime.write_status(old.model_copy(deep=True, update={"cutover": completed().status.cutover}))
+    found.go(40)
+    assert found.world.frozen
+    assert found.status.cutover.source_frozen
+    assert found.status.cutover.state is CutoverState[shown]
+    assert "do not point the application at the source before that" in found.status.cutover.message
+    found.world.failures = {}
+    found.until(lambda _: not found.world.frozen, 600)
+    found.until(lambda status: "point the application at the source; the forward" in status.cutover.message)
+    assert found.status.cutover.state is CutoverState.ROLLED_BACK
+    assert "SourceUnfrozen" in found.reasons()
+    without_echo_until_following(found)
+    assert (steps(found).count("rolled-back"), found.world.record.standing_freeze) == (1, None)
+
+
+def test_a_rollback_that_is_given_up_leaves_the_source_frozen() -> None:
+    found = going_back()
+    frozen_by_us(found)
+    found.world.checks, found.world.back_quiet = [CheckResult.DIFFERENT], 60.0
+    found.until_state(CutoverState.SWITCHED)
+    found.go(20)
+    assert found.world.frozen
+    assert found.status.cutover.source_frozen
 
 
 def test_switches_are_put_back_once_the_source_is_open_again() -> None:

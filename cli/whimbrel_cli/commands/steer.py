@@ -107,10 +107,12 @@ def pause(where: Where, name: str, namespace: str | None, dry_run: bool) -> None
 
     The source's log goes on ageing: resume before status.stream.retentionDeadline, of which a condition warns. The
     worker of a ReverseSync stays to watch its slot, which makes PolarDB keep its log until it is resumed or deleted.
+    A migration and the way back of its own have one name: write reversesync/NAME for that one.
 
     \b
-    Example:
+    Examples:
       whimbrel pause shop
+      whimbrel pause reversesync/shop
     """
     steered = _steered(where, name, namespace, None)
     steered.order({"paused": True}, f"{name} pauses. To go on: {steered.line('resume')}", dry_run=dry_run)

@@ -95,8 +95,8 @@ def release(context: TaskContext) -> Record:
     """Undo what stands in the journal, if anything does. Returns the record afterwards.
 
     The attempt that the freeze was for is over before that, so that neither a late freeze nor a late switch of it is
-    carried out. After a switch nothing is undone: what would be written to the source then would be lost. After a
-    rollback it is.
+    carried out. After a switch nothing is undone until the journal has its rollback: what would be written to the
+    source before would be lost.
     """
     control, attempt = context.target.control(), context.file.freeze.plan_attempt
     if not control.record().exists:

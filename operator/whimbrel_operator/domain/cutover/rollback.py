@@ -2,7 +2,8 @@
 
 The data phase stays Completed until the target's journal has the rollback; the traffic is RollingBack meanwhile. Each
 step's end is proven by what is observed, as in a cutover. Until the journal is written it can be given up, and changes
-go on flowing back; from there the forward stream begins anew, as the next attempt.
+go on flowing back; from there the forward stream begins anew, as the next attempt. A source that Whimbrel had frozen is
+opened only then: what was written to it before would have been missed.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from whimbrel_api.reports import ROLLED_BACK, CheckReport, check_passes
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_operator.domain.conditions import find
 from whimbrel_operator.domain.cutover.rollback_ready import FRESH_SECONDS, rollback_ready
+from whimbrel_operator.domain.cutover.steps import how_frozen, still_frozen
 from whimbrel_operator.domain.cutover.way_back import lives
 from whimbrel_operator.domain.failures import trouble
 from whimbrel_operator.domain.migration import view as ids
@@ -70,6 +72,11 @@ def ordered(view: View) -> bool:
 def journalled(view: View) -> bool:
     """The target's journal says that the traffic is at the source again."""
     return view.traffic == ROLLED_BACK
+
+
+def opened(view: View) -> bool:
+    """The journal has it, and the application may write to the source."""
+    return journalled(view) and not still_frozen(view)
 
 
 def _back(view: View) -> ReverseSync | None:
@@ -138,6 +145,10 @@ def written_since(view: View) -> bool:
     return at_rest(view) and found is not None and found.status.last_change_time != before.last_change_time
 
 
+def _opening(view: View) -> str:
+    return f"Whimbrel undoes {how_frozen(view)}; do not point the application at the source before that"
+
+
 def _freezing(view: View) -> str:
     found = _back(view)
     quiet = found.status.quiet_seconds if found is not None else None
@@ -147,6 +158,12 @@ def _freezing(view: View) -> str:
     return f"{told}; its tables have been quiet for {min(quiet, QUIET_SECONDS):.1f} s of {QUIET_SECONDS:g} s"
 
 
+REOPEN = BackStep(
+    "Reopen",
+    (wants.check_back, wants.fence_rolled_back),
+    journalled,
+    lambda _: "the epoch is raised, and where the source stands is kept for the forward stream",
+)
 STEPS: tuple[BackStep, ...] = (
     BackStep("FreezeTarget", (), at_rest, _freezing),
     BackStep("DrainBack", (), drained, lambda _: "what was written to the target flows back to the source"),
@@ -160,31 +177,32 @@ STEPS: tuple[BackStep, ...] = (
     BackStep(
         "Hold", (wants.check_back,), held, lambda _: "the way back ends: nothing is written to the source any more"
     ),
-    BackStep(
-        "Reopen",
-        (wants.check_back, wants.fence_rolled_back),
-        journalled,
-        lambda _: "the epoch is raised, and where the source stands is kept for the forward stream",
-    ),
+    REOPEN,
+    BackStep("OpenSource", (wants.open_source,), opened, _opening),
 )
 
 
 def step_of(view: View) -> BackStep:
-    """The first step that is not proven done; the last one when all are, and once its journal entry is ordered."""
-    if ordered(view):
+    """The first step that is not proven done; once its journal entry is ordered, that one, and then the last."""
+    if ordered(view) and not journalled(view):
+        return REOPEN
+    if journalled(view):
         return STEPS[-1]
     return next((step for step in STEPS if not step.done(view)), STEPS[-1])
 
 
 def tasks(view: View) -> wants.Wanted:
     """The tasks of the step that a rollback is in; without one a look at where the target says that the traffic is."""
-    steps = tuple(task for want in step_of(view).tasks for task in want(view)) if rolling_back(view) else ()
-    return (*wants.inspect_completed(view), *steps)
+    asked = rolling_back(view) or journalled(view)
+    steps = tuple(task for want in step_of(view).tasks for task in want(view)) if asked else ()
+    # What the fence has read is younger than the look, and holds until the source is open.
+    look = wants.fence_rolled_back if journalled(view) and ordered(view) else wants.inspect_completed
+    return (*look(view), *steps)
 
 
 def done(view: View) -> bool:
-    """The traffic is at the source again, as the journal says, whatever a status that came from elsewhere may say."""
-    return view.status.phase is Phase.COMPLETED and journalled(view)
+    """The traffic may go to the source again, as the journal says, whatever a status from elsewhere may say."""
+    return view.status.phase is Phase.COMPLETED and opened(view)
 
 
 def _given_up(why: str) -> str:
@@ -204,8 +222,9 @@ def _late(view: View) -> str:
 
 
 def _timed_out(view: View) -> bool:
+    """By the clock, which may have been set: then nobody knows how long it took."""
     started = progress(view).started_at
-    return started is None or view.now - started > timedelta(seconds=seconds(view.spec.cutover.timeout))
+    return started is None or abs(view.now - started) > timedelta(seconds=seconds(view.spec.cutover.timeout))
 
 
 def _broken(view: View) -> str:
@@ -244,6 +263,8 @@ def way_out(view: View) -> WayOut | None:
 
 def next_cutover(view: View, before: CutoverStatus) -> CutoverStatus:
     """What is said of the traffic while the phase is Completed."""
+    if journalled(view):
+        return before.model_copy(update={"state": CutoverState.ROLLING_BACK, "message": _doing(view)[:4096]})
     if before.state is not CutoverState.ROLLING_BACK:
         return _begun(view, before)
     out = way_out(view)
@@ -282,12 +303,13 @@ def _left(view: View, before: CutoverStatus, out: WayOut) -> CutoverStatus:
     return before.model_copy(update={"state": CutoverState.SWITCHED, "rollback": found, "message": said})
 
 
-def rolled_back(before: CutoverStatus, first: str) -> CutoverStatus:
-    """What is said once the traffic is at the source again; `first`: what has to be waited for."""
+def rolled_back(view: View, before: CutoverStatus) -> CutoverStatus:
+    """What is said once the traffic may go to the source; where nobody knew of a freeze, that it is undone first."""
     said = (
-        f"{first}point the application at the source; the forward stream begins anew from here, and another cutover"
-        " needs an approval of the new plan with spec.cutover.rollback false"
+        "point the application at the source; the forward stream begins anew from here, and another cutover needs an"
+        " approval of the new plan with spec.cutover.rollback false"
     )
+    said = _opening(view) if still_frozen(view) else said
     return CutoverStatus(
         state=CutoverState.ROLLED_BACK, started_at=before.started_at, completed_at=before.completed_at, message=said
     )

@@ -82,10 +82,11 @@ def _to_be_opened(view: View) -> bool:
 def may_retain(migration: Migration) -> bool:
     """Whether a source may retain something for it that its deletion has to put back: streams that were enabled.
 
-    Or it may be frozen by a cutover that had not come to its switch.
+    Or it may be frozen by a cutover that had not come to its switch, or that is being rolled back.
     """
     spec, status = migration.spec, migration.status
-    if status.cutover.source_frozen and status.phase is not Phase.COMPLETED:
+    stays_frozen = status.phase is Phase.COMPLETED and status.cutover.state is not CutoverState.ROLLING_BACK
+    if status.cutover.source_frozen and not stays_frozen:
         return True
     begun = status.epoch > 0 or status.phase in (Phase.SCHEMA, *_READS_THE_LOG)
     return spec.source.dynamodb is not None and _follows(spec) and begun and status.phase not in _ENDS

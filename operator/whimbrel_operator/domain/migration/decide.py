@@ -54,8 +54,8 @@ def wanted_in(ahead: View) -> wants.Wanted:
     """The tasks that a status asks for."""
     row = phases.row_of(ahead)
     asked = tuple(task for want in row.tasks for task in want(ahead))
-    doubt = wants.inspect_way_back(ahead) if way_back.in_doubt(ahead) else ()
-    return (*asked, *doubt, *(wants.inspect_fence(ahead) if asked else ()))
+    fenced = wants.inspect_fence(ahead) if asked else ()
+    return (*asked, *fenced, *wants.inspect_way_back(ahead))
 
 
 def _points(view: View) -> tuple[HookPoint, ...]:
@@ -63,7 +63,7 @@ def _points(view: View) -> tuple[HookPoint, ...]:
     if view.status.phase is Phase.COMPLETED:
         return hooks.points_completed(view)
     if view.cutting_over is CutoverState.ROLLED_BACK:
-        return (HookPoint.PUT_BACK,)
+        return () if view.source_frozen else (HookPoint.PUT_BACK,)
     if view.status.phase is not Phase.CUTTING_OVER or phases.row_of(view) is phases.CANCELLING:
         return ()
     point = steps.step_of(view).hooks

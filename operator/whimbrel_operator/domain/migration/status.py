@@ -151,11 +151,7 @@ def _quiet(view: View) -> bool:
 def _catching_up(view: View, before: CutoverStatus) -> CutoverStatus:
     """Before a cutover there is nothing to say; after a rollback it is said until the next one."""
     at_the_source = before.state is CutoverState.ROLLED_BACK or view.traffic == ROLLED_BACK
-    return _rolled_back(view, before) if at_the_source else CutoverStatus()
-
-
-def _rolled_back(view: View, before: CutoverStatus) -> CutoverStatus:
-    return rollback.rolled_back(before, steps.opens(view) if steps.still_frozen(view) else "")
+    return rollback.rolled_back(view, before) if at_the_source else CutoverStatus()
 
 
 def _completed(view: View, before: CutoverStatus) -> CutoverStatus:
@@ -177,7 +173,7 @@ def _following(view: View, move: Move, before: CutoverStatus, *, ready: bool) ->
     if move.setback is not None:
         return CutoverStatus(state=move.setback.to[1], message=move.setback.says(view))
     if before.state is CutoverState.ROLLED_BACK:
-        return _rolled_back(view, before)
+        return rollback.rolled_back(view, before)
     if before.state is CutoverState.TIMED_OUT:
         return before.model_copy(update={"freeze_position": ""})
     state = CutoverState.AWAITING_APPROVAL if ready else CutoverState.NOT_READY

@@ -35,8 +35,7 @@ INDEXES = "indexes"
 INSPECT_PLAN, INSPECT_FENCE, INSPECT_CANCEL = "inspect-plan", "inspect-fence", "inspect-cancel"
 FENCE_SWITCHED, FENCE_TIMED_OUT, FENCE_CANCELLED = "fence-switched", "fence-timed-out", "fence-cancelled"
 FENCE_SEALED, INSPECT_SEALED, FENCE_ROLLED_BACK = "fence-sealed", "inspect-sealed", "fence-rolled-back"
-INSPECT_COMPLETED, INSPECT_SWITCHED = "inspect-completed", "inspect-switched"
-INSPECT_WAY_BACK = "inspect-way-back"
+INSPECT_COMPLETED, INSPECT_WAY_BACK, INSPECT_SWITCHED = "inspect-completed", "inspect-way-back", "inspect-switched"
 
 
 @dataclass(frozen=True)
@@ -257,9 +256,9 @@ class View:
 
     @property
     def timed_out(self) -> bool:
-        """Whether the cutover has taken longer than it may."""
+        """Whether the cutover has taken longer than it may, or the clock was set back so far that nobody knows."""
         started = self.status.cutover.started_at
-        return started is not None and self.now - started > timedelta(seconds=seconds(self.spec.cutover.timeout))
+        return started is not None and abs(self.now - started) > timedelta(seconds=seconds(self.spec.cutover.timeout))
 
     @property
     def cutting_over(self) -> CutoverState:

@@ -7,6 +7,7 @@ from typing import Any
 
 from whimbrel_api.acknowledgements import POSITION_LENGTH, Proof
 from whimbrel_api.durations import seconds
+from whimbrel_api.migration import Phase
 from whimbrel_api.reports import ROLLED_BACK, SEALED, SWITCHED
 from whimbrel_api.tasks import (
     CheckOptions,
@@ -255,6 +256,11 @@ def thaw(view: View) -> Wanted:
     return unfreeze(view) if view.source_frozen else ()
 
 
+def open_source(view: View) -> Wanted:
+    """The same after a rollback that the journal has: its attempt, and no earlier one, counts from there already."""
+    return (task(view, TaskKind.UNFREEZE, unfreeze_id(view)),)
+
+
 def _next_attempt(view: View) -> int:
     """The plan's attempt after this cutover is given up. An unfreeze that has ended has raised it already."""
     return view.status.plan.attempt + (0 if view.done(unfreeze_id(view)) else 1)
@@ -348,7 +354,11 @@ def inspect_completed(view: View) -> Wanted:
 
 
 def inspect_way_back(view: View) -> Wanted:
-    """Read where the traffic is, before a ReverseSync of which the status knows nothing is ended."""
+    """Read where the target says that the traffic is, before a way back goes that a status does not know of."""
+    phase, found = view.status.phase, view.way_back
+    known = view.truth is not None and view.tasks.find(ids.INSPECT_WAY_BACK) is None
+    if found is None or known or view.spec.paused or phase in (Phase.PENDING, Phase.PREFLIGHT, Phase.COMPLETED):
+        return ()
     return (task(view, TaskKind.INSPECT, ids.INSPECT_WAY_BACK),)
 
 
