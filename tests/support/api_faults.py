@@ -60,6 +60,7 @@ class Ledger:
     alive: dict[str, set[str]] = field(default_factory=dict)
     jobs: dict[str, list[str]] = field(default_factory=dict)
     doubled: list[str] = field(default_factory=list)
+    ways_back: list[str] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
 
     @contextmanager
@@ -68,6 +69,7 @@ class Ledger:
         batch = kubernetes.client.BatchV1Api(self.api)
         watched: list[tuple[Listed, tuple[str, ...], Note]] = [
             (custom.list_namespaced_custom_object, (GROUP, VERSION, self.namespace, "migrations"), self._migration),
+            (custom.list_namespaced_custom_object, (GROUP, VERSION, self.namespace, "reversesyncs"), self._way_back),
             (batch.list_namespaced_job, (self.namespace,), self._job),
             (core.list_namespaced_pod, (self.namespace,), self._pod),
         ]
@@ -101,8 +103,9 @@ class Ledger:
     def _list(self, listed: Listed, place: tuple[str, ...], note: Note) -> str:
         found = json.loads(listed(*place, _preload_content=False, _request_timeout=(2, 5)).data)
         there = {each["metadata"]["uid"] for each in found["items"]}
+        told = "Job" if note == self._job else "pod"
         for what, uids in tuple(self.alive.items()):
-            if what.startswith("Job" if note == self._job else "pod") and note != self._migration:
+            if what.startswith(told) and note in (self._job, self._pod):
                 uids.intersection_update(there)
         for each in found["items"]:
             note("ADDED", each)
@@ -112,6 +115,10 @@ class Ledger:
         phase = body.get("status", {}).get("phase", "Pending")
         if kind != "DELETED" and body["metadata"]["name"] == NAME and self.phases[-1:] != [phase]:
             self.phases.append(phase)
+
+    def _way_back(self, _: str, body: dict[str, Any]) -> None:
+        if body["metadata"]["uid"] not in self.ways_back:
+            self.ways_back.append(body["metadata"]["uid"])
 
     def _job(self, kind: str, body: dict[str, Any]) -> None:
         meta = body["metadata"]
@@ -132,6 +139,11 @@ class Ledger:
         here.add(uid) if lives else here.discard(uid)
         if len(here) > 1:
             self.doubled.append(f"{what}: {len(here)} at a time")
+        if all(self._runs(task) for task in ("stream", "reverse")):
+            self.doubled.append(f"{what}: changes flow in both directions")
+
+    def _runs(self, task: str) -> bool:
+        return any(uids for what, uids in self.alive.items() if what.startswith("pod") and what.endswith(f" of {task}"))
 
     def skipped(self) -> list[str]:
         """Phases as they were, if they are no walk through the life's order, step by step; empty where they are."""

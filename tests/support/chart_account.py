@@ -36,22 +36,22 @@ def _without(rule: Rule, resource: str, verb: str) -> list[Rule]:
 
 def chart_account(kubectl: Callable[..., str], namespace: str, rules: list[Rule] | None = None) -> str:
     """A service account with these rules in that namespace, else the chart's and nothing more; its token."""
-    meta = {"name": ACCOUNT, "namespace": namespace}
-    binding = {
-        "apiVersion": f"{_GROUP}/v1", "kind": "RoleBinding", "metadata": meta,
-        "roleRef": {"apiGroup": _GROUP, "kind": "Role", "name": ACCOUNT},
-        "subjects": [{"kind": "ServiceAccount", **meta}],
-    }  # fmt: skip
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta}
-    told = {"apiVersion": "v1", "kind": "List", "items": [account, role(namespace, rules), binding]}
-    kubectl("apply", "-f", "-", input=json.dumps(told))
+    grant(kubectl, namespace, rules)
     return kubectl("create", "token", ACCOUNT, "--duration=1h").strip()
 
 
-def role(namespace: str, rules: list[Rule] | None = None) -> dict[str, Any]:
-    """The account's Role."""
+def grant(kubectl: Callable[..., str], namespace: str, rules: list[Rule] | None = None, *, to: str = "") -> None:
+    """Give the account these rules in that namespace, and no others there. `to`: the account's own namespace."""
     meta = {"name": ACCOUNT, "namespace": namespace}
-    return {"apiVersion": f"{_GROUP}/v1", "kind": "Role", "metadata": meta, "rules": rules or chart_rules()}
+    account = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": to or namespace}
+    binding = {
+        "apiVersion": f"{_GROUP}/v1", "kind": "RoleBinding", "metadata": meta,
+        "roleRef": {"apiGroup": _GROUP, "kind": "Role", "name": ACCOUNT}, "subjects": [account],
+    }  # fmt: skip
+    role = {"apiVersion": f"{_GROUP}/v1", "kind": "Role", "metadata": meta, "rules": rules or chart_rules()}
+    own = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {**meta, "namespace": to or namespace}}
+    told = {"apiVersion": "v1", "kind": "List", "items": [own, role, binding]}
+    kubectl("apply", "-f", "-", input=json.dumps(told))
 
 
 def signed_in(kubeconfig: Path, token: str, file: Path) -> Path:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 import kubernetes
@@ -18,6 +19,8 @@ from whimbrel_operator.domain.conditions import find
 from whimbrel_testbed.kubernetes.cluster import KubernetesCluster
 from whimbrel_testbed.polardb.server import PolarDBServer
 
+CUTOVER_SECONDS = 200.0
+"""For whatever holds a dozen pods, one after the other, on a machine that is busy."""
 GATES = {"lag": "30s", "samples": 1}
 
 
@@ -65,7 +68,28 @@ class WayBackRun(MigrationRun):
         eventually(lambda: self.ready()[0] == "True", self.told, seconds=WAIT_SECONDS)
 
     def until_state(self, state: CutoverState) -> MigrationStatus:
-        return self.until(lambda status: status.cutover.state is state)
+        return self.until(lambda status: status.cutover.state is state, CUTOVER_SECONDS)
+
+    def until_said(self, kind: str, status: str, reason: str) -> str:
+        """Wait until a condition of the Migration says so; its message."""
+        eventually(lambda: self.said(kind)[:2] == (status, reason), self.told, seconds=CUTOVER_SECONDS)
+        return self.said(kind)[2]
+
+    def until_back(self, holds: Callable[[ReverseSync], bool], seconds: float = WAIT_SECONDS) -> ReverseSync:
+        """Wait for a ReverseSync that is so."""
+
+        def look() -> ReverseSync | None:
+            found = self.back()
+            return found if found is not None and holds(found) else None
+
+        found: ReverseSync = eventually(look, self.told, seconds=seconds)
+        return found
+
+    def until_it_is_gone(self) -> None:
+        """The Migration, and all that was ever made for it and its way back, on the cluster and on the server."""
+        eventually(lambda: not self.items("migrations"), self.story, seconds=CUTOVER_SECONDS)
+        self.until_nothing_is_left(CUTOVER_SECONDS)
+        self.until_server_is_clean()
 
     def roll_back(self, asked: bool = True) -> None:
         self.patch(cutover={"rollback": asked})
@@ -75,6 +99,15 @@ class WayBackRun(MigrationRun):
         with self.server.backend.connect(self.server.postgres.database) as connection:
             cursor = connection.execute(statement.encode())
             return [row[0] for row in cursor.fetchall()] if cursor.description else []
+
+    @contextmanager
+    def nothing_arms(self) -> Iterator[None]:
+        """No slot comes to be ready: it waits for the end of every transaction that was open before it."""
+        with self.server.backend.connect(self.server.postgres.database) as connection:
+            connection.autocommit = False
+            connection.execute("SELECT pg_current_xact_id()")
+            yield
+            connection.rollback()
 
     def slots(self) -> list[str]:
         return self.sql("SELECT slot_name FROM pg_replication_slots")
@@ -91,6 +124,8 @@ class WayBackRun(MigrationRun):
 
     def told(self) -> object:
         found = self.back()
+        if not self.items("migrations"):
+            return f"{found}\n{self.story()}"
         return f"{self.status().phase} {self.status().cutover}\n{self.ready()}\n{found}\n{self.story()}"
 
     def left(self) -> list[str]:
