@@ -24,7 +24,7 @@ from whimbrel_cli.main import invoke
 from whimbrel_testbed.kubernetes.cluster import KubernetesCluster
 from whimbrel_testbed.polardb.server import PolarDBServer
 
-pytestmark = [pytest.mark.timeout(500), pytest.mark.slow]
+pytestmark = [pytest.mark.timeout(700), pytest.mark.slow]
 ITEMS = 120
 GATE = "ReverseSyncReady"
 

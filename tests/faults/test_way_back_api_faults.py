@@ -27,7 +27,7 @@ from whimbrel_testbed.kubernetes.api_proxy import Asked, Cut, Fault, Refuse, Wai
 from whimbrel_testbed.kubernetes.cluster import KubernetesCluster
 from whimbrel_testbed.polardb.server import PolarDBServer
 
-pytestmark = [pytest.mark.timeout(700), pytest.mark.slow]
+pytestmark = [pytest.mark.timeout(1000), pytest.mark.slow]
 ITEMS = 120
 REFUSALS = (Refuse(409), Refuse(429, 1), Refuse(429), Refuse(500), Refuse(503, 1), Cut(False), Cut(True))
 

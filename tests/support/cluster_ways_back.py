@@ -19,7 +19,7 @@ from whimbrel_operator.domain.conditions import find
 from whimbrel_testbed.kubernetes.cluster import KubernetesCluster
 from whimbrel_testbed.polardb.server import PolarDBServer
 
-CUTOVER_SECONDS = 200.0
+CUTOVER_SECONDS = 300.0
 """For whatever holds a dozen pods, one after the other, on a machine that is busy."""
 GATES = {"lag": "30s", "samples": 1}
 
