@@ -11,6 +11,7 @@ from aiohttp import web
 from kubernetes.aio import client as plain
 
 from support.stage import NOWHERE, RBAC, Cluster, Play, Stage, running, soon
+from whimbrel_api.base import API_VERSION
 from whimbrel_api.migration import Migration, MigrationStatus, Phase
 from whimbrel_api.reports import WorkerState
 from whimbrel_api.tasks import TaskKind
@@ -21,6 +22,7 @@ from whimbrel_operator.errors import (
     Forbidden,
     LeaseLost,
     NamespaceEnding,
+    Outdated,
     Refused,
     ResourceUnreadable,
     StatusConflict,
@@ -54,6 +56,23 @@ def test_a_quota_that_lets_no_pod_through_says_so(play: Play) -> None:
         stage.ahead[0] = timedelta(seconds=90)
         (state,) = await stage.states()
         assert "describe job" in state.report_problem
+
+    play(scene)
+
+
+def test_what_was_written_since_it_was_seen_is_not_deleted_for_that_version(play: Play) -> None:
+    async def scene(stage: Stage) -> None:
+        api, namespace = stage.runtime.api, stage.owner.namespace
+        meta = {"name": "back", "namespace": namespace}
+        body = {"apiVersion": API_VERSION, "kind": "ReverseSync", "metadata": meta}
+        seen = (await api.create(kinds.REVERSE_SYNCS, {**body, "spec": {"migrationRef": {"name": "shop"}}}))["metadata"]
+        changed = await api.merge(kinds.REVERSE_SYNCS, namespace, "back", {"spec": {"paused": True}})
+        version, now = seen["resourceVersion"], changed["metadata"]["resourceVersion"]
+        with pytest.raises(Outdated):
+            await api.delete(kinds.REVERSE_SYNCS, namespace, "back", uid=seen["uid"], version=version)
+        assert await api.get(kinds.REVERSE_SYNCS, namespace, "back") is not None
+        await api.delete(kinds.REVERSE_SYNCS, namespace, "back", uid=seen["uid"], version=now)
+        assert await api.get(kinds.REVERSE_SYNCS, namespace, "back") is None
 
     play(scene)
 

@@ -22,6 +22,7 @@ from support.api_faults import QUICK, SHORT_LEASE, FaultyRun
 from support.churn import CHURNED, churning, make_churned
 from support.cluster_run import NAME
 from support.live_run import at_least
+from support.mortals import Mortal
 from support.moves import Move
 from support.operator_forge import Forge, ForkedOperator, forge
 from support.seeds import over
@@ -32,7 +33,6 @@ from whimbrel_testbed.mysql import MySQLServer
 
 ROWS = 200
 PATIENCE = 500.0
-MOST_LIVES = 400
 AWAY = float(os.environ.get("WHIMBREL_TEST_AWAY_SECONDS", "60"))
 """600 is what the fault matrix says; the rest of the suite should not wait for it."""
 pytestmark = pytest.mark.timeout(900 + AWAY)
@@ -73,33 +73,6 @@ def run(unprepared: FaultyRun, maker: Forge) -> Iterator[FaultyRun]:
     with ExitStack() as stack:
         unprepared.prepare(maker, stack)
         yield unprepared
-
-
-class Mortal:
-    """Kills an operator at its k-th call, and each that follows it at another."""
-
-    def __init__(self, run: FaultyRun, operator: ForkedOperator, draw: Callable[[int], tuple[int, bool]]) -> None:
-        self._run, self._operator, self._draw = run, operator, draw
-        self.lives = self._calls = 0
-        self._last, self._late = draw(0)
-        self.every_call = False
-        self.deaths: Counter[str] = Counter()
-
-    def born(self) -> None:
-        assert self.lives < MOST_LIVES, f"no end after {self.lives} lives\n{self._run.story()}"
-        self._run.free_lease()
-        self._last, self._late = self._draw(self.lives)
-        self._calls = 0
-        self.lives += 1
-
-    def rule(self, asked: Asked) -> Fault | None:
-        if not self.every_call and (not asked.writes or "/leases" in asked.path):
-            return None
-        self._calls += 1
-        if self._calls != self._last:
-            return None
-        self.deaths[f"{asked.method} {'after' if self._late else 'before'}"] += 1
-        return Cut(self._late, lambda: self._operator.send(signal.SIGKILL))
 
 
 def lived_by_mortals(

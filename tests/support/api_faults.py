@@ -11,14 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import kubernetes
-import yaml
 from urllib3.exceptions import HTTPError
 
-from support.cluster_run import NAME, WAIT_SECONDS, ClusterRun
+from support.chart_account import ACCOUNT, chart_account
+from support.cluster_run import NAME, WAIT_SECONDS, ClusterRun, MigrationRun
 from support.live_run import ORDER
 from support.operator_forge import Forge, ForkedOperator
 from whimbrel_api.base import GROUP, VERSION
@@ -44,8 +43,6 @@ SHORT_LEASE = {
     "WHIMBREL_LEASE_RETRY_PERIOD": "500ms",
 }
 
-_RULES = Path(__file__).parents[2] / "charts/whimbrel/files"
-_ACCOUNT = "whimbrel-operator"
 _POLL = 0.02
 
 
@@ -63,6 +60,7 @@ class Ledger:
     alive: dict[str, set[str]] = field(default_factory=dict)
     jobs: dict[str, list[str]] = field(default_factory=dict)
     doubled: list[str] = field(default_factory=list)
+    ways_back: list[str] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
 
     @contextmanager
@@ -71,6 +69,7 @@ class Ledger:
         batch = kubernetes.client.BatchV1Api(self.api)
         watched: list[tuple[Listed, tuple[str, ...], Note]] = [
             (custom.list_namespaced_custom_object, (GROUP, VERSION, self.namespace, "migrations"), self._migration),
+            (custom.list_namespaced_custom_object, (GROUP, VERSION, self.namespace, "reversesyncs"), self._way_back),
             (batch.list_namespaced_job, (self.namespace,), self._job),
             (core.list_namespaced_pod, (self.namespace,), self._pod),
         ]
@@ -104,8 +103,9 @@ class Ledger:
     def _list(self, listed: Listed, place: tuple[str, ...], note: Note) -> str:
         found = json.loads(listed(*place, _preload_content=False, _request_timeout=(2, 5)).data)
         there = {each["metadata"]["uid"] for each in found["items"]}
+        told = "Job" if note == self._job else "pod"
         for what, uids in tuple(self.alive.items()):
-            if what.startswith("Job" if note == self._job else "pod") and note != self._migration:
+            if what.startswith(told) and note in (self._job, self._pod):
                 uids.intersection_update(there)
         for each in found["items"]:
             note("ADDED", each)
@@ -115,6 +115,10 @@ class Ledger:
         phase = body.get("status", {}).get("phase", "Pending")
         if kind != "DELETED" and body["metadata"]["name"] == NAME and self.phases[-1:] != [phase]:
             self.phases.append(phase)
+
+    def _way_back(self, _: str, body: dict[str, Any]) -> None:
+        if body["metadata"]["uid"] not in self.ways_back:
+            self.ways_back.append(body["metadata"]["uid"])
 
     def _job(self, kind: str, body: dict[str, Any]) -> None:
         meta = body["metadata"]
@@ -135,6 +139,11 @@ class Ledger:
         here.add(uid) if lives else here.discard(uid)
         if len(here) > 1:
             self.doubled.append(f"{what}: {len(here)} at a time")
+        if all(self._runs(task) for task in ("stream", "reverse")):
+            self.doubled.append(f"{what}: changes flow in both directions")
+
+    def _runs(self, task: str) -> bool:
+        return any(uids for what, uids in self.alive.items() if what.startswith("pod") and what.endswith(f" of {task}"))
 
     def skipped(self) -> list[str]:
         """Phases as they were, if they are no walk through the life's order, step by step; empty where they are."""
@@ -150,7 +159,7 @@ class Ledger:
         return f"{sum(map(len, self.jobs.values()))} Jobs of {len(self.jobs)} tasks, more than one: {self.again()}"
 
 
-class FaultyRun(ClusterRun):
+class Faulty(MigrationRun):
     """Operators behind proxies of their own, a supervisor that starts them again, and a ledger."""
 
     forge: Forge
@@ -164,31 +173,15 @@ class FaultyRun(ClusterRun):
         kubernetes.config.load_kube_config(str(self.cluster.kubeconfig), client_configuration=settings)
         self.api = kubernetes.client.ApiClient(settings)
         self.give_secrets()
-        self._token = self._account()
+        self._token = chart_account(self.kubectl, self.namespace)
         self.ledger = stack.enter_context(Ledger(self.namespace, self.api).kept())
-
-    def _account(self) -> str:
-        """A service account with what the chart grants and nothing more; its token."""
-        rules = [*yaml.safe_load((_RULES / "operator-rules.yaml").read_text())]
-        rules += yaml.safe_load((_RULES / "lease-rules.yaml").read_text())
-        meta = {"name": _ACCOUNT, "namespace": self.namespace}
-        role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": meta, "rules": rules}
-        binding = {
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": meta,
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": _ACCOUNT},
-            "subjects": [{"kind": "ServiceAccount", **meta}],
-        }  # fmt: skip
-        account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta}
-        told = {"apiVersion": "v1", "kind": "List", "items": [account, role, binding]}
-        self.kubectl("apply", "-f", "-", input=json.dumps(told))
-        return self.kubectl("create", "token", _ACCOUNT, "--duration=1h").strip()
 
     def operator_behind(self, **environment: str) -> tuple[ForkedOperator, ApiProxy]:
         """One more operator that is not started, behind a proxy of its own."""
         proxy = self.stack.enter_context(api_proxy(self.cluster))
-        number = len(list(self.move.directory.glob("proxy-*")))
-        kubeconfig = proxy.kubeconfig(self.move.directory / f"proxy-{number}", self._token)
-        file = self.move.directory / f"operator-{number}.log"
+        number = len(list(self.tasks.directory.glob("proxy-*")))
+        kubeconfig = proxy.kubeconfig(self.tasks.directory / f"proxy-{number}", self._token)
+        file = self.tasks.directory / f"operator-{number}.log"
         told = {"KUBECONFIG": str(kubeconfig), **LEASE, **environment}
         made = ForkedOperator(self.forge, self.cluster, self.namespace, file, told)
         self.stack.callback(made.kill)
@@ -199,14 +192,14 @@ class FaultyRun(ClusterRun):
         name = f"{self.namespace}-b"
         self.cluster.kubectl("create", "namespace", name)
         self.stack.callback(self.cluster.kubectl, "delete", "namespace", name, "--wait=false")
-        verbs, who = "--verb=get,create,update", f"--serviceaccount={self.namespace}:{_ACCOUNT}"
+        verbs, who = "--verb=get,create,update", f"--serviceaccount={self.namespace}:{ACCOUNT}"
         self.cluster.kubectl("-n", name, "create", "role", "lease", verbs, "--resource=leases.coordination.k8s.io")
         self.cluster.kubectl("-n", name, "create", "rolebinding", "lease", "--role=lease", who)
         return name
 
     def left(self) -> list[str]:
         """As before, without the operator's own account."""
-        return [each for each in super().left() if not each.endswith(f" {_ACCOUNT}")]
+        return [each for each in super().left() if not each.endswith(f" {ACCOUNT}")]
 
     def free_lease(self) -> None:
         """As if the Lease of a dead operator had run out."""
@@ -259,6 +252,10 @@ class FaultyRun(ClusterRun):
             return json.dumps(job).encode()
 
         return rewrite
+
+
+class FaultyRun(Faulty, ClusterRun):
+    """The same from MySQL."""
 
     def until(self, holds: Callable[[MigrationStatus], bool], seconds: float = WAIT_SECONDS) -> MigrationStatus:
         """As before; what runs twice or skips a phase is told at once."""

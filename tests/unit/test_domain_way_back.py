@@ -6,13 +6,17 @@ import pytest
 
 from support.both_ways import POLARDB, WITH_WAY_BACK, forward, steps
 from support.life import Life
-from support.memory_runtime import KEY
+from support.memory_runtime import KEY, MemoryRuntime
 from support.world import Failure, World
 from whimbrel_api.base import ObjectMeta, SecretRef
 from whimbrel_api.migration import Cutover, CutoverMode, CutoverState, MigrationStatus, Phase, ReverseSyncPolicy
 from whimbrel_api.reports import ErrorCategory, ReportedError
 from whimbrel_api.reverse_sync import ReverseSync, ReverseSyncPhase, ReverseSyncSpec
 from whimbrel_api.tasks import ExitCode, TaskKind
+from whimbrel_operator.domain.decision import WantedWayBack
+from whimbrel_operator.errors import Forbidden
+from whimbrel_operator.reconcile import Reconciler
+from whimbrel_operator.runtime.port import Key
 
 AUTOMATIC = Cutover(mode=CutoverMode.AUTOMATIC)
 REFUSED = Failure(
@@ -101,6 +105,35 @@ def test_a_way_back_that_is_not_armed_gives_the_cutover_up_and_the_stream_goes_o
     assert reason.get(why, "ApprovalWithdrawn") in found.reasons()
     if why == "refused":
         assert "wal_level is replica" in found.status.cutover.message
+    found.go(3)
+    assert forward(found)
+
+
+class Refusing(MemoryRuntime):
+    """The account may not make ReverseSyncs."""
+
+    async def make_way_back(self, key: Key, wanted: WantedWayBack) -> None:
+        raise Forbidden(f"the operator may not create reversesyncs {wanted.name} of {key}")
+
+
+def test_a_cutover_whose_way_back_may_not_be_made_is_given_up_in_time() -> None:
+    found = life(cutover=Cutover(timeout="60s"))
+    found.runtime = Refusing(found.world, found.runtime.resource)
+    found.reconciler = Reconciler(found.runtime, found.runtime.clock)
+    found.until(lambda status: status.cutover.state is CutoverState.AWAITING_APPROVAL)
+    found.runtime.patch(cutover=Cutover(timeout="60s", approved_plan=found.status.plan.hash))
+    found.until_phase(Phase.CUTTING_OVER)
+    refused = 0
+    while found.status.phase is Phase.CUTTING_OVER:
+        try:
+            found.once()
+        except Forbidden:
+            refused += 1
+        found.runtime.advance()
+        assert refused < 100
+    assert refused > 10
+    assert found.status.phase is Phase.FOLLOWING
+    assert steps(found) == ["sealed", "timed-out"]
     found.go(3)
     assert forward(found)
 

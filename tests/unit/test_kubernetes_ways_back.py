@@ -52,7 +52,9 @@ class Server:
                 return web.json_response({"message": "already exists"}, status=409)
             self.backs[name] = body | {"metadata": {**body["metadata"], "uid": "b1", "resourceVersion": "1"}}
             return web.json_response(self.backs[name], status=201)
-        assert body["preconditions"] == {"uid": "b1"}
+        version = self.backs[name]["metadata"]["resourceVersion"]
+        if body["preconditions"] != {"uid": "b1", "resourceVersion": version}:
+            return web.json_response({"message": "the precondition failed"}, status=409)
         return web.json_response(self.backs.pop(name))
 
 
@@ -106,5 +108,25 @@ def test_one_of_another_owner_is_a_stranger() -> None:
         view = View(found, datetime.now(UTC), Memory())
         assert view.way_back is None
         assert [each.metadata.name for each in view.strange_ways_back] == ["other"]
+
+    asyncio.run(served(server, scene))
+
+
+def test_one_that_went_on_since_it_was_seen_is_not_deleted_by_an_old_decision() -> None:
+    """An operator that stood still meanwhile would else end a way back with which another has made the switch."""
+    server = Server()
+
+    async def scene(runtime: KubernetesRuntime) -> None:
+        await runtime.observe(KEY, Memory())
+        await runtime.make_way_back(KEY, WANTED)
+        found = await runtime.observe(KEY, Memory())
+        assert isinstance(found, Observed)
+        server.backs["shop"]["metadata"]["resourceVersion"] = "2"
+        await runtime.end_way_back(KEY, found.ways_back[0])
+        assert list(server.backs) == ["shop"]
+        found = await runtime.observe(KEY, Memory())
+        assert isinstance(found, Observed)
+        await runtime.end_way_back(KEY, found.ways_back[0])
+        assert server.backs == {}
 
     asyncio.run(served(server, scene))

@@ -135,11 +135,17 @@ class Api:
         """A PUT. Raises Outdated where `metadata.resourceVersion` or `metadata.uid` have passed."""
         return await self._ask(Call("PUT", kind, namespace, name, sub), _MANAGER, body)
 
-    async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str = "", foreground: bool = False) -> None:
-        """Delete an object, if it is there; only that very one with a `uid`. `foreground`: not before its pods."""
+    async def delete(
+        self, kind: Kind, namespace: str, name: str, *, uid: str = "", version: str = "", foreground: bool = False
+    ) -> None:
+        """Delete an object, if it is there; only that very one with a `uid`. `foreground`: not before its pods.
+
+        With a `version`, raises Outdated where it was written since.
+        """
         body: JSON = {"propagationPolicy": "Foreground" if foreground else "Background"}
-        if uid:
-            body["preconditions"] = {"uid": uid}
+        asked = {"uid": uid, "resourceVersion": version}
+        if uid or version:
+            body["preconditions"] = {field: value for field, value in asked.items() if value}
         try:
             await self._ask(Call("DELETE", kind, namespace, name), {}, body)
         except NotFound:

@@ -87,8 +87,10 @@ async def validations_of(api: Api, migration: Migration) -> tuple[Validation, ..
     return tuple(each for each in map(_validation, naming) if each is not None)
 
 
-async def ways_back_of(api: Api, migration: Migration) -> tuple[ReverseSync, ...]:
-    """The ReverseSyncs that name a Migration or bear its name; none is asked for where no way back can lead.
+async def ways_back_of(api: Api, migration: Migration) -> tuple[tuple[ReverseSync, str], ...]:
+    """The ReverseSyncs that name a Migration or bear its name, each with its resourceVersion.
+
+    None is asked for where no way back can lead.
 
     Raises ResourceUnreadable: one that cannot be read may be at work.
     """
@@ -97,7 +99,9 @@ async def ways_back_of(api: Api, migration: Migration) -> tuple[ReverseSync, ...
     meta = migration.metadata
     bodies = await api.list(kinds.REVERSE_SYNCS, meta.namespace)
     return tuple(
-        parsed(ReverseSync, _whole(each)) for each in bodies if meta.name in (_named(each), each["metadata"]["name"])
+        (parsed(ReverseSync, _whole(each)), str(each["metadata"]["resourceVersion"]))
+        for each in bodies
+        if meta.name in (_named(each), each["metadata"]["name"])
     )
 
 

@@ -50,6 +50,8 @@ class _Seen:
     tasks: Tasks = field(default_factory=Tasks)
     hooks: tuple[HookJob, ...] = ()
     acted: set[str] = field(default_factory=set)
+    ways_back: dict[str, str] = field(default_factory=dict)
+    """The resourceVersion of each ReverseSync, by uid."""
 
     def of(self, task_id: str) -> TaskObjects:
         return self.objects.get(task_id, TaskObjects(self.owner.namespace, task_id))
@@ -92,7 +94,9 @@ class KubernetesRuntime:
         resource, version = found
         seen = await self._look(key, _owner(resource))
         if isinstance(resource, Migration):
-            others, back = await reads.validations_of(self.api, resource), await reads.ways_back_of(self.api, resource)
+            others, ways = await reads.validations_of(self.api, resource), await reads.ways_back_of(self.api, resource)
+            seen.ways_back = {each.metadata.uid: as_of for each, as_of in ways}
+            back = tuple(each for each, _ in ways)
             return Observed(resource, seen.tasks, others, (), memory, version, seen.hooks, ways_back=back)
         if isinstance(resource, ReverseSync):
             migration = await reads.migration_of(self.api, resource)
@@ -139,9 +143,15 @@ class KubernetesRuntime:
                 await self.api.create(kinds.REVERSE_SYNCS, reverse_sync(seen.owner, wanted))
 
     async def end_way_back(self, key: Key, found: ReverseSync) -> None:
-        """Delete this very ReverseSync; its finalizer holds it until slot and publication are gone."""
-        meta = found.metadata
-        await self.api.delete(kinds.REVERSE_SYNCS, key.namespace, meta.name, uid=meta.uid)
+        """Delete this very ReverseSync; its finalizer holds it until slot and publication are gone.
+
+        Only as it was seen: an operator that stood still must not end, by what it had decided long before, one that
+        another has made and switched with. One that was written since is looked at again in the next pass.
+        """
+        meta, seen = found.metadata, self._seen.get(key)
+        version = seen.ways_back.get(meta.uid, "") if seen is not None else ""
+        with contextlib.suppress(Outdated):
+            await self.api.delete(kinds.REVERSE_SYNCS, key.namespace, meta.name, uid=meta.uid, version=version)
 
     async def run_hook(self, key: Key, wanted: WantedHook) -> None:
         """Make the Job of a hook or switch that may start. One that the cluster refuses becomes an Event.
