@@ -261,7 +261,17 @@ def _gates(migration: Migration, seen: Observed, signs: Glyphs, width: int) -> l
         rows += [_row("Gates" if number == 0 else "", text, width) for number, text in enumerate(texts)]
     message = status.cutover.message
     rows.append(_row("Cutover", _joined((status.cutover.state.value, message), signs), width))
-    return rows
+    return [*rows, *_rollback(migration, signs, width)]
+
+
+def _rollback(migration: Migration, signs: Glyphs, width: int) -> list[RenderableType]:
+    """Whether a migration with a way back could go back now."""
+    found = next((each for each in migration.status.conditions if each.type == "RollbackReady"), None)
+    if found is None or migration.status.phase is not Phase.COMPLETED or not migration.spec.reverse_sync.enabled:
+        return []
+    ready = found.status == "True"
+    text = f"{signs.done if ready else signs.shut} RollbackReady ({found.reason}): {found.message}"
+    return [_row("Back", one_line(text), width, "green" if ready else "yellow")]
 
 
 def _validation(validation: Validation, signs: Glyphs, width: int) -> list[RenderableType]:
