@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from support.polardb_log import PolarDBLog, read_to_marker
-from whimbrel_worker.endpoints.polardb import publication, slots
-from whimbrel_worker.endpoints.polardb.arming import Armed, Cleared, Names, arm, arm_beside, chosen_names, disarm
-from whimbrel_worker.endpoints.polardb.changes import RowChange
-from whimbrel_worker.endpoints.polardb.publication import Qualified
+from whimbrel_worker.endpoints.polardb.log.changes import RowChange
+from whimbrel_worker.endpoints.polardb.slot import publication, slots
+from whimbrel_worker.endpoints.polardb.slot.arming import Armed, Cleared, Names, arm, arm_beside, chosen_names, disarm
+from whimbrel_worker.endpoints.polardb.slot.publication import Qualified
 from whimbrel_worker.errors import ConfigurationError, SourceLogLost
 from whimbrel_worker.libpq import Connection
 

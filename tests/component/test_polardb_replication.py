@@ -14,12 +14,13 @@ import pytest
 from support.polardb_log import LOG_SETTINGS, PolarDBLog, commits, eventually, polardb_log, read_to_marker, read_until
 from whimbrel_api.layout import KeyColumn, Layout
 from whimbrel_testbed.postgres import postgres_server
-from whimbrel_worker.endpoints.polardb import publication, replication, slots
-from whimbrel_worker.endpoints.polardb.changes import Committed, Event, Marker, RowChange, Truncated
-from whimbrel_worker.endpoints.polardb.items import ItemWrite, KeyAttribute
-from whimbrel_worker.endpoints.polardb.layout import ItemLayout
-from whimbrel_worker.endpoints.polardb.messages import UNCHANGED
-from whimbrel_worker.endpoints.polardb.replication import ReplicationStream
+from whimbrel_worker.endpoints.polardb.log import replication
+from whimbrel_worker.endpoints.polardb.log.changes import Committed, Event, Marker, RowChange, Truncated
+from whimbrel_worker.endpoints.polardb.log.messages import UNCHANGED
+from whimbrel_worker.endpoints.polardb.log.replication import ReplicationStream
+from whimbrel_worker.endpoints.polardb.rows.items import ItemWrite, KeyAttribute
+from whimbrel_worker.endpoints.polardb.rows.layout import ItemLayout
+from whimbrel_worker.endpoints.polardb.slot import publication, slots
 from whimbrel_worker.errors import Transient
 
 LAYOUT = ItemLayout(Layout(), {"items": [KeyAttribute("s", "S"), KeyAttribute("n", "N")]})

@@ -13,10 +13,10 @@ from support.polardb_log import LOG_SETTINGS, PolarDBLog, commits, eventually, p
 from whimbrel_api.migration import Tables
 from whimbrel_api.tasks import ReverseOptions
 from whimbrel_testbed.postgres import postgres_server
-from whimbrel_worker.endpoints.polardb import checks, publication, slots
-from whimbrel_worker.endpoints.polardb.lsn import parse_lsn
-from whimbrel_worker.endpoints.polardb.publication import Mark, Qualified
-from whimbrel_worker.endpoints.polardb.replication import ReplicationStream, Wanted
+from whimbrel_worker.endpoints.polardb.log.lsn import parse_lsn
+from whimbrel_worker.endpoints.polardb.log.replication import ReplicationStream, Wanted
+from whimbrel_worker.endpoints.polardb.slot import checks, publication, slots
+from whimbrel_worker.endpoints.polardb.slot.publication import Mark, Qualified
 from whimbrel_worker.endpoints.polardb.source import PolarDBLogSource
 from whimbrel_worker.errors import ConfigurationError, SourceLogLost, Transient
 

@@ -17,11 +17,11 @@ from support.polardb_log import PolarDBLog, connector, read_to_marker
 from support.seeds import over
 from whimbrel_api.layout import Layout
 from whimbrel_testbed.dynamodb.client import create_table, delete_tables, dynamodb_client
-from whimbrel_worker.endpoints.polardb import publication, slots
-from whimbrel_worker.endpoints.polardb.changes import Committed, Event, RowChange
-from whimbrel_worker.endpoints.polardb.items import ItemWrite, KeyAttribute
-from whimbrel_worker.endpoints.polardb.layout import ItemLayout
-from whimbrel_worker.endpoints.polardb.replication import ReplicationStream
+from whimbrel_worker.endpoints.polardb.log.changes import Committed, Event, RowChange
+from whimbrel_worker.endpoints.polardb.log.replication import ReplicationStream
+from whimbrel_worker.endpoints.polardb.rows.items import ItemWrite, KeyAttribute
+from whimbrel_worker.endpoints.polardb.rows.layout import ItemLayout
+from whimbrel_worker.endpoints.polardb.slot import publication, slots
 from whimbrel_worker.values.items import canonical_item
 
 if TYPE_CHECKING:

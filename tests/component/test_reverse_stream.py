@@ -19,7 +19,7 @@ from whimbrel_api.layout import own_name
 from whimbrel_api.reports import ErrorCategory
 from whimbrel_api.tasks import ExitCode
 from whimbrel_testbed.dynamodb.compare import client_of
-from whimbrel_worker.endpoints.polardb.lsn import parse_lsn
+from whimbrel_worker.endpoints.polardb.log.lsn import parse_lsn
 
 if TYPE_CHECKING:
     from whimbrel_testbed.dynamodb.local import DynamoDBServer

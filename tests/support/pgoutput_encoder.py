@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from whimbrel_worker.endpoints.polardb.messages import (
+from whimbrel_worker.endpoints.polardb.log.messages import (
     UNCHANGED,
     Begin,
     Commit,

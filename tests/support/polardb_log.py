@@ -15,10 +15,10 @@ from psycopg import sql
 from whimbrel_api.base import SecretRef, Tls, TlsMode
 from whimbrel_api.endpoints import PolarDBSource
 from whimbrel_testbed.postgres import PostgresServer
-from whimbrel_worker.endpoints.polardb import publication, slots
-from whimbrel_worker.endpoints.polardb.changes import Committed, Event, Marker
 from whimbrel_worker.endpoints.polardb.connect import PolarDBConnector
-from whimbrel_worker.endpoints.polardb.replication import ReplicationStream, Wanted
+from whimbrel_worker.endpoints.polardb.log.changes import Committed, Event, Marker
+from whimbrel_worker.endpoints.polardb.log.replication import ReplicationStream, Wanted
+from whimbrel_worker.endpoints.polardb.slot import publication, slots
 from whimbrel_worker.errors import Transient
 from whimbrel_worker.secrets import Secrets
 

@@ -22,7 +22,7 @@ from whimbrel_api.tasks import ExitCode, TaskFile
 from whimbrel_testbed.dynamodb.client import delete_tables, dynamodb_client
 from whimbrel_testbed.dynamodb.compare import Endpoint, client_of, independent_compare
 from whimbrel_worker.endpoints.polardb.kept import parse_kept
-from whimbrel_worker.endpoints.polardb.lsn import parse_lsn
+from whimbrel_worker.endpoints.polardb.log.lsn import parse_lsn
 from whimbrel_worker.engine.reverse_ports import Kept
 from whimbrel_worker.runner import run_task
 

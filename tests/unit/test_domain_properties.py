@@ -252,6 +252,7 @@ def test_what_must_always_hold_with_a_way_back(begin: int, steps: list[tuple[str
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 @given(steps=st.lists(BACK_STEP, max_size=8))
+@example(steps=[("wipe", 387, 0), ("clock jumps", 0, 0)])
 def test_whatever_has_happened_it_goes_there_and_back(steps: list[tuple[str, int, int]]) -> None:
     chaos = Chaos(back=True)
     until(chaos, Phase.COMPLETED)

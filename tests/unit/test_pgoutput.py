@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.pgoutput_encoder import encode
-from whimbrel_worker.endpoints.polardb.messages import (
+from whimbrel_worker.endpoints.polardb.log.messages import (
     UNCHANGED,
     Begin,
     Commit,
@@ -24,7 +24,7 @@ from whimbrel_worker.endpoints.polardb.messages import (
     Type,
     Update,
 )
-from whimbrel_worker.endpoints.polardb.pgoutput import decode
+from whimbrel_worker.endpoints.polardb.log.pgoutput import decode
 from whimbrel_worker.errors import Incompatible
 
 LSNS = st.integers(0, 2**64 - 1)

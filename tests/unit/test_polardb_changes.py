@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whimbrel_worker.endpoints.polardb.changes import Assembler, Committed, Event, Marker, RowChange, Truncated
-from whimbrel_worker.endpoints.polardb.messages import (
+from whimbrel_worker.endpoints.polardb.log.changes import Assembler, Committed, Event, Marker, RowChange, Truncated
+from whimbrel_worker.endpoints.polardb.log.messages import (
     Begin,
     Commit,
     Delete,

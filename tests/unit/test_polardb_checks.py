@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from whimbrel_worker.endpoints.polardb.checks import ServerFacts, check_server
+from whimbrel_worker.endpoints.polardb.slot.checks import ServerFacts, check_server
 
 FIT = ServerFacts(
     version=160014, standby=False, wal_level="logical", may_replicate=True, superuser=False, may_create=True,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whimbrel_worker.endpoints.polardb.commit_ends import CommitEnds
+from whimbrel_worker.endpoints.polardb.log.commit_ends import CommitEnds
 
 
 def test_what_came_is_told_once_and_nothing_else() -> None:

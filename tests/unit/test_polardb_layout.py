@@ -11,10 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whimbrel_api.layout import KeyColumn, Layout
-from whimbrel_worker.endpoints.polardb.changes import RowChange
-from whimbrel_worker.endpoints.polardb.items import ItemWrite, KeyAttribute
-from whimbrel_worker.endpoints.polardb.layout import ItemLayout
-from whimbrel_worker.endpoints.polardb.messages import (
+from whimbrel_worker.endpoints.polardb.log.changes import RowChange
+from whimbrel_worker.endpoints.polardb.log.messages import (
     UNCHANGED,
     OldRow,
     Relation,
@@ -22,7 +20,9 @@ from whimbrel_worker.endpoints.polardb.messages import (
     ReplicaIdentity,
     Values,
 )
-from whimbrel_worker.endpoints.polardb.naming import parse_rule
+from whimbrel_worker.endpoints.polardb.rows.items import ItemWrite, KeyAttribute
+from whimbrel_worker.endpoints.polardb.rows.layout import ItemLayout
+from whimbrel_worker.endpoints.polardb.rows.naming import parse_rule
 from whimbrel_worker.errors import ConfigurationError, Incompatible
 from whimbrel_worker.values.items import canonical_item
 

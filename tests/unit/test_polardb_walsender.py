@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 
 from whimbrel_api.layout import own_name
 from whimbrel_worker.endpoints.polardb.failures import SlotInUse, translate_stream
-from whimbrel_worker.endpoints.polardb.lsn import format_lsn, parse_lsn
-from whimbrel_worker.endpoints.polardb.publication import Mark, read_mark
-from whimbrel_worker.endpoints.polardb.walsender import (
+from whimbrel_worker.endpoints.polardb.log.lsn import format_lsn, parse_lsn
+from whimbrel_worker.endpoints.polardb.log.walsender import (
     Keepalive,
     LogData,
     open_frame,
     start_command,
     status_update,
 )
+from whimbrel_worker.endpoints.polardb.slot.publication import Mark, read_mark
 from whimbrel_worker.errors import ConfigurationError, Incompatible, SourceLogLost, Transient, WorkerError
 
 

@@ -150,9 +150,12 @@ class Tasks:
         return tuple(s.word for task_id in task_ids for s in self.of(task_id) if s.word is not None)
 
     def newest_record(self) -> Record | None:
-        """What the target's control tables said last, from finished tasks only."""
+        """What the target's control tables said last, from finished tasks only.
+
+        The target's own counters come before the time of the report, because a clock may have been set back.
+        """
         found = [(w.observed_at, r) for w in _finished(self.instances) if (r := record_of(w)) is not None]
-        return max(found, key=lambda pair: pair[0])[1] if found else None
+        return max(found, key=lambda pair: (pair[1].epoch, pair[1].plan_attempt, pair[0]))[1] if found else None
 
 
 def _finished(instances: Iterable[TaskState]) -> Iterable[WorkerReport]:

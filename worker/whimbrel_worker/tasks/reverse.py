@@ -17,7 +17,7 @@ from whimbrel_api.layout import OnLimit, OnTruncate
 from whimbrel_api.migration import TableStatus
 from whimbrel_api.reports import ReverseResult, SlotReport
 from whimbrel_worker.endpoints.polardb.kept import kept_text
-from whimbrel_worker.endpoints.polardb.lsn import format_lsn, parse_lsn
+from whimbrel_worker.endpoints.polardb.log.lsn import format_lsn, parse_lsn
 from whimbrel_worker.engine.retry import Backoff, retrying
 from whimbrel_worker.engine.reverse import guard
 from whimbrel_worker.engine.reverse.applier import Applier, Options

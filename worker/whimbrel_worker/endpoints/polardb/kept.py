@@ -2,7 +2,7 @@
 
 import orjson
 
-from whimbrel_worker.endpoints.polardb.lsn import format_lsn, parse_lsn
+from whimbrel_worker.endpoints.polardb.log.lsn import format_lsn, parse_lsn
 from whimbrel_worker.engine.reverse_ports import Kept
 from whimbrel_worker.errors import ConfigurationError
 

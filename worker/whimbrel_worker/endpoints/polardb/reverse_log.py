@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from whimbrel_worker.endpoints.polardb.changes import Committed, Event, Marker, RowChange, Truncated
-from whimbrel_worker.endpoints.polardb.items import ItemWrite
-from whimbrel_worker.endpoints.polardb.layout import ItemLayout
-from whimbrel_worker.endpoints.polardb.replication import ReplicationStream
-from whimbrel_worker.endpoints.polardb.slots import HEARTBEAT
+from whimbrel_worker.endpoints.polardb.log.changes import Committed, Event, Marker, RowChange, Truncated
+from whimbrel_worker.endpoints.polardb.log.replication import ReplicationStream
+from whimbrel_worker.endpoints.polardb.rows.items import ItemWrite
+from whimbrel_worker.endpoints.polardb.rows.layout import ItemLayout
+from whimbrel_worker.endpoints.polardb.slot.slots import HEARTBEAT
 from whimbrel_worker.engine.reverse_ports import Beat, Emptied, Ended, ItemsChanged, Refused, ReverseEvent
 from whimbrel_worker.errors import Incompatible
 

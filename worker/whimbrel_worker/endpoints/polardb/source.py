@@ -12,19 +12,19 @@ from typing import Final, NoReturn
 from whimbrel_api.endpoints import PolarDBSource
 from whimbrel_api.migration import Tables
 from whimbrel_api.tasks import ReverseOptions
-from whimbrel_worker.endpoints.polardb import publication, slots
-from whimbrel_worker.endpoints.polardb.arming import arm, arm_beside, chosen_names, disarm
 from whimbrel_worker.endpoints.polardb.connect import PolarDBConnector
 from whimbrel_worker.endpoints.polardb.failures import SlotInUse, guarded, publication_missing, slot_missing
-from whimbrel_worker.endpoints.polardb.judging import Plan, judge, key_attributes
-from whimbrel_worker.endpoints.polardb.layout import ItemLayout
-from whimbrel_worker.endpoints.polardb.lsn import parse_lsn
-from whimbrel_worker.endpoints.polardb.naming import parse_rule
-from whimbrel_worker.endpoints.polardb.publication import Qualified
-from whimbrel_worker.endpoints.polardb.relations import describe
-from whimbrel_worker.endpoints.polardb.replication import ReplicationStream, Wanted, identify
+from whimbrel_worker.endpoints.polardb.log.lsn import parse_lsn
+from whimbrel_worker.endpoints.polardb.log.relations import describe
+from whimbrel_worker.endpoints.polardb.log.replication import ReplicationStream, Wanted, identify
 from whimbrel_worker.endpoints.polardb.reverse_log import LayoutLog
-from whimbrel_worker.endpoints.polardb.slots import SlotHealth
+from whimbrel_worker.endpoints.polardb.rows.layout import ItemLayout
+from whimbrel_worker.endpoints.polardb.rows.naming import parse_rule
+from whimbrel_worker.endpoints.polardb.slot import publication, slots
+from whimbrel_worker.endpoints.polardb.slot.arming import arm, arm_beside, chosen_names, disarm
+from whimbrel_worker.endpoints.polardb.slot.judging import Plan, judge, key_attributes
+from whimbrel_worker.endpoints.polardb.slot.publication import Qualified
+from whimbrel_worker.endpoints.polardb.slot.slots import SlotHealth
 from whimbrel_worker.engine.ports import ChangeLog, Problem, SourceReader
 from whimbrel_worker.engine.reverse_ports import Kept, SlotState
 from whimbrel_worker.errors import ConfigurationError, SourceLogLost, WorkerError

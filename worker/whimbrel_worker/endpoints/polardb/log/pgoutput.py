@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-from whimbrel_worker.endpoints.polardb.messages import (
+from whimbrel_worker.endpoints.polardb.log.messages import (
     UNCHANGED,
     Begin,
     Commit,

@@ -14,8 +14,8 @@ from typing import Final
 
 import orjson
 
-from whimbrel_worker.endpoints.polardb.changes import RowChange
-from whimbrel_worker.endpoints.polardb.messages import UNCHANGED, OldRow, Relation, Value, Values
+from whimbrel_worker.endpoints.polardb.log.changes import RowChange
+from whimbrel_worker.endpoints.polardb.log.messages import UNCHANGED, OldRow, Relation, Value, Values
 from whimbrel_worker.errors import Incompatible
 from whimbrel_worker.values.items import canonical_attribute
 

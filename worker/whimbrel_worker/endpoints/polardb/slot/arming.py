@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from whimbrel_api.layout import own_name
-from whimbrel_worker.endpoints.polardb import publication, slots
-from whimbrel_worker.endpoints.polardb.publication import Mark, Qualified
+from whimbrel_worker.endpoints.polardb.slot import publication, slots
+from whimbrel_worker.endpoints.polardb.slot.publication import Mark, Qualified
 from whimbrel_worker.errors import ConfigurationError
 from whimbrel_worker.libpq import Connection
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from whimbrel_worker.endpoints.polardb import publication
 from whimbrel_worker.endpoints.polardb.failures import REPLICATION_ADVICE, guarded
-from whimbrel_worker.endpoints.polardb.publication import Qualified
+from whimbrel_worker.endpoints.polardb.slot import publication
+from whimbrel_worker.endpoints.polardb.slot.publication import Qualified
 from whimbrel_worker.engine.ports import Problem
 from whimbrel_worker.libpq import Connection
 

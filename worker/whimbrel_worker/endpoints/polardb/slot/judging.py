@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from whimbrel_api.layout import OnLimit
 from whimbrel_api.tasks import ReverseOptions
-from whimbrel_worker.endpoints.polardb import publication, slots
-from whimbrel_worker.endpoints.polardb.arming import Names
-from whimbrel_worker.endpoints.polardb.checks import ServerFacts, check_creation, check_server, read_facts
-from whimbrel_worker.endpoints.polardb.items import KeyAttribute
-from whimbrel_worker.endpoints.polardb.layout import ItemLayout, table_layout
-from whimbrel_worker.endpoints.polardb.publication import Qualified
-from whimbrel_worker.endpoints.polardb.relations import describe
+from whimbrel_worker.endpoints.polardb.log.relations import describe
+from whimbrel_worker.endpoints.polardb.rows.items import KeyAttribute
+from whimbrel_worker.endpoints.polardb.rows.layout import ItemLayout, table_layout
+from whimbrel_worker.endpoints.polardb.slot import publication, slots
+from whimbrel_worker.endpoints.polardb.slot.arming import Names
+from whimbrel_worker.endpoints.polardb.slot.checks import ServerFacts, check_creation, check_server, read_facts
+from whimbrel_worker.endpoints.polardb.slot.publication import Qualified
 from whimbrel_worker.engine.ports import Problem
 from whimbrel_worker.errors import ConfigurationError, WorkerError
 from whimbrel_worker.libpq import Connection

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from whimbrel_api.layout import KeyColumn, Layout
-from whimbrel_worker.endpoints.polardb.changes import RowChange
-from whimbrel_worker.endpoints.polardb.items import ItemWrite, KeyAttribute, TableLayout
-from whimbrel_worker.endpoints.polardb.messages import Relation
-from whimbrel_worker.endpoints.polardb.naming import parse_rule
+from whimbrel_worker.endpoints.polardb.log.changes import RowChange
+from whimbrel_worker.endpoints.polardb.log.messages import Relation
+from whimbrel_worker.endpoints.polardb.rows.items import ItemWrite, KeyAttribute, TableLayout
+from whimbrel_worker.endpoints.polardb.rows.naming import parse_rule
 from whimbrel_worker.errors import Incompatible
 
 DOCUMENT: Final = "polardb_document"

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from whimbrel_worker.endpoints.polardb.failures import guarded, translate
-from whimbrel_worker.endpoints.polardb.walsender import checked_name
+from whimbrel_worker.endpoints.polardb.log.walsender import checked_name
 from whimbrel_worker.errors import ConfigurationError
 from whimbrel_worker.libpq import Connection
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import psycopg
 
 from whimbrel_worker.endpoints.polardb.failures import guarded, slot_in_use, slot_lost, slot_missing, translate
-from whimbrel_worker.endpoints.polardb.lsn import NOWHERE, format_lsn, parse_lsn
+from whimbrel_worker.endpoints.polardb.log.lsn import NOWHERE, format_lsn, parse_lsn
 from whimbrel_worker.errors import ConfigurationError, SourceLogLost, Transient
 from whimbrel_worker.libpq import Connection
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from whimbrel_worker.endpoints.polardb.failures import guarded
-from whimbrel_worker.endpoints.polardb.messages import Relation, RelationColumn, ReplicaIdentity
+from whimbrel_worker.endpoints.polardb.log.messages import Relation, RelationColumn, ReplicaIdentity
 from whimbrel_worker.libpq import Connection
 
 _DESCRIBED: Final = """

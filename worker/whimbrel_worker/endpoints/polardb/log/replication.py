@@ -15,20 +15,20 @@ from typing import Final
 import psycopg
 from psycopg import pq
 
-from whimbrel_worker.endpoints.polardb import slots
-from whimbrel_worker.endpoints.polardb.changes import Assembler, Committed, Event
-from whimbrel_worker.endpoints.polardb.commit_ends import CommitEnds
 from whimbrel_worker.endpoints.polardb.connect import PolarDBConnector
 from whimbrel_worker.endpoints.polardb.failures import guarded, publication_missing, translate_stream
-from whimbrel_worker.endpoints.polardb.lsn import parse_lsn
-from whimbrel_worker.endpoints.polardb.pgoutput import decode
-from whimbrel_worker.endpoints.polardb.walsender import (
+from whimbrel_worker.endpoints.polardb.log.changes import Assembler, Committed, Event
+from whimbrel_worker.endpoints.polardb.log.commit_ends import CommitEnds
+from whimbrel_worker.endpoints.polardb.log.lsn import parse_lsn
+from whimbrel_worker.endpoints.polardb.log.pgoutput import decode
+from whimbrel_worker.endpoints.polardb.log.walsender import (
     Keepalive,
     checked_name,
     open_frame,
     start_command,
     status_update,
 )
+from whimbrel_worker.endpoints.polardb.slot import slots
 from whimbrel_worker.errors import Transient, WorkerError
 from whimbrel_worker.libpq import Connection
 

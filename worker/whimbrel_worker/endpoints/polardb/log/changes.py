@@ -7,8 +7,8 @@ starts before the position (the end of the last commit that is applied) is part 
 
 from dataclasses import dataclass, field
 
-from whimbrel_worker.endpoints.polardb.lsn import format_lsn
-from whimbrel_worker.endpoints.polardb.messages import (
+from whimbrel_worker.endpoints.polardb.log.lsn import format_lsn
+from whimbrel_worker.endpoints.polardb.log.messages import (
     Begin,
     Commit,
     Delete,
@@ -21,7 +21,7 @@ from whimbrel_worker.endpoints.polardb.messages import (
     Update,
     Values,
 )
-from whimbrel_worker.endpoints.polardb.pgoutput import refuse
+from whimbrel_worker.endpoints.polardb.log.pgoutput import refuse
 
 
 @dataclass(frozen=True, slots=True)

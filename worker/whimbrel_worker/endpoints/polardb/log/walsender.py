@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from whimbrel_worker.endpoints.polardb.lsn import format_lsn
-from whimbrel_worker.endpoints.polardb.pgoutput import refuse
+from whimbrel_worker.endpoints.polardb.log.lsn import format_lsn
+from whimbrel_worker.endpoints.polardb.log.pgoutput import refuse
 from whimbrel_worker.errors import ConfigurationError
 
 _DATA: Final = struct.Struct("!cQQq")
