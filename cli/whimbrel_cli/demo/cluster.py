@@ -144,11 +144,11 @@ class _Orders:
     def approve(self, plan: str) -> None:
         """Looks at the migration first."""
         say(self.shell.console, "A person now looks at the migration, reads the plan, and approves it:")
-        self.show()
+        self.shell.run("whimbrel", "status", "flights")
         self.shell.run("whimbrel", "approve", "flights", "--plan", plan)
 
     def show(self) -> None:
-        """Both resources, where both are there."""
+        """Both resources."""
         self.shell.run("whimbrel", "status", "flights")
         self.shell.run("get", "reversesyncs")
 
