@@ -66,7 +66,7 @@ class Director:
     over: bool = False
     _approved: str = ""
     _told: float = 0.0
-    _changes: int = -1
+    _changes: int = 0
     _play: Iterator[Waiting] | None = None
     _waits_for: Waiting | None = None
 
@@ -148,7 +148,7 @@ class Director:
         self.over = self.over or self._waits_for is None
 
     def _tell_figures(self, back: ReverseSync) -> None:
-        """How changes flow back, while there are any."""
+        """How changes flow back, each time that some have."""
         figures, changes, now = way_back_figures(back.status), back.status.changes_applied, time.monotonic()
         if figures and changes != self._changes and now - self._told >= _TELL_EVERY:
             self._changes, self._told = changes, now
