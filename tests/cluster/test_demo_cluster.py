@@ -8,7 +8,7 @@ import yaml
 from support.demos import broken_off, demo, gone
 from whimbrel_cli.demo.cluster import rendered_chart
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
+pytestmark = [pytest.mark.timeout(1000), pytest.mark.slow]
 
 
 @pytest.mark.parametrize("pair", ["mysql", "dynamodb"])
