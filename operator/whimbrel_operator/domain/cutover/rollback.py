@@ -171,7 +171,9 @@ STEPS: tuple[BackStep, ...] = (
 
 
 def step_of(view: View) -> BackStep:
-    """The first step that is not proven done; the last one when all are."""
+    """The first step that is not proven done; the last one when all are, and once its journal entry is ordered."""
+    if ordered(view):
+        return STEPS[-1]
     return next((step for step in STEPS if not step.done(view)), STEPS[-1])
 
 

@@ -18,6 +18,7 @@ INSPECT_PLAN, INSPECT_FENCE, INSPECT_CANCEL = "inspect-plan", "inspect-fence", "
 FENCE_SWITCHED, FENCE_TIMED_OUT, FENCE_CANCELLED = "fence-switched", "fence-timed-out", "fence-cancelled"
 FENCE_SEALED, INSPECT_SEALED, FENCE_ROLLED_BACK = "fence-sealed", "inspect-sealed", "fence-rolled-back"
 INSPECT_COMPLETED = "inspect-completed"
+INSPECT_WAY_BACK = "inspect-way-back"
 
 
 @dataclass(frozen=True)

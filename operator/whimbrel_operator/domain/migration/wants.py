@@ -291,6 +291,11 @@ def inspect_completed(view: View) -> Wanted:
     return (task(view, TaskKind.INSPECT, ids.INSPECT_COMPLETED),) if view.has_way_back else ()
 
 
+def inspect_way_back(view: View) -> Wanted:
+    """Read where the traffic is, before a ReverseSync of which the status knows nothing is ended."""
+    return (task(view, TaskKind.INSPECT, ids.INSPECT_WAY_BACK),)
+
+
 def check_back_id(view: View) -> str:
     """The id of the comparison before a rollback, at the position at which the target came to rest."""
     return f"final-back-{_digest(view.status.cutover.rollback.position)}"
