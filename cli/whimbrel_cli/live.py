@@ -262,7 +262,8 @@ def _gates(migration: Migration, seen: Observed, signs: Glyphs, width: int) -> l
         rows += [_row("Gates" if number == 0 else "", text, width) for number, text in enumerate(texts)]
     message = status.cutover.message
     rows.append(_row("Cutover", _joined((status.cutover.state.value, message), signs), width))
-    return [*rows, *(_row("Proven", text, width) for text in _proven(status.cutover.steps))]
+    rows += [_row("Proven", text, width) for text in _proven(status.cutover.steps)]
+    return [*rows, *_rollback(migration, signs, width)]
 
 
 def _proven(steps: Sequence[CutoverStep]) -> Iterable[str]:
@@ -272,6 +273,16 @@ def _proven(steps: Sequence[CutoverStep]) -> Iterable[str]:
         named = ", ".join(step.name if step.at is None else f"{step.name} {clock(step.at)}" for step in there)
         where = one_line(position)
         yield f"{named} at {where if len(where) <= _POSITION else where[:_POSITION] + '...'}"
+
+
+def _rollback(migration: Migration, signs: Glyphs, width: int) -> list[RenderableType]:
+    """Whether a migration with a way back could go back now."""
+    found = next((each for each in migration.status.conditions if each.type == "RollbackReady"), None)
+    if found is None or migration.status.phase is not Phase.COMPLETED or not migration.spec.reverse_sync.enabled:
+        return []
+    ready = found.status == "True"
+    text = f"{signs.done if ready else signs.shut} RollbackReady ({found.reason}): {found.message}"
+    return [_row("Back", one_line(text), width, "green" if ready else "yellow")]
 
 
 def _validation(validation: Validation, signs: Glyphs, width: int) -> list[RenderableType]:

@@ -53,9 +53,13 @@ class Background(ABC, Generic[C]):
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+        self.raise_failure()
+        return self._counts
+
+    def raise_failure(self) -> None:
+        """Raise TestbedError where it has failed."""
         if self._error is not None:
             raise TestbedError(f"the traffic ended early: {self._error}") from self._error
-        return self._counts
 
     def _run(self) -> None:
         try:

@@ -50,19 +50,24 @@ class _Findings:
 
 
 def independent_compare(
-    mysql: MySQLAccess, pg_conninfo: str, tables: Sequence[str | tuple[str, str]], *, limit: int = 20
-) -> list[str]:
+    mysql: MySQLAccess, pg_conninfo: str, tables: Sequence[str | tuple[str, str]], *, limit: int = 20,
+    snapshot: str = "",
+) -> list[str]:  # fmt: skip
     """Compare whole tables; return the differences in words, empty where all are equal.
 
     A table is ``"schema.table"`` where both sides have that name, or a pair of the source's and the target's. At
     most `limit` differences of a table are described, and one line more counts them all.
-    A table needs a primary key in the source.
+    A table needs a primary key in the source. `snapshot`: one that the target's PostgreSQL has exported, which is read
+    instead of what is there now; then the target need not be at rest.
     """
     differences: list[str] = []
     with (
         closing(mysql.connect(init_command="SET time_zone = '+00:00'")) as source,
         psycopg.connect(pg_conninfo) as target,
     ):
+        if snapshot:
+            target.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            target.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
         target.execute("SET TimeZone = 'UTC'")
         for table in tables:
             names = (table, table) if isinstance(table, str) else table

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import pymysql
 from pymysql.connections import Connection
@@ -17,7 +17,7 @@ from pymysql.cursors import Cursor
 
 from whimbrel_testbed.background import Background
 from whimbrel_testbed.mysql import MySQLAccess
-from whimbrel_testbed.traffic_plan import TrafficPlan, Transaction
+from whimbrel_testbed.traffic_plan import Kind, TrafficPlan, Transaction
 
 _LOST = frozenset((
     0, CR.CR_CONNECTION_ERROR, CR.CR_CONN_HOST_ERROR, CR.CR_SERVER_GONE_ERROR, CR.CR_SERVER_LOST, ER.SERVER_SHUTDOWN,
@@ -28,7 +28,10 @@ _FIRST_PAUSE, _LONGEST_PAUSE, _REPORT_SECONDS = 0.1, 5.0, 1.0
 
 @dataclass(frozen=True)
 class TrafficCounts:
-    """What was done so far, in rows of committed transactions; `reconnects` counts connections lost and made again."""
+    """What was done so far, in rows of committed transactions; `reconnects` counts connections lost and made again.
+
+    `first_write` and `last_write`: when the first and the last commit were answered, in seconds of time.monotonic().
+    """
 
     transactions: int = 0
     inserts: int = 0
@@ -37,11 +40,24 @@ class TrafficCounts:
     key_changes: int = 0
     rolled_back: int = 0
     reconnects: int = 0
+    first_write: float | None = field(default=None, compare=False)
+    last_write: float | None = field(default=None, compare=False)
 
     @property
     def changes(self) -> int:
         """Rows changed in all."""
         return self.inserts + self.updates + self.deletes + self.key_changes
+
+    def after(self, done: Mapping[Kind, int]) -> TrafficCounts:
+        """With the rows of a transaction whose commit was answered just now."""
+        now = time.monotonic()
+        return replace(
+            self,
+            transactions=self.transactions + 1,
+            first_write=self.first_write if self.first_write is not None else now,
+            last_write=now,
+            **{kind: getattr(self, kind) + rows for kind, rows in done.items()},
+        )
 
 
 def run_traffic(
@@ -102,24 +118,33 @@ class _Run:
                 self.stop.wait(max(0.0, started + (self.counts.changes - done) / self.rate - now))
 
     def _run(self, connection: Connection[Any], cursor: Cursor, transaction: Transaction) -> None:
-        done = {"inserts": 0, "updates": 0, "deletes": 0, "key_changes": 0}
+        done: dict[Kind, int] = {"inserts": 0, "updates": 0, "deletes": 0, "key_changes": 0}
         for kind, statement, parameters in transaction.statements:
             done[kind] += cursor.execute(statement, parameters)
         if transaction.commit:
             connection.commit()
-            totals = {kind: getattr(self.counts, kind) + rows for kind, rows in done.items()}
-            self.counts = replace(self.counts, transactions=self.counts.transactions + 1, **totals)
+            self.counts = self.counts.after(done)
         else:
             connection.rollback()
             self.counts = replace(self.counts, rolled_back=self.counts.rolled_back + 1)
 
 
-def read_plan(cursor: Cursor, rng: random.Random) -> TrafficPlan:
+class Reader(Protocol):
+    """A cursor of either driver."""
+
+    def execute(self, query: str, /) -> object:
+        """Run a statement."""
+
+    def fetchall(self) -> Iterable[Sequence[Any]]:
+        """Return its rows."""
+
+
+def read_plan(cursor: Reader, rng: random.Random) -> TrafficPlan:
     """Read which keys there are (a bounded part of flights and weather) and plan over them."""
     lowest = _column(cursor, "SELECT id FROM flights ORDER BY id LIMIT 10000")
     highest = _column(cursor, "SELECT id FROM flights ORDER BY id DESC LIMIT 10000")
     cursor.execute("SELECT origin, time_hour FROM weather ORDER BY origin, time_hour LIMIT 5000")
-    weather = list(cursor.fetchall())
+    weather = [(origin, hour) for origin, hour in cursor.fetchall()]
     return TrafficPlan(
         rng, sorted({*lowest, *highest}), _column(cursor, "SELECT tailnum FROM planes ORDER BY tailnum"), weather,
         _column(cursor, "SELECT carrier FROM airlines ORDER BY carrier"),
@@ -127,7 +152,7 @@ def read_plan(cursor: Cursor, rng: random.Random) -> TrafficPlan:
     )  # fmt: skip
 
 
-def _column(cursor: Cursor, statement: str) -> list[Any]:
+def _column(cursor: Reader, statement: str) -> list[Any]:
     cursor.execute(statement)
     return [value for (value,) in cursor.fetchall()]
 

@@ -360,10 +360,10 @@ def test_the_heavy_traffic_does_everything_and_outlives_an_outage(proxied: Proxi
         proxied.proxy.rule = lambda call: None
         before = traffic.counts.calls
         wait_for(lambda: traffic.counts.calls > before + 100)
+        every = {"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems"}
+        wait_for(lambda: {call.operation for call in list(proxied.proxy.log)} >= every)
     counts = traffic.stop()
     assert min(counts.puts, counts.updates, counts.removes, counts.deletes) > 0
-    made = {call.operation for call in proxied.proxy.log}
-    assert made >= {"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems"}
 
 
 def test_traffic_that_is_refused_says_so(dynamodb: DynamoDBServer) -> None:

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from support.live_states import NOW, PLAN, STATES, migration, observed
+from whimbrel_api.base import Condition
 from whimbrel_api.migration import CutoverStep, Migration
 from whimbrel_api.validation import Validation
 from whimbrel_cli.figures import clock, count, one_line, percent, shortened, size, span
@@ -108,6 +109,17 @@ def test_the_proven_steps_of_a_cutover_stand_with_their_time_and_position() -> N
 def test_a_completed_migration_has_no_lag_any_more() -> None:
     assert "Stream   ended · 1,204 changes applied" in drawn(observed("completed"))
     assert "lag" not in PlainView().lines(observed("completed"), 0.0)[-2]
+
+
+@pytest.mark.parametrize(("status", "sign"), [("True", "✔"), ("False", "✘")])
+def test_a_completed_migration_with_a_way_back_says_whether_it_could_go_back(status: str, sign: str) -> None:
+    said = {"type": "RollbackReady", "status": status, "reason": "Why", "message": "what ends it"}
+    server = {"host": "polardb", "credentialsSecretRef": {"name": "log"}}
+    made = migration("completed", reverseSync={"enabled": True, "polardb": server})
+    condition = Condition.model_validate({**said, "lastTransitionTime": NOW})
+    shown = made.model_copy(update={"status": made.status.model_copy(update={"conditions": [condition]})})
+    assert f"Back     {sign} RollbackReady (Why): what ends it" in drawn(Observed(shown, NOW))
+    assert not any("RollbackReady" in line for line in drawn(observed("completed")))
 
 
 def test_a_stall_is_marked_in_the_phase_and_says_what_to_do() -> None:

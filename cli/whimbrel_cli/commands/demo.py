@@ -19,11 +19,15 @@ from whimbrel_cli.exits import EXIT_CODES, CliError
     help="What moves: mysql to Aurora DSQL, or dynamodb to PolarDB; each target is a server that behaves like it.",
 )  # fmt: skip
 @click.option("--on-cluster", is_flag=True, help="On a Kubernetes cluster of its own, by the operator and kubectl.")
+@click.option("--no-rollback", is_flag=True, help="dynamodb: end with the cutover, without a way back.")
 @click.option("--keep", is_flag=True, help="Leave the servers running at the end, to look around, until Ctrl-C.")
 @click.option("--rate", type=click.FloatRange(min=1), default=200.0, show_default=True, help="Rows changed per second.")
 @click.option("--rows", type=click.IntRange(min=1), help="Load only the first rows of each table (dynamodb: 20,000).")
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the traffic.")
-@click.option("--timeout", type=float, help="Give up after so many seconds; by default 300, on a cluster 600.")
+@click.option(
+    "--timeout", type=float,
+    help="Give up after so many seconds; by default 300, on a cluster 600, and with a rollback 300 more.",
+)  # fmt: skip
 @click.option(
     "--example", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
     help="The manifest to run; by default that of the pair, in examples/.",
@@ -32,6 +36,7 @@ def demo(
     *,
     pair: str,
     on_cluster: bool,
+    no_rollback: bool,
     keep: bool,
     rate: float,
     rows: int | None,
@@ -42,11 +47,13 @@ def demo(
     """Shows a whole migration on this machine: nothing to set up, nothing left behind, no root.
 
     A MySQL server gets the flights of 2013 from New York and an application that goes on writing. The manifest
-    examples/mysql-to-aurora-dsql.yaml moves it to a server that behaves as Aurora DSQL does. At the end plain SQL,
-    which shares no code with Whimbrel, compares both. Exit code 0 only when it finds nothing.
+    examples/mysql-to-aurora-dsql.yaml moves it to a server that behaves as Aurora DSQL does. The application moves with
+    it, and what both held at that moment is compared by plain SQL, which shares no code with Whimbrel. Exit code 0 only
+    when it finds nothing. How long the writes stopped is measured by the application itself.
 
     With --pair dynamodb it is DynamoDB Local with the flights as items, examples/dynamodb-to-polardb.yaml, and a server
-    that behaves as PolarDB's DynamoDB endpoint does.
+    that behaves as PolarDB's DynamoDB endpoint does. There the cutover has a way back: what the application writes to
+    the target flows back to the source, and the demo ends with a rollback.
 
     With --on-cluster the test bed starts a Kubernetes API server, controllers, scheduler and a node that runs pods as
     processes; the operator does the work, and what is shown is what kubectl shows. Its programs are built on first use,
@@ -63,9 +70,13 @@ def demo(
     from whimbrel_cli.demo.stage import interruptible
     from whimbrel_testbed.cache import TestbedError
 
-    patience = timeout or (600.0 if on_cluster else 300.0)
     chosen = Pair(pair)
-    options = Options(example or chosen.example, chosen, keep=keep, rate=rate, rows=rows, seed=seed, timeout=patience)
+    way_back = chosen is Pair.DYNAMODB and not no_rollback
+    patience = timeout or (600.0 if on_cluster else 300.0) + (300.0 if way_back else 0.0)
+    options = Options(
+        example or chosen.example, chosen, keep=keep, rate=rate, rows=rows, seed=seed, timeout=patience,
+        way_back=way_back,
+    )  # fmt: skip
     try:
         with interruptible(), ExitStack() as stack:
             return _play(stack, options, on_cluster=on_cluster)

@@ -12,22 +12,26 @@ from typing import Final
 import helm_python
 from rich.console import Console
 
-from whimbrel_api.migration import Migration, Phase
+from whimbrel_cli.demo.acts import one_way, there_and_back
 from whimbrel_cli.demo.director import Director
 from whimbrel_cli.demo.options import Options
 from whimbrel_cli.demo.pairs import set_stage
-from whimbrel_cli.demo.report import compare, show_around, show_failure, show_times
+from whimbrel_cli.demo.report import show_around, show_failure, show_figures, verdict
 from whimbrel_cli.demo.shell import Shell
 from whimbrel_cli.demo.stage import (
+    Side,
     Stage,
+    say,
     step,
     wait_for_interrupt,
     write_manifest,
     write_secrets,
 )
+from whimbrel_cli.demo.traveller import Traveller
 from whimbrel_cli.exits import Exit
 from whimbrel_cli.figures import clock, count
-from whimbrel_cli.guidance import Resource, condition, finished
+from whimbrel_cli.guidance import Resource
+from whimbrel_operator.errors import NotFound
 from whimbrel_operator.runtime.cluster_access import Cluster
 from whimbrel_operator.runtime.cluster_store import ClusterStore
 from whimbrel_operator.runtime.port import Key
@@ -58,18 +62,20 @@ def play(stack: ExitStack, console: Console, options: Options) -> Exit:
         highlight=False,
     )
     store, key = ClusterStore(Cluster(kubeconfig)), Key(NAMESPACE, "Migration", "flights")
-    with stage.application(options) as application:
-        director = Director(application, console, lambda plan: _approve(shell, director, plan))
+    acts = there_and_back if options.way_back else one_way
+    with Traveller(stage, options) as traveller:
+        director = Director(stage, options, console, traveller, _Orders(shell), acts)
+        traveller.start(Side.SOURCE)
         shell.run("apply", "-f", str(stage.folder / "migration.yaml"))
         with shell.following("get", "mig", "-w"):
-            resource = _Watch(store, key, director, shell).until_over(options.timeout)
-        director.freeze()
-    show_times(stage, console, director)
-    if not isinstance(resource, Migration) or resource.status.phase is not Phase.COMPLETED:
-        return _failed(store, key, console, shell, resource)
+            timed_out = _Watch(store, key, director, shell).until_over(options.timeout)
+        director.stop()
+    show_figures(console, director)
+    if not director.played:
+        return _failed(store, director, console, shell, timed_out=timed_out)
     console.print()
     shell.run("get", "mig,val", "-o", "wide")
-    code = compare(stage, console)
+    code = verdict(console, director)
     if not options.keep:
         console.print("\nTo look around in the cluster afterwards: whimbrel demo --on-cluster --keep", highlight=False)
         return code
@@ -129,10 +135,26 @@ def _prepare(stage: Stage, console: Console, shell: Shell, example: Path) -> Non
         shell.run("create", "secret", "generic", name, f"--from-file={folder / name}")
 
 
-def _approve(shell: Shell, director: Director, plan: str) -> None:
-    director.say("The gates are open. A person now looks at the migration, reads the plan, and approves it:")
-    shell.run("whimbrel", "status", "flights")
-    shell.run("whimbrel", "approve", "flights", "--plan", plan)
+@dataclass(frozen=True)
+class _Orders:
+    """What a person types."""
+
+    shell: Shell
+
+    def approve(self, plan: str) -> None:
+        """Looks at the migration first."""
+        say(self.shell.console, "A person now looks at the migration, reads the plan, and approves it:")
+        self.shell.run("whimbrel", "status", "flights")
+        self.shell.run("whimbrel", "approve", "flights", "--plan", plan)
+
+    def show(self) -> None:
+        """Both resources."""
+        self.shell.run("whimbrel", "status", "flights")
+        self.shell.run("get", "reversesyncs")
+
+    def roll_back(self) -> None:
+        """Without being asked again."""
+        self.shell.run("whimbrel", "rollback", "flights", "--yes")
 
 
 @dataclass
@@ -145,16 +167,24 @@ class _Watch:
     shell: Shell
     _told: set[tuple[datetime, str, str]] = field(default_factory=set)
 
-    def until_over(self, timeout: float) -> Resource:
-        """The resource at its end, where it stalls, or after so many seconds."""
+    def until_over(self, timeout: float) -> bool:
+        """Returns at the play's end, where something stalls, or after so many seconds: then True."""
         deadline = time.monotonic() + timeout
-        while True:
-            resource = self.store.get(self.key)
-            self.director.on_change(resource)
+        back = Key(self.key.namespace, "ReverseSync", self.key.name)
+        while time.monotonic() < deadline:
+            over = self.director.look([self.store.get(self.key), *self._there(back)])
             self._tell_events()
-            if finished(resource) or condition(resource.status, "Stalled") or time.monotonic() >= deadline:
-                return resource
+            if over:
+                return False
             time.sleep(_POLL)
+        return True
+
+    def _there(self, key: Key) -> list[Resource]:
+        """A resource that comes and goes."""
+        try:
+            return [self.store.get(key)]
+        except NotFound:
+            return []
 
     def _tell_events(self) -> None:
         for event in self.store.events(self.key):
@@ -164,13 +194,12 @@ class _Watch:
                 self.shell.print(f"  {clock(event.at)} {event.type} {event.reason}: {event.message}", style)
 
 
-def _failed(store: ClusterStore, key: Key, console: Console, shell: Shell, resource: Resource) -> Exit:
+def _failed(store: ClusterStore, director: Director, console: Console, shell: Shell, *, timed_out: bool) -> Exit:
     """Shows what operator and workers said last. Gives the exit code."""
-    shell.run("describe", "mig", key.name)
-    shell.run("get", "jobs,pods,workerreports")
+    shell.run("describe", "mig", "flights")
+    shell.run("get", "jobs,pods,workerreports,reversesyncs")
     shell.run("logs", "-n", SYSTEM, "deployment/whimbrel", "--tail=30")
-    timed_out = not finished(resource) and not condition(resource.status, "Stalled")
-    return show_failure(store, key, console, timed_out=timed_out)
+    return show_failure(store, director, console, timed_out=timed_out)
 
 
 def _around(kubeconfig: Path, shell: Shell) -> list[tuple[str, str]]:

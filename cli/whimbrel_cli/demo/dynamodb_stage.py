@@ -1,17 +1,19 @@
 """The demo's DynamoDB, and a server that behaves as PolarDB's DynamoDB endpoint does. What is played: elsewhere."""
 
+import functools
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
 from rich.console import Console
 
 from whimbrel_cli.demo.options import Options
-from whimbrel_cli.demo.stage import Done, Stage, step, write_secrets
+from whimbrel_cli.demo.stage import Done, Side, Stage, step, write_secrets
 from whimbrel_cli.figures import count
 from whimbrel_cli.tools import psql_arguments, write_script
 from whimbrel_testbed.dynamodb.compare import independent_compare
@@ -36,7 +38,7 @@ def set_dynamodb_stage(stack: ExitStack, console: Console, options: Options) -> 
     with step(console, f"Loading flights of 2013 from New York into DynamoDB, the first {count(rows)} of each table"):
         loaded = load_flights(dynamodb.facts(), rows=rows)
     console.print(f"  {count(sum(loaded.values()))} items in {len(loaded)} tables", highlight=False)
-    return DynamoDBStage(folder, tuple(loaded), dynamodb, polardb)
+    return DynamoDBStage(folder, tuple(loaded), dynamodb, polardb, options.way_back)
 
 
 @dataclass(frozen=True)
@@ -45,15 +47,22 @@ class DynamoDBStage(Stage):
 
     dynamodb: StreamServer
     polardb: PolarDBServer
+    way_back: bool = False
 
     @property
     def source(self) -> str:
         """What the source is called."""
         return "DynamoDB"
 
-    def application(self, options: Options) -> Traffic:
+    @property
+    def target(self) -> str:
+        """What the target is called."""
+        return "the PolarDB stand-in"
+
+    def application(self, side: Side, *, rate: float, seed: int) -> Traffic:
         """Puts, updates, removed attributes and deletes."""
-        return Traffic(self.dynamodb.facts(), seed=options.seed, rate=options.rate)
+        server = self.dynamodb if side is Side.SOURCE else self.polardb
+        return Traffic(server.facts(), seed=seed, rate=rate)
 
     def told(self, done: Done) -> str:
         """What the application did, for a reader."""
@@ -66,17 +75,44 @@ class DynamoDBStage(Stage):
 
     def secrets(self) -> dict[str, dict[str, str]]:
         """The Secrets that the example names, by name and key."""
-        return {"dynamodb-source": _keys(self.dynamodb), "polardb-target": _keys(self.polardb)}
+        server = self.polardb.postgres
+        found = {"dynamodb-source": _keys(self.dynamodb), "polardb-target": _keys(self.polardb)}
+        if self.way_back:
+            found["polardb-replication"] = {"username": server.user, "password": server.password}
+        return found
 
     def patch(self) -> dict[str, Any]:
-        """Where the servers are."""
+        """Where the servers are, and the way back."""
         source = {"endpoint": self.dynamodb.endpoint, "region": self.dynamodb.region}
         target = {"endpoint": self.polardb.endpoint, "region": self.polardb.region}
-        return {"spec": {"source": {"dynamodb": source}, "target": {"dynamodb": target}}}
+        return {"spec": {"source": {"dynamodb": source}, "target": {"dynamodb": target}, **self._back()}}
 
-    def compare(self) -> list[str]:
-        """The differences by botocore's own client on both servers."""
-        return independent_compare(self.dynamodb, self.polardb, self.tables)
+    def _back(self) -> dict[str, Any]:
+        if not self.way_back:
+            return {}
+        server = self.polardb.postgres
+        polardb = {
+            "host": server.host, "port": server.port, "database": server.database,
+            "credentialsSecretRef": {"name": "polardb-replication"}, "tls": {"mode": "Disabled"},
+        }  # fmt: skip
+        return {"reverseSync": {"enabled": True, "polardb": polardb}}
+
+    @property
+    def must_rest(self) -> bool:
+        """Neither endpoint offers a snapshot."""
+        return True
+
+    def as_they_are(self) -> Callable[[], list[str]]:
+        """botocore's own client on both servers."""
+        return functools.partial(independent_compare, self.dynamodb, self.polardb, self.tables)
+
+    def left_behind(self) -> list[str]:
+        """Slots and publications of the server behind the target, by plain SQL."""
+        with psycopg.connect(self.polardb.backend.conninfo_for(self.polardb.postgres.database)) as connection:
+            slots = connection.execute("SELECT slot_name FROM pg_replication_slots").fetchall()
+            publications = connection.execute("SELECT pubname FROM pg_publication").fetchall()
+        named = [("replication slot", slots), ("publication", publications)]
+        return [f"{what} {name}" for what, rows in named for (name,) in rows]
 
     def places(self) -> Sequence[tuple[str, str]]:
         """`psql` in the demo's folder for the server behind the target, and where both endpoints are."""

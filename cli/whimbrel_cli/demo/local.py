@@ -2,30 +2,32 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from whimbrel_api.manifests import load_manifests
-from whimbrel_api.migration import Migration, Phase
+from whimbrel_cli.demo.acts import one_way, there_and_back
 from whimbrel_cli.demo.director import Director
 from whimbrel_cli.demo.options import Options
 from whimbrel_cli.demo.pairs import set_stage
-from whimbrel_cli.demo.report import compare, show_around, show_failure, show_times
+from whimbrel_cli.demo.report import show_around, show_failure, show_figures, verdict
 from whimbrel_cli.demo.stage import (
+    Side,
     Stage,
     leave,
+    say,
     wait_for_interrupt,
     write_manifest,
     write_secrets,
 )
+from whimbrel_cli.demo.traveller import Traveller
 from whimbrel_cli.exits import Exit
 from whimbrel_cli.figures import count
-from whimbrel_cli.guidance import Resource, condition, finished
 from whimbrel_cli.inputs import put
-from whimbrel_cli.screen import Screen
+from whimbrel_cli.screen import Screen, picture
 from whimbrel_cli.watcher import Watcher
 from whimbrel_operator import loop
 from whimbrel_operator.runtime.store import Key, LocalStore
@@ -40,28 +42,27 @@ def play(stack: ExitStack, console: Console, options: Options) -> Exit:
         f"\nAn application now writes to {stage.source}, {count(options.rate)} rows a second (seed {options.seed}).\n",
         highlight=False,
     )
-    with stage.application(options) as application:
-        director = Director(application, console, lambda plan: _approve(store, key, director, plan))
+    acts = there_and_back if options.way_back else one_way
+    with Traveller(stage, options) as traveller:
+        director = Director(stage, options, console, traveller, _Orders(store, key, console), acts)
+        traveller.start(Side.SOURCE)
         with Screen(console, [Watcher(store, key)]):
-            result = loop.run(store, [key], timeout=options.timeout, until=_over, on_change=director.on_change)
-        director.freeze()
+            result = loop.run(
+                store, [key], timeout=options.timeout, until=director.look, on_change=director.on_change
+            )  # fmt: skip
+        director.stop()
     if result.interrupted:
         leave()
-    show_times(stage, console, director)
-    migration = store.get(key)
-    if not isinstance(migration, Migration) or migration.status.phase is not Phase.COMPLETED:
-        return show_failure(store, key, console, timed_out=result.timed_out)
-    code = compare(stage, console)
+    show_figures(console, director)
+    if not director.played:
+        return show_failure(store, director, console, timed_out=result.timed_out)
+    code = verdict(console, director)
     if not options.keep:
         console.print("\nTo look around in both servers afterwards: whimbrel demo --keep", highlight=False)
         return code
     show_around(stage, console, [("the migration", f"{_whimbrel(stage)} status flights -o yaml")])
     wait_for_interrupt()
     return code
-
-
-def _over(resources: Sequence[Resource]) -> bool:
-    return all(finished(resource) or condition(resource.status, "Stalled") is not None for resource in resources)
 
 
 def _prepared(stage: Stage, store: LocalStore, console: Console, example: Path) -> Key:
@@ -79,9 +80,27 @@ def _whimbrel(stage: Stage) -> str:
     return f"{shlex.quote(sys.executable)} -m whimbrel_cli --state {shlex.quote(str(stage.folder / 'state'))}"
 
 
-def _approve(store: LocalStore, key: Key, director: Director, plan: str) -> None:
-    director.say(
-        f"The gates are open. A person would now read the plan and say: whimbrel approve flights --plan {plan}"
-    )
-    director.say("The demo does that for you.")
-    store.patch_spec(key, {"cutover": {"approvedPlan": plan}})
+@dataclass(frozen=True)
+class _Orders:
+    """What a person would type in a second terminal. The demo does it, and says so."""
+
+    store: LocalStore
+    key: Key
+    console: Console
+
+    def approve(self, plan: str) -> None:
+        """By the overlay, as the command does."""
+        say(self.console, f"A person would now read the plan and say: whimbrel approve flights --plan {plan}")
+        say(self.console, "The demo does that for you.")
+        self.store.patch_spec(self.key, {"cutover": {"approvedPlan": plan}})
+
+    def show(self) -> None:
+        """As `whimbrel status` does."""
+        back = [Key(self.key.namespace, "ReverseSync", self.key.name)]
+        for key in (self.key, *(each for each in back if each in self.store.list("ReverseSync"))):
+            self.console.print(picture(self.console, [Watcher(self.store, key).look()]))
+
+    def roll_back(self) -> None:
+        """By the overlay, as the command does."""
+        say(self.console, "A person would now say: whimbrel rollback flights. The demo does that for you.")
+        self.store.patch_spec(self.key, {"cutover": {"rollback": True}})

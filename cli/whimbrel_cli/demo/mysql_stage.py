@@ -1,23 +1,25 @@
 """The demo's MySQL server, and one that behaves as Aurora DSQL does. What is played there stands elsewhere."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from rich.console import Console
 
 from whimbrel_cli.demo.options import Options
-from whimbrel_cli.demo.stage import Done, Stage, step, write_secrets
+from whimbrel_cli.demo.stage import Application, Done, Side, Stage, step, write_secrets
 from whimbrel_cli.figures import count
 from whimbrel_cli.overlay import addresses
 from whimbrel_cli.tools import psql_arguments, write_script
 from whimbrel_testbed.compare import independent_compare
 from whimbrel_testbed.dsql import DSQLServer, dsql_server
+from whimbrel_testbed.dsql.traffic import Traffic as DSQLTraffic
 from whimbrel_testbed.flights import load_flights
 from whimbrel_testbed.mysql import MySQLServer, mysql_server
 from whimbrel_testbed.provision import mysql_client_command, postgres_bin
@@ -53,9 +55,16 @@ class MySQLStage(Stage):
         """What the source is called."""
         return "MySQL"
 
-    def application(self, options: Options) -> Traffic:
+    @property
+    def target(self) -> str:
+        """What the target is called."""
+        return "the Aurora DSQL stand-in"
+
+    def application(self, side: Side, *, rate: float, seed: int) -> AbstractContextManager[Application]:
         """Inserts, updates, deletes and key changes in transactions."""
-        return Traffic(self.mysql.admin, database=DATABASE, seed=options.seed, rate=options.rate)
+        if side is Side.TARGET:
+            return DSQLTraffic(self.dsql, schema=DATABASE, seed=seed, rate=rate)
+        return Traffic(self.mysql.admin, database=DATABASE, seed=seed, rate=rate)
 
     def told(self, done: Done) -> str:
         """What the application did, for a reader."""
@@ -83,9 +92,23 @@ class MySQLStage(Stage):
         mysql, dsql = self.mysql.migration, self.dsql
         return addresses(mysql.host, mysql.port, dsql.endpoint, dsql.port, dsql.region)
 
-    def compare(self) -> list[str]:
-        """The differences by plain SQL on both servers."""
-        return independent_compare(self.mysql.admin, self.dsql.backend_conninfo, self.tables)
+    @property
+    def must_rest(self) -> bool:
+        """The target is read by a snapshot."""
+        return False
+
+    def as_they_are(self) -> Callable[[], list[str]]:
+        """Plain SQL on both servers, in the target by a snapshot that is held from now on until it was read."""
+        holder = psycopg.connect(self.dsql.backend_conninfo)
+        holder.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        ((snapshot,),) = holder.execute("SELECT pg_export_snapshot()").fetchall()
+
+        def compare() -> list[str]:
+            with holder:
+                conninfo = self.dsql.backend_conninfo
+                return independent_compare(self.mysql.admin, conninfo, self.tables, snapshot=str(snapshot))
+
+        return compare
 
     def places(self) -> Sequence[tuple[str, str]]:
         """`mysql` and `psql` in the demo's folder, each connected to its server."""

@@ -23,7 +23,10 @@ class Pair(StrEnum):
 
 @dataclass(frozen=True)
 class Options:
-    """Rows changed a second, rows loaded of each table (all: None), seconds after which it gives up."""
+    """Rows changed a second, rows loaded of each table (all: None), seconds after which it gives up.
+
+    `way_back`: the cutover arms one, and it is gone back at the end.
+    """
 
     example: Path
     pair: Pair = Pair.MYSQL
@@ -32,3 +35,4 @@ class Options:
     rows: int | None = None
     seed: int = 1
     timeout: float = 300.0
+    way_back: bool = False

@@ -22,7 +22,7 @@ class Shell:
     """kubectl for one kubeconfig. `kubectl whimbrel` finds its program beside the Python that runs this."""
 
     def __init__(self, console: Console, kubeconfig: Path, folder: Path) -> None:
-        self._console, self._kubectl, self._cache = console, str(kubectl_binary()), folder / "kubectl-cache"
+        self.console, self._kubectl, self._cache = console, str(kubectl_binary()), folder / "kubectl-cache"
         beside = str(Path(sys.executable).parent)
         self.environment = os.environ | {
             "KUBECONFIG": str(kubeconfig), "PATH": f"{beside}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
@@ -30,11 +30,11 @@ class Shell:
 
     def show(self, command: str) -> None:
         """Prints a command line."""
-        self._console.print(f"$ {command}", style="bold cyan", markup=False, highlight=False, soft_wrap=True)
+        self.console.print(f"$ {command}", style="bold cyan", markup=False, highlight=False, soft_wrap=True)
 
     def print(self, line: str, style: str | None = None) -> None:
         """Prints a line as a program wrote it."""
-        self._console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
 
     def run(self, *arguments: str, given: str | None = None, shown: str = "") -> None:
         """Runs kubectl and prints what it says; `given` is its input, `shown` the line to show instead of its own.

@@ -3,9 +3,11 @@
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NoReturn, Protocol
@@ -13,23 +15,44 @@ from typing import Any, Final, NoReturn, Protocol
 from rich.console import Console
 from rich.syntax import Syntax
 
-from whimbrel_cli.demo.options import Options
-from whimbrel_cli.figures import span
+from whimbrel_cli.figures import clock, span
 from whimbrel_cli.overlay import applied
 
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+class Side(Enum):
+    """Where an application writes."""
+
+    SOURCE = "source"
+    TARGET = "target"
+
+
 class Done(Protocol):
-    """What an application has done."""
+    """What an application has done; its first and last accepted write in seconds of time.monotonic()."""
 
     @property
     def changes(self) -> int:
         """Changed rows."""
 
+    @property
+    def first_write(self) -> float | None:
+        """When the first one was answered."""
+
+    @property
+    def last_write(self) -> float | None:
+        """When the last one was answered."""
+
 
 class Application(Protocol):
     """An application that goes on writing."""
+
+    @property
+    def counts(self) -> Done:
+        """What it did up to about a second ago."""
+
+    def raise_failure(self) -> None:
+        """Raises TestbedError where it has failed."""
 
     def stop(self) -> Done:
         """End it; tells what it did. May be called again."""
@@ -47,9 +70,18 @@ class Stage(ABC):
     def source(self) -> str:
         """What the source is called."""
 
+    @property
     @abstractmethod
-    def application(self, options: Options) -> AbstractContextManager[Application]:
-        """An application that writes to the source."""
+    def target(self) -> str:
+        """What the target is called."""
+
+    def name(self, side: Side) -> str:
+        """What a side is called."""
+        return self.source if side is Side.SOURCE else self.target
+
+    @abstractmethod
+    def application(self, side: Side, *, rate: float, seed: int) -> AbstractContextManager[Application]:
+        """An application that writes to one side, `rate` rows a second."""
 
     @abstractmethod
     def told(self, done: Done) -> str:
@@ -63,9 +95,22 @@ class Stage(ABC):
     def patch(self) -> dict[str, Any]:
         """What is changed in the example: where the servers are."""
 
+    @property
     @abstractmethod
-    def compare(self) -> list[str]:
-        """The differences, in words, by a comparison that shares no code with the product."""
+    def must_rest(self) -> bool:
+        """Whether nothing may be written while a comparison reads."""
+
+    @abstractmethod
+    def as_they_are(self) -> Callable[[], list[str]]:
+        """Both sides as they are now; gives what compares them and shares no code with the product.
+
+        That tells the differences in words. Unless both `must_rest` until it ends, the target may be written to from
+        now on.
+        """
+
+    def left_behind(self) -> list[str]:
+        """What a way back has made and not taken away, in words."""
+        return []
 
     @abstractmethod
     def places(self) -> Sequence[tuple[str, str]]:
@@ -88,6 +133,11 @@ def leave(_number: int = 0, _frame: FrameType | None = None) -> NoReturn:
     for number in _ENDING:
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
+
+
+def say(console: Console, text: str) -> None:
+    """Prints what people and applications do around the migration, with the time."""
+    console.print(f"» {clock(datetime.now(UTC))} {text}", style="bold magenta", highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -114,7 +164,8 @@ def write_manifest(stage: Stage, console: Console, example: Path) -> Path:
     text = applied(example.read_text(encoding="utf-8"), stage.patch())
     manifest = stage.folder / "migration.yaml"
     manifest.write_text(text, encoding="utf-8")
-    console.print(f"\n{example.name}, with the addresses of these two servers:\n", highlight=False)
+    more = " and a way back" if "reverseSync" in stage.patch()["spec"] else ""
+    console.print(f"\n{example.name}, with the addresses of these two servers{more}:\n", highlight=False)
     console.print(Syntax(text, "yaml", background_color="default") if console.is_terminal else text, highlight=False)
     return manifest
 

@@ -39,6 +39,7 @@ class TrafficCounts:
     """What was done so far: calls, and items by what became of them; `retried` calls failed for a time and went on.
 
     `removes` took attributes away. A lost answer may stand for a change that was made and is made again.
+    `first_write` and `last_write`: when the first and the last call were answered, in seconds of time.monotonic().
     """
 
     calls: int = 0
@@ -47,6 +48,8 @@ class TrafficCounts:
     removes: int = 0
     deletes: int = 0
     retried: int = 0
+    first_write: float | None = field(default=None, compare=False)
+    last_write: float | None = field(default=None, compare=False)
 
     @property
     def changes(self) -> int:
@@ -195,8 +198,10 @@ class _Run:
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     def _count(self, change: Change) -> None:
-        totals = {kind: getattr(self.counts, kind) + number for kind, number in change.counts.items()}
-        self.counts = replace(self.counts, calls=self.counts.calls + 1, **totals)
+        now, before = time.monotonic(), self.counts
+        totals = {kind: getattr(before, kind) + number for kind, number in change.counts.items()}
+        first = before.first_write if before.first_write is not None else now
+        self.counts = replace(before, calls=before.calls + 1, first_write=first, last_write=now, **totals)
 
 
 def _passes(error: ClientError) -> bool:
