@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from whimbrel_api.migration import Phase
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_api.tasks import TaskKind
 from whimbrel_operator.domain.decision import Decision, ReverseSyncDecision, ValidationDecision, WantedTask
@@ -11,7 +12,7 @@ from whimbrel_operator.domain.migration.decide import decide
 from whimbrel_operator.domain.observed import Memory, Observed, ObservedValidation, TaskState
 from whimbrel_operator.domain.reverse.decide import decide_reverse_sync
 from whimbrel_operator.domain.validation import decide_validation
-from whimbrel_operator.errors import StatusConflict
+from whimbrel_operator.errors import OperatorError, Refused, StatusConflict, TaskTooLarge
 from whimbrel_operator.runtime.port import Key, Observation, Runtime, Status
 
 AnyDecision = Decision | ValidationDecision | ReverseSyncDecision
@@ -55,10 +56,9 @@ class Reconciler:
             return Outcome()
         decision = _decide(observed, self._clock())
         self._memory[key] = decision.memory
-        await self._end_ways_back(key, observed, decision)
         asked = _by_task(decision.wanted)
         unwanted = sorted({state.ref.task_id for state in observed.tasks.instances} - asked.keys())
-        told = [task_id for task_id in unwanted if _compared(observed.tasks.of(task_id))]
+        told = [task_id for task_id in unwanted if _told_first(observed.tasks.of(task_id), decision)]
         await self._act(key, [task_id for task_id in unwanted if task_id not in told], asked.values())
         await self._make_ways_back(key, observed, decision)
         if isinstance(decision, Decision):
@@ -67,6 +67,7 @@ class Reconciler:
             outcome = await self._report(key, observed, decision)
         except StatusConflict:
             return Outcome(moved=True)
+        await self._end_ways_back(key, observed, decision)
         await self._act(key, told)
         return outcome
 
@@ -77,16 +78,25 @@ class Reconciler:
     async def _act(self, key: Key, unwanted: Iterable[str], asked: Iterable[list[WantedTask]] = ()) -> None:
         """Unwanted tasks go before wanted ones come, and both before the status says so.
 
-        So a step's results are gone before it can be entered again: a second freeze never reads the first. A finished
-        comparison alone goes after the status has its result: it may be the work of hours, and its id is used once.
+        So a step's results are gone before it can be entered again: a second freeze never reads the first. What is
+        refused keeps no other task from being started, such as the one that opens the source again.
         """
         for task_id in unwanted:
             await self._runtime.remove(key, task_id)
+        refused: list[OperatorError] = []
         for wanted in asked:
-            await self._runtime.apply(key, wanted)
+            try:
+                await self._runtime.apply(key, wanted)
+            except (Refused, TaskTooLarge) as error:
+                refused.append(error)
+        if refused:
+            raise refused[0]
 
     async def _end_ways_back(self, key: Key, observed: Observation, decision: AnyDecision) -> None:
-        """Delete the ReverseSyncs of a Migration's own that are not wanted; a finalizer may hold them for a while."""
+        """Delete the ReverseSyncs of a Migration's own that are not wanted; a finalizer may hold them for a while.
+
+        Only once the status says why: a pass that is lost before that must not find it gone and call it broken.
+        """
         for found in _own_ways_back(observed):
             kept = isinstance(decision, Decision) and found.metadata.name in {each.name for each in decision.ways_back}
             if not kept and found.metadata.deletion_timestamp is None:
@@ -133,9 +143,15 @@ def _own_ways_back(observed: Observation) -> tuple[ReverseSync, ...]:
     return tuple(each for each in observed.ways_back if each.metadata.belongs_to(uid))
 
 
-def _compared(states: Iterable[TaskState]) -> bool:
-    """Whether these are a comparison that has ended."""
-    return all(state.kind is TaskKind.CHECK and state.done for state in states)
+def _told_first(states: Iterable[TaskState], decision: AnyDecision) -> bool:
+    """Whether this has ended and goes only after the status has its result.
+
+    A comparison, because it may be the work of hours and its id is used once. A fence, because with it goes the proof
+    that the traffic has moved; but before a cutover begins, which must not take it for its own.
+    """
+    begins = isinstance(decision, Decision) and decision.status.phase is Phase.CUTTING_OVER
+    kinds = {TaskKind.CHECK} if begins else {TaskKind.CHECK, TaskKind.FENCE}
+    return all(state.kind in kinds and state.done for state in states)
 
 
 def _by_task(wanted: Iterable[WantedTask]) -> dict[str, list[WantedTask]]:

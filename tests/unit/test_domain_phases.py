@@ -315,11 +315,19 @@ def test_all_proven_is_completed() -> None:
     assert decision.wanted == ()
 
 
-@pytest.mark.parametrize("left_out", [RETIRED, FINAL, CONFIRM, FENCE])
-def test_without_one_proof_it_is_not_completed(left_out: TaskState) -> None:
-    states = [each for each in (RETIRED, FINAL, CONFIRM, FENCE) if each is not left_out]
-    status = status_in(Phase.CUTTING_OVER, cutover=AT_P1)
-    assert decided(status, *states, cutover=AUTOMATIC).status.phase is Phase.CUTTING_OVER
+@pytest.mark.parametrize("left_out", [RETIRED, FINAL, CONFIRM])
+def test_without_one_proof_the_fence_is_not_ordered(left_out: TaskState) -> None:
+    states = [each for each in (RETIRED, FINAL, CONFIRM) if each is not left_out]
+    decision = decided(status_in(Phase.CUTTING_OVER, cutover=AT_P1), *states, cutover=AUTOMATIC)
+    assert decision.status.phase is Phase.CUTTING_OVER
+    assert FENCE.ref not in {each.ref for each in decision.wanted}
+
+
+@pytest.mark.parametrize("lost", [RETIRED, FINAL, CONFIRM])
+def test_once_the_fence_is_done_no_other_proof_is_asked_for(lost: TaskState) -> None:
+    states = [each for each in (RETIRED, FINAL, CONFIRM, FENCE) if each is not lost]
+    decision = decided(status_in(Phase.CUTTING_OVER, cutover=AT_P1), *states, cutover=AUTOMATIC)
+    assert decision.status.phase is Phase.COMPLETED
 
 
 def test_orders_of_the_stream_at_each_step() -> None:

@@ -183,9 +183,11 @@ STEPS: tuple[BackStep, ...] = (
 
 
 def step_of(view: View) -> BackStep:
-    """The first step that is not proven done; the last one when all are, or once the journal has the rollback."""
+    """The first step that is not proven done. Once its journal entry is ordered, or there, what was proven stays so."""
     if journalled(view):
         return STEPS[-1]
+    if ordered(view):
+        return next(step for step in STEPS if step.name == "Reopen")
     return next((step for step in STEPS if not step.done(view)), STEPS[-1])
 
 

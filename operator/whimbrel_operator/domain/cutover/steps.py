@@ -265,7 +265,7 @@ _REREAD = Step(
 GIVING_UP = Step(
     "GiveUp",
     CutoverState.TIMED_OUT,
-    (wants.stream, wants.unfreeze, wants.fence_timed_out),
+    (wants.unfreeze, wants.stream, wants.fence_timed_out),
     lambda view: view.done(ids.FENCE_TIMED_OUT) and not still_frozen(view) and view.way_back is None,
     lambda view: view.status.cutover.message,
 )
@@ -378,9 +378,14 @@ def rests(view: View, record: Record) -> bool:
 
 
 def step_of(view: View) -> Step:
-    """The step the cutover is in: the first that is not proven done; the last one when all are."""
+    """The step the cutover is in: the first that is not proven done; the last one when all are.
+
+    Once the fence is ordered it is the last one, whatever becomes of the evidence: it may have been carried out.
+    """
     if view.cutting_over is CutoverState.TIMED_OUT:
         return GIVING_UP
+    if view.switching:
+        return steps_of(view)[-1]
     if view.cutting_over is CutoverState.ARMING_REVERSE and not _REREAD.done(view):
         return _REREAD
     steps = steps_left(view)
@@ -415,8 +420,8 @@ def setback_of(view: View) -> Setback | None:
 
 
 def switched(view: View) -> bool:
-    """Every step is proven done, the fence last."""
-    return view.cutting_over is not CutoverState.TIMED_OUT and all(step.done(view) for step in steps_left(view))
+    """The last step is proven done; it was ordered when all before it were."""
+    return view.cutting_over is not CutoverState.TIMED_OUT and fenced(view)
 
 
 def gave_up(view: View) -> bool:
