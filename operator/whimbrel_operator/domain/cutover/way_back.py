@@ -11,18 +11,19 @@ from whimbrel_operator.domain.conditions import find, is_true
 from whimbrel_operator.domain.decision import WantedWayBack
 from whimbrel_operator.domain.migration.view import View
 
+_FORWARD = (Phase.SCHEMA, Phase.SNAPSHOT, Phase.CATCH_UP, Phase.FOLLOWING, Phase.CUTTING_OVER)
+
 
 def wanted(view: View) -> tuple[WantedWayBack, ...]:
     """The ReverseSync that may be there in this state; made in one alone, so that no gap is ever passed over.
 
-    A status that was lost, or put back to one from before the switch, says nothing: until the target has been read, it
-    stays, and none is made.
+    A status that was lost says nothing: until the target has been read, it stays, and none is made.
     """
     if not _may_be_there(view):
         return ()
     sealed = view.truth is not None and view.traffic == SEALED
-    make = _arming(view) and sealed and not view.spec.paused
-    return (_own(view.observed.resource, make=make),)
+    make = view.cutting_over is CutoverState.ARMING_REVERSE and sealed and not view.spec.paused
+    return (_own(view.observed.resource, make=make and view.status.phase is Phase.CUTTING_OVER),)
 
 
 def _own(migration: Migration, *, make: bool) -> WantedWayBack:
@@ -34,18 +35,16 @@ def _may_be_there(view: View) -> bool:
     phase, asked = view.status.phase, view.has_way_back
     if phase is Phase.COMPLETED:
         return asked
-    if _arming(view) and not _cancelled(view):
-        return asked
-    return phase in (Phase.PENDING, Phase.PREFLIGHT) or (asked and _in_doubt(view))
+    if phase is Phase.CUTTING_OVER and view.cutting_over is CutoverState.ARMING_REVERSE:
+        return asked and not _cancelled(view)
+    return phase in (Phase.PENDING, Phase.PREFLIGHT) or (asked and in_doubt(view))
 
 
-def _in_doubt(view: View) -> bool:
-    """Whether nothing speaks against a switch of which the status does not know."""
-    return view.truth is None or view.traffic == SWITCHED
-
-
-def _arming(view: View) -> bool:
-    return view.status.phase is Phase.CUTTING_OVER and view.cutting_over is CutoverState.ARMING_REVERSE
+def in_doubt(view: View) -> bool:
+    """Whether it is there though the status knows of no switch, lost or restored: the target is asked before."""
+    forward = view.status.phase in _FORWARD and view.cutting_over is not CutoverState.TIMED_OUT
+    unproven = view.truth is None or view.traffic == SWITCHED
+    return forward and unproven and lives(view.way_back) and not _cancelled(view)
 
 
 def _cancelled(view: View) -> bool:

@@ -54,8 +54,8 @@ def wanted_in(ahead: View) -> wants.Wanted:
     """The tasks that a status asks for."""
     row = phases.row_of(ahead)
     asked = tuple(task for want in row.tasks for task in want(ahead))
-    fenced = wants.inspect_fence(ahead) if asked else ()
-    return (*asked, *fenced, *wants.inspect_way_back(ahead))
+    doubt = wants.inspect_way_back(ahead) if way_back.in_doubt(ahead) else ()
+    return (*asked, *doubt, *(wants.inspect_fence(ahead) if asked else ()))
 
 
 def _points(view: View) -> tuple[HookPoint, ...]:

@@ -7,7 +7,6 @@ from typing import Any
 
 from whimbrel_api.acknowledgements import POSITION_LENGTH, Proof
 from whimbrel_api.durations import seconds
-from whimbrel_api.migration import Phase
 from whimbrel_api.reports import ROLLED_BACK, SEALED, SWITCHED
 from whimbrel_api.tasks import (
     CheckOptions,
@@ -354,11 +353,7 @@ def inspect_completed(view: View) -> Wanted:
 
 
 def inspect_way_back(view: View) -> Wanted:
-    """Read where the target says that the traffic is, before a way back goes that a status does not know of."""
-    phase, found = view.status.phase, view.way_back
-    known = view.truth is not None and view.tasks.find(ids.INSPECT_WAY_BACK) is None
-    if found is None or known or view.spec.paused or phase in (Phase.PENDING, Phase.PREFLIGHT, Phase.COMPLETED):
-        return ()
+    """Read where the traffic is, before a ReverseSync of which the status knows nothing is ended."""
     return (task(view, TaskKind.INSPECT, ids.INSPECT_WAY_BACK),)
 
 
