@@ -174,6 +174,8 @@ class ReverseResult(Model):
     ordered position (an LSN such as 0/16B3748) that DynamoDB holds. `left_behind`: what could not be taken away.
     `proven_at`: everything committed before that moment has come, by a heartbeat that came back; `quiet_seconds`: for
     how long nothing had been committed then. Both None where nothing is proven.
+    `last_change_position`: where the newest commit record of a change starts that the worker has heard of since its
+    start, carried or not; empty where it heard of none. It only grows.
     `held`: told to take no more, and nothing is on its way to DynamoDB. `problems`: of a task that only looks, what
     keeps the way back from beginning.
     """
@@ -187,6 +189,7 @@ class ReverseResult(Model):
     lag_observed_at: Moment | None = None
     changes_applied: int = 0
     last_change_time: Moment | None = None
+    last_change_position: str = ""
     proven_at: Moment | None = None
     quiet_seconds: float | None = None
     held: bool = False

@@ -132,6 +132,11 @@ class ReverseSyncStatus(Model):
     held: bool = Field(default=False, description="Whether nothing is taken from the log, nor on its way to DynamoDB.")
     changes_applied: int = 0
     last_change_time: Moment | None = None
+    last_change_position: str = Field(
+        default="",
+        max_length=64,
+        description="The newest commit of a change that the worker has heard of, carried or not.",
+    )
     resolved: Resolved | None = None
     tables: list[TableStatus] = Field(default=[], max_length=100)
     conditions: list[Condition] = Field(default=[], max_length=32)

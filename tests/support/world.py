@@ -80,6 +80,9 @@ class World(BaseModel):
     back_drains: bool = True
     back_proven: bool = True
     back_changed_at: datetime | None = None
+    back_changed: str = ""
+    back_tables: list[TableStatus] = []
+    back_error: ReportedError | None = None
     back_held: bool = False
     back_result: CheckResult | None = None
     rolled_back_on: CheckResult | None = None
@@ -266,6 +269,7 @@ class World(BaseModel):
             quiet_seconds=None if orders.hold else self.back_quiet,
             held=orders.hold,
             last_change_time=self.back_changed_at,
+            last_change_position=self.back_changed,
             armed=True,
             slot=slot,
             position=self.position,
@@ -273,7 +277,9 @@ class World(BaseModel):
             lag_observed_at=now,
             changes_applied=7,
         )
-        return self._report(task, now, WorkerState.RUNNING, reverse=seen), None
+        return self._report(
+            task, now, WorkerState.RUNNING, reverse=seen, tables=self.back_tables, last_error=self.back_error
+        ), None
 
     def _disarm(self, task: TaskFile, _: Orders, now: datetime) -> Answer:
         self.slot = ""

@@ -144,6 +144,7 @@ class WayBack:
         lag, progress, slot = self._pulse.sample(time.time()), self._applier.progress, self._slot
         # In this order: a change that comes in between can only make it look less quiet than it is.
         proven, heard_at = self._pulse.proven(time.time()), self._applier.heard_at
+        heard = self._applier.heard
         return ReverseResult(
             armed=True,
             slot=SlotReport(
@@ -159,6 +160,7 @@ class WayBack:
             held=self._holding() and not self._reading,
             changes_applied=progress.changes,
             last_change_time=datetime.fromtimestamp(progress.last_change_at, UTC) if progress.last_change_at else None,
+            last_change_position=format_lsn(heard) if heard else "",
             warnings=self._warnings()[:50],
         )
 
