@@ -21,6 +21,7 @@ from whimbrel_api.base import (
 from whimbrel_api.endpoints import PolarDBSource, RoleArn, Url
 from whimbrel_api.layout import Layout, OnTruncate, SlotGuard
 from whimbrel_api.migration import Tables, TableStatus
+from whimbrel_api.reports import UnreadLog
 
 
 class ReverseDynamoDB(Model):
@@ -136,6 +137,10 @@ class ReverseSyncStatus(Model):
         default="",
         max_length=64,
         description="The newest commit of a change that the worker has heard of, carried or not.",
+    )
+    unread: UnreadLog | None = Field(
+        default=None,
+        description="What stands in the slot's log while a rollback holds it, or was left when it was dropped.",
     )
     resolved: Resolved | None = None
     tables: list[TableStatus] = Field(default=[], max_length=100)

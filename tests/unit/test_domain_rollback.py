@@ -21,7 +21,7 @@ from whimbrel_api.migration import (
     ReverseSyncPolicy,
     TableStatus,
 )
-from whimbrel_api.reports import ErrorCategory, ReportedError
+from whimbrel_api.reports import ErrorCategory, ReportedError, UnreadLog
 from whimbrel_api.tasks import ExitCode, TaskKind
 
 AUTOMATIC = Cutover(mode=CutoverMode.AUTOMATIC)
@@ -206,6 +206,44 @@ def test_what_is_written_after_the_freeze_begins_it_again(when: str) -> None:
     found.until(lambda _: "WrittenAfterFreeze" in found.reasons())
     found.until_phase(Phase.FOLLOWING)
     assert [entry.detail for entry in found.world.record.journal if entry.step == "rolled-back"] == ["0/2"]
+
+
+UNREAD = UnreadLog(changes=2, first="0/5", last="0/9", tables=["orders"])
+
+
+def test_what_is_written_while_it_is_held_begins_the_freeze_again() -> None:
+    found = going_back()
+    found.world.back_quiet, found.world.back_unread, found.world.back_position = 60.0, UNREAD, "0/4"
+    found.until(lambda status: status.cutover.rollback.hold)
+    found.world.back_quiet = 0.0
+    found.until(lambda _: "WrittenAfterFreeze" in found.reasons())
+    assert "had come to rest (table orders); stop the writes" in found.status.cutover.message
+    assert (found.status.cutover.rollback.hold, steps(found)) == (False, ["sealed", "switched"])
+    found.world.back_unread, found.world.back_changed, found.world.back_position = None, "0/9", "0/A"
+    found.go(3)
+    assert not found.runtime.ways_back["shop"].orders("reverse").hold
+    found.world.back_quiet = 60.0
+    found.until_phase(Phase.FOLLOWING)
+    assert found.status.cutover.left_unread == ""
+    assert "WrittenAfterRollback" not in found.reasons()
+
+
+@pytest.mark.parametrize("worker", ["running", "gone"])
+def test_what_stood_in_the_slot_after_the_rollback_is_told_and_stays_told(worker: str) -> None:
+    found = going_back()
+    found.world.back_quiet, found.world.left_unread = 60.0, UNREAD
+    back = found.runtime.ways_back["shop"]
+    if worker == "gone":
+        found.until(lambda status: status.cutover.state is CutoverState.ROLLED_BACK)
+        back.instances.clear()
+    found.until_phase(Phase.FOLLOWING)
+    found.go(10)
+    said = "2 changes of orders, the first committed at 0/5, were written to the target after the rollback had held it"
+    assert found.status.cutover.left_unread.startswith(said)
+    assert found.status.cutover.message.startswith(said)
+    assert found.reasons().count("WrittenAfterRollback") == 1
+    assert [event.reason for event in back.events].count("WrittenAfterRollback") == 1
+    assert (found.runtime.ways_back, found.world.slot) == ({}, "")
 
 
 def test_a_worker_that_has_forgotten_what_it_heard_is_no_write() -> None:

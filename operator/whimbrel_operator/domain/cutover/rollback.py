@@ -23,6 +23,7 @@ from whimbrel_operator.domain.migration import view as ids
 from whimbrel_operator.domain.migration import wants
 from whimbrel_operator.domain.migration.view import View
 from whimbrel_operator.domain.observed import is_fresh
+from whimbrel_operator.domain.unread import words
 
 QUIET_SECONDS = 3.0
 """How long nothing may have been committed to the tables before the target counts as frozen."""
@@ -246,6 +247,11 @@ def _not_asked(_: View) -> str:
     return "the rollback was withdrawn; the traffic stays at the target and its writes may go on, changes flow back"
 
 
+def _where_written(view: View) -> str:
+    found = view.way_back.status.unread if view.way_back is not None else None
+    return f" (table {', '.join(found.tables[:5])})" if found is not None and found.tables else ""
+
+
 WAYS_OUT: tuple[WayOut, ...] = (
     WayOut("RollbackWithdrawn", lambda view: not view.spec.cutover.rollback, _not_asked),
     WayOut("RollbackBroken", lambda view: bool(_broken(view)), lambda view: _given_up(_broken(view))),
@@ -254,7 +260,10 @@ WAYS_OUT: tuple[WayOut, ...] = (
     WayOut(
         "WrittenAfterFreeze",
         written_since,
-        lambda _: "the target was written to after it had come to rest; stop the writes, the freeze starts again",
+        lambda view: (
+            f"the target was written to after it had come to rest{_where_written(view)}; stop the writes, "
+            "the freeze starts again"
+        ),
         again=True,
     ),
 )
@@ -307,12 +316,20 @@ def _left(view: View, before: CutoverStatus, out: WayOut) -> CutoverStatus:
     return before.model_copy(update={"state": CutoverState.SWITCHED, "rollback": found, "message": said})
 
 
-def rolled_back(before: CutoverStatus) -> CutoverStatus:
+def left_unread(view: View) -> str:
+    """What was written to the target after it was held; kept until the next cutover begins, or empty."""
+    found = view.way_back.status.unread if view.way_back is not None else None
+    return words(found)[:4096] if found is not None else view.status.cutover.left_unread
+
+
+def rolled_back(view: View, before: CutoverStatus) -> CutoverStatus:
     """What is said once the traffic is at the source again."""
     said = (
         "point the application at the source; the forward stream begins anew from here, and another cutover needs an"
         " approval of the new plan with spec.cutover.rollback false"
     )
+    missed = left_unread(view)
+    said = f"{missed}; {said}"[:4096] if missed else said
     return CutoverStatus(
         state=CutoverState.ROLLED_BACK, started_at=before.started_at, completed_at=before.completed_at, message=said
     )

@@ -108,6 +108,7 @@ def _cutover(view: View, move: Move, phase: Phase, *, ready: bool) -> CutoverSta
         "source_frozen": entered or steps.still_frozen(view),
         "sealed": view.traffic == SEALED,
         "rolled_back_at": _rolled_back_at(view),
+        "left_unread": rollback.left_unread(view) if found.state is CutoverState.ROLLED_BACK else "",
     }
     return found.model_copy(update=known)
 
@@ -148,7 +149,7 @@ def _quiet(view: View) -> bool:
 def _catching_up(view: View, before: CutoverStatus) -> CutoverStatus:
     """Before a cutover there is nothing to say; after a rollback it is said until the next one."""
     at_the_source = before.state is CutoverState.ROLLED_BACK or view.traffic == ROLLED_BACK
-    return rollback.rolled_back(before) if at_the_source else CutoverStatus()
+    return rollback.rolled_back(view, before) if at_the_source else CutoverStatus()
 
 
 def _completed(view: View, before: CutoverStatus) -> CutoverStatus:

@@ -47,7 +47,7 @@ def told(view: ReverseView, phase: ReverseSyncPhase, said: Iterable[Said]) -> Re
             # A new worker has heard of nothing yet, or hears again of what is older.
             "last_change_position": later(seen.last_change_position, before.last_change_position),
         }
-    figures["resolved"] = view.resolved
+    figures |= {"resolved": view.resolved, "unread": view.unread}
     return before.model_copy(
         update={
             "observed_generation": generation,
