@@ -132,14 +132,14 @@ class PolarDBLogSource:
         """Whether the changes of a DynamoDB table are wanted, be it there or not."""
         return not self._ignored(table)
 
-    def arm(self, tables: Sequence[Table]) -> int:
+    def arm(self, tables: Sequence[Table], prove: Callable[[], None]) -> int:
         """Make publication and slot, or find ours; where the slot begins. Safe to repeat. See arming."""
         plan = self._plan(tables)
         with self._connector.connect() as connection:
             if self._options.create_publication:
-                return arm(connection, self.names, plan.only(), self.where).position
+                return arm(connection, self.names, plan.only(), self.where, prove=prove).position
             there = self._there(connection, plan)
-            return arm_beside(connection, self.names, there, self.where).position
+            return arm_beside(connection, self.names, there, self.where, prove=prove).position
 
     def log_mark(self) -> str:
         """What tells the publication from one of the same name that is made later."""
