@@ -192,7 +192,7 @@ class ReverseResult(Model):
     `last_change_position`: where the newest commit record of a change starts that the worker has heard of since its
     start, carried or not; empty where it heard of none. It only grows.
     `unread`: what stands in the log unread, while held for a rollback, or before the slot is dropped after one.
-    `held`: told to take no more, and nothing is on its way to DynamoDB; for a rollback, its log was looked at since.
+    `held`: told to take no more for a rollback, nothing is on its way to DynamoDB, and the log was looked at since.
     `problems`: of a task that only looks, what keeps the way back from beginning.
     """
 

@@ -130,7 +130,9 @@ class ReverseSyncStatus(Model):
     quiet_seconds: float | None = Field(
         default=None, description="For how long the tables have not changed; null where that is not known."
     )
-    held: bool = Field(default=False, description="Whether nothing is taken from the log, nor on its way to DynamoDB.")
+    held: bool = Field(
+        default=False, description="Whether a rollback holds it: nothing is taken, nor on its way to DynamoDB."
+    )
     changes_applied: int = 0
     last_change_time: Moment | None = None
     last_change_position: str = Field(

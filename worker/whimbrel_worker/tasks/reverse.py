@@ -163,7 +163,7 @@ class WayBack:
             lag_observed_at=datetime.fromtimestamp(lag.at, UTC),
             proven_at=None if proven is None else datetime.fromtimestamp(proven, UTC),
             quiet_seconds=None if proven is None else round(max(0.0, proven - heard_at), 1),
-            held=held and (not self._for_rollback() or unread.found is not None),
+            held=held and unread.found is not None,
             unread=unread.report(),
             changes_applied=progress.changes,
             last_change_time=datetime.fromtimestamp(progress.last_change_at, UTC) if progress.last_change_at else None,
