@@ -39,14 +39,20 @@ def decide_end(view: ReverseView) -> ReverseSyncDecision:
     """What shall be so for a ReverseSync that is being deleted."""
     end = end_of(view)
     if end is not None and _to_be_heard(view):
-        status = told(view, view.status.phase, _ending(view, ()))
+        status = told(view, _phase(view), _ending(view, ()))
         return ReverseSyncDecision(status, _kept(view), events_of(view, status), view.observed.memory)
     if end is not None:
         status = told(view, ReverseSyncPhase.STOPPED, _ended(end))
         return ReverseSyncDecision(status, (), _farewell(view, end), view.observed.memory, released=True)
     troubles = _troubles(view)
-    status = told(view, view.status.phase, _ending(view, troubles))
+    status = told(view, _phase(view), _ending(view, troubles))
     return ReverseSyncDecision(status, _wanted(view), events_of(view, status), view.observed.memory)
+
+
+def _phase(view: ReverseView) -> ReverseSyncPhase:
+    """The phase while it ends. A worker that was seen may have made something, though the status was lost since."""
+    phase, seen = view.status.phase, view.worker is not None or view.disarmer is not None
+    return ReverseSyncPhase.ARMING if seen and phase is ReverseSyncPhase.PENDING else phase
 
 
 def end_of(view: ReverseView) -> End | None:
