@@ -252,3 +252,24 @@ def test_what_stands_in_the_slot_after_a_rollback_is_told_before_it_is_dropped(b
     assert again is not None
     assert again.unread is not None, "whoever goes on after a stop finds it, without the slot"
     assert again.unread.first == report.reverse.unread.first
+
+
+def test_a_slot_that_was_gone_before_the_last_look_is_no_proof_that_nothing_was_written(back: ReverseMove) -> None:
+    back.table()
+    with back.following():
+        pass
+    back.sql("SELECT pg_drop_replication_slot(%s)", back.slot)
+    result = back.run("disarm", reverse={"lastLook": True})[1].reverse
+    assert result is not None
+    assert result.unread is not None
+    assert "before it was looked at" in result.unread.unknown
+
+
+def test_a_last_look_that_finds_nothing_says_nothing_even_when_it_is_repeated(back: ReverseMove) -> None:
+    table = back.table()
+    with back.following():
+        put(back, table)
+        back.equal(table)
+    for _ in range(2):
+        code, report = back.run("disarm", reverse={"lastLook": True})
+        assert (code, report.reverse and report.reverse.unread) == (ExitCode.DONE, None)

@@ -39,7 +39,7 @@ from whimbrel_worker.tasks.reverse_start import (
     lost_by_guard,
     reverse_ends,
 )
-from whimbrel_worker.tasks.reverse_unread import Unread, last_look
+from whimbrel_worker.tasks.reverse_unread import Unread, last_look, told
 
 _LOG = logging.getLogger(__name__)
 _TICK_SECONDS: Final = 0.1
@@ -149,8 +149,9 @@ class WayBack:
         lag, progress, slot = self._pulse.sample(time.time()), self._applier.progress, self._slot
         # In this order: a change that comes in between can only make it look less quiet than it is.
         proven, heard_at = self._pulse.proven(time.time()), self._applier.heard_at
-        unread, held = self._unread, self._holding() and not self._reading
-        heard = max(self._applier.heard, unread.last)
+        held = self._holding() and not self._reading
+        unread = self._unread.found if held else None
+        heard = max(self._applier.heard, unread.last if unread is not None else 0)
         return ReverseResult(
             armed=True,
             slot=SlotReport(
@@ -163,8 +164,8 @@ class WayBack:
             lag_observed_at=datetime.fromtimestamp(lag.at, UTC),
             proven_at=None if proven is None else datetime.fromtimestamp(proven, UTC),
             quiet_seconds=None if proven is None else round(max(0.0, proven - heard_at), 1),
-            held=held and unread.found is not None,
-            unread=unread.report(),
+            held=unread is not None,
+            unread=told(unread) if unread is not None else None,
             changes_applied=progress.changes,
             last_change_time=datetime.fromtimestamp(progress.last_change_at, UTC) if progress.last_change_at else None,
             last_change_position=format_lsn(heard) if heard else "",

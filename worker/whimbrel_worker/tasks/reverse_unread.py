@@ -47,13 +47,14 @@ class Unread:
 
         `times`, from before nothing was read: what was found counts only if it was not forgotten since.
         """
-        found = self._source.peek(position, self._messages)
-        with self._lock:
-            if times != self._times:
-                return
-            if found.changes or found.whole:
-                self.found = found
-                return
+        try:
+            found = self._source.peek(position, self._messages)
+        except Transient:
+            self._know(None, times)
+            raise
+        known = bool(found.changes or found.whole)
+        if self._know(found if known else None, times) or known:
+            return
         if self._messages >= _MOST:
             raise Transient(
                 "whether the source is still written to is not known",
@@ -63,14 +64,12 @@ class Unread:
             )
         self._messages *= 4
 
-    @property
-    def last(self) -> int:
-        """Where the newest commit that was found starts; 0 for none."""
-        return self.found.last if self.found is not None else 0
-
-    def report(self) -> UnreadLog | None:
-        """What was found, for the report; None for nothing."""
-        return told(self.found) if self.found is not None else None
+    def _know(self, found: Standing | None, times: int) -> bool:
+        """What holds now. Whether it came too late."""
+        with self._lock:
+            late = times != self._times
+            self.found = self.found if late else found
+            return late
 
 
 def last_look(context: TaskContext, ends: ReverseEnds, kept: Kept | None) -> UnreadLog | None:
@@ -79,38 +78,47 @@ def last_look(context: TaskContext, ends: ReverseEnds, kept: Kept | None) -> Unr
     It is reported, logged and kept on the DynamoDB side at once: whoever goes on after a stop finds no slot any more.
     """
     try:
-        found = told(ends.source.last_peek(kept.floor if kept is not None else 0, _MOST))
+        standing = ends.source.last_peek(kept.floor if kept is not None else 0, _MOST)
     except Transient:
         raise
     except WorkerError as error:
-        found = UnreadLog(unknown=sentence(error))
-    if found is None:
-        return _kept_before(context, ends)
-    _LOG.error("not taken from %s before its slot is dropped: %s", ends.source.where, found.model_dump_json())
-    context.report.update(reverse=ReverseResult(unread=found))
-    context.report.publish()
-    _keep(context, ends, found)
+        found: UnreadLog | None = UnreadLog(unknown=sentence(error))
+    else:
+        if standing is None:
+            return _seen_before(context, ends, kept)
+        found = told(standing)
+    if found is not None:
+        _LOG.error("not taken from %s before its slot is dropped: %s", ends.source.where, found.model_dump_json())
+        context.report.update(reverse=ReverseResult(unread=found))
+        context.report.publish()
+    _keep(context, ends, found or UnreadLog())
     return found
 
 
 def _keep(context: TaskContext, ends: ReverseEnds, found: UnreadLog) -> None:
     short = found.model_copy(update={"tables": found.tables[:1], "unknown": found.unknown[:200]})
     try:
-        ends.target.control().journal(UNREAD, f"{_mark(context)}{short.model_dump_json()}"[:1024])
+        ends.target.control().journal(UNREAD, f"{_mark(context)}{short.model_dump_json(exclude_defaults=True)}")
     except WorkerError as error:
         _LOG.error("what was not taken could not be kept in DynamoDB: %s", error)
 
 
-def _kept_before(context: TaskContext, ends: ReverseEnds) -> UnreadLog | None:
-    """What an earlier look of this owner's found, which stopped before its end."""
+def _seen_before(context: TaskContext, ends: ReverseEnds, kept: Kept | None) -> UnreadLog | None:
+    """What an earlier look of this owner's found, that stopped before its end; without one nobody knows."""
     try:
         last = ends.target.control().record().last(UNREAD)
     except WorkerError as error:
-        _LOG.warning("what was not taken before cannot be read in DynamoDB: %s", error)
-        return None
-    if last is None or not last.detail.startswith(_mark(context)):
-        return None
-    return UnreadLog.model_validate_json(last.detail.removeprefix(_mark(context)))
+        return UnreadLog(
+            unknown=f"the slot is gone, and DynamoDB does not tell what stood there: {sentence(error)}"[:1024]
+        )
+    if last is not None and last.detail.startswith(_mark(context)):
+        found = UnreadLog.model_validate_json(last.detail.removeprefix(_mark(context)))
+        return found if found != UnreadLog() else None
+    if kept is None:
+        return None  # it was never armed, or all of it was taken away before
+    return UnreadLog(
+        unknown=f"its slot was dropped by somebody, or lost, before it was looked at ({ends.source.where})"
+    )
 
 
 def _mark(context: TaskContext) -> str:

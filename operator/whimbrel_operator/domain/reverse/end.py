@@ -144,8 +144,8 @@ def _wanted(view: ReverseView) -> tuple[WantedTask, ...]:
 
 
 def _ending_orders(view: ReverseView) -> Orders:
-    """What it has read is finished, but where the forward stream may write again: then it takes nothing any more."""
-    return Orders(retire=True, disarm=True, hold=bool(view.waits_for))
+    """What it has read is finished, but where the forward stream may write again, or a rollback holds it."""
+    return Orders(retire=True, disarm=True, hold=bool(view.waits_for) or view.rollback.hold)
 
 
 def _task(view: ReverseView, kind: TaskKind, task_id: str, orders: Orders, *, start: bool) -> WantedTask:
@@ -163,7 +163,7 @@ def _task(view: ReverseView, kind: TaskKind, task_id: str, orders: Orders, *, st
 
 
 def _options(view: ReverseView, kind: TaskKind) -> ReverseOptions:
-    if kind is not TaskKind.DISARM or not view.after_rollback:
+    if kind is not TaskKind.DISARM or not (view.after_rollback or view.rollback.hold):
         return view.options
     return view.options.model_copy(update={"last_look": True})
 

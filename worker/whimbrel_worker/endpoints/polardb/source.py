@@ -169,8 +169,8 @@ class PolarDBLogSource:
         """What stands in the slot after a position; nothing is taken. In the thread that looks. See standing."""
         return self._peeked(self._watching(), position, most)
 
-    def last_peek(self, position: int, most: int) -> Standing:
-        """The same before the slot is dropped: whoever of ours still reads it is ended. Empty where there is none."""
+    def last_peek(self, position: int, most: int) -> Standing | None:
+        """The same before the slot is dropped: whoever of ours still reads it is ended. None where there is no slot."""
         retry = Backoff(base=0.2, cap=1.0, attempts=10)
         return retrying(lambda: self._last_peek(position, most), backoff=retry)
 
@@ -264,10 +264,10 @@ class PolarDBLogSource:
             self._watch = self._connector.connect()
         return self._watch
 
-    def _last_peek(self, position: int, most: int) -> Standing:
+    def _last_peek(self, position: int, most: int) -> Standing | None:
         with self._connector.connect() as connection:
             if slots.look(connection, self.names.slot, self.where) is None:
-                return Standing()
+                return None
             try:
                 return self._peeked(connection, position, most)
             except SlotInUse:
