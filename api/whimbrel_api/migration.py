@@ -464,6 +464,9 @@ class CutoverStatus(Model):
         default=None, description="The last rollback; from then on a cutover needs an approval, whatever the mode."
     )
     rollback: RollbackStatus = RollbackStatus()
+    left_unread: str = Field(
+        default="", max_length=4096, description="What was written to the target after a rollback had held it."
+    )
     message: str = Field(default="", max_length=4096)
     hooks: list[HookStatus] = Field(default=[], max_length=50)
     steps: list[CutoverStep] = Field(default=[], max_length=20, description="The steps that the target's journal has.")

@@ -182,6 +182,21 @@ class SlotReport(Model):
     retained_bytes: int | None = None
 
 
+class UnreadLog(Model):
+    """Changes that stand in a slot's log and that nobody took.
+
+    `first`, `last`: where their commit records start, such as 0/16B3748; `more`: others may stand behind these.
+    `unknown`: why it could not be looked at.
+    """
+
+    changes: int = 0
+    first: str = Field(default="", max_length=64)
+    last: str = Field(default="", max_length=64)
+    tables: list[str] = Field(default=[], max_length=20)
+    more: bool = False
+    unknown: str = Field(default="", max_length=1024)
+
+
 class ReverseResult(Model):
     """Where a way back stands. `armed`: slot, publication and kept position are there, nothing after them is lost.
 
@@ -189,8 +204,11 @@ class ReverseResult(Model):
     ordered position (an LSN such as 0/16B3748) that DynamoDB holds. `left_behind`: what could not be taken away.
     `proven_at`: everything committed before that moment has come, by a heartbeat that came back; `quiet_seconds`: for
     how long nothing had been committed then. Both None where nothing is proven.
-    `held`: told to take no more, and nothing is on its way to DynamoDB. `problems`: of a task that only looks, what
-    keeps the way back from beginning.
+    `last_change_position`: where the newest commit record of a change starts that the worker has heard of since its
+    start, carried or not; empty where it heard of none. It only grows.
+    `unread`: what stands in the log unread, while held for a rollback, or before the slot is dropped after one.
+    `held`: told to take no more for a rollback, nothing is on its way to DynamoDB, and the log was looked at since.
+    `problems`: of a task that only looks, what keeps the way back from beginning.
     """
 
     armed: bool = False
@@ -202,6 +220,8 @@ class ReverseResult(Model):
     lag_observed_at: Moment | None = None
     changes_applied: int = 0
     last_change_time: Moment | None = None
+    last_change_position: str = ""
+    unread: UnreadLog | None = None
     proven_at: Moment | None = None
     quiet_seconds: float | None = None
     held: bool = False

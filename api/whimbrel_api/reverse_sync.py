@@ -21,6 +21,7 @@ from whimbrel_api.base import (
 from whimbrel_api.endpoints import PolarDBSource, RoleArn, Url
 from whimbrel_api.layout import Layout, OnTruncate, SlotGuard
 from whimbrel_api.migration import Tables, TableStatus
+from whimbrel_api.reports import UnreadLog
 
 
 class ReverseDynamoDB(Model):
@@ -129,9 +130,20 @@ class ReverseSyncStatus(Model):
     quiet_seconds: float | None = Field(
         default=None, description="For how long the tables have not changed; null where that is not known."
     )
-    held: bool = Field(default=False, description="Whether nothing is taken from the log, nor on its way to DynamoDB.")
+    held: bool = Field(
+        default=False, description="Whether a rollback holds it: nothing is taken, nor on its way to DynamoDB."
+    )
     changes_applied: int = 0
     last_change_time: Moment | None = None
+    last_change_position: str = Field(
+        default="",
+        max_length=64,
+        description="The newest commit of a change that the worker has heard of, carried or not.",
+    )
+    unread: UnreadLog | None = Field(
+        default=None,
+        description="What stands in the slot's log while a rollback holds it, or was left when it was dropped.",
+    )
     resolved: Resolved | None = None
     tables: list[TableStatus] = Field(default=[], max_length=100)
     conditions: list[Condition] = Field(default=[], max_length=32)

@@ -116,7 +116,8 @@ class ReverseOptions(Model):
     """For the tasks of a way back, whose source is PolarDB and whose target is DynamoDB.
 
     `owner` tells one ReverseSync from all others, such as namespace/name/uid: what it makes bears that mark. Names are
-    made up from it where they are empty. `cleanup` says what disarming takes away.
+    made up from it where they are empty. `cleanup` says what disarming takes away. `last_look`: disarming tells what
+    stands in the slot unread, as after a rollback.
     """
 
     owner: str = ""
@@ -129,6 +130,7 @@ class ReverseOptions(Model):
     checkpoint_interval: str = "3s"
     drop_slot: bool = True
     drop_publication: bool = True
+    last_look: bool = False
 
 
 class ReportResource(Model):

@@ -134,7 +134,8 @@ def _between(status: Mapping[str, Any]) -> list[Any]:
     cutover = status.get("cutover") or {}
     back = cutover.get("rollback") or {}
     told = [cutover["state"], back.get("position"), back.get("hold")] if cutover.get("state") in _WITH_IT else []
-    return told + [status[name] for name in ("drainedTo", "held") if status.get(name)]
+    told += [cutover["leftUnread"]] if cutover.get("leftUnread") else []
+    return told + [status[name] for name in ("drainedTo", "held", "unread") if status.get(name)]
 
 
 def phase_of(body: Mapping[str, Any]) -> str:

@@ -201,3 +201,75 @@ def test_a_worker_that_stood_still_does_not_drop_its_successors_slot(back: Rever
             os.kill(zombie.pid, signal.SIGCONT)
             assert ended(zombie, back, "reverse") == ExitCode.FENCED_OUT, back.log("reverse")[-3000:]  # type: ignore[arg-type]
             assert back.slots() == [back.slot]
+
+
+def test_what_is_written_while_it_is_held_for_a_rollback_is_found_and_nothing_is_taken(back: ReverseMove) -> None:
+    table, other = back.table(), back.table("other")
+    with back.following() as process:
+        put(back, table)
+        wanted = back.end_of_log()
+        back.order(drainTo=wanted)
+        back.until(lambda seen: seen.drained_to == wanted)
+        back.order(hold=True, drainTo=wanted)
+        seen = back.until(lambda seen: seen.held)
+        assert (seen.unread, parse_lsn(seen.last_change_position) < parse_lsn(wanted)) == (None, True)
+        back.sql("CREATE TABLE IF NOT EXISTS unpublished (id integer)")
+        back.sql("INSERT INTO unpublished VALUES (1)")
+        put(back, other, 2)
+        put(back, table, 2)
+        found = back.until(lambda seen: seen.unread is not None and seen.unread.changes == 2)
+        assert found.unread is not None
+        assert (found.held, found.unread.tables, found.unread.more) == (True, [other, table], False)
+        assert parse_lsn(wanted) < parse_lsn(found.unread.first) < parse_lsn(found.unread.last)
+        assert found.last_change_position == found.unread.last
+        back.order()
+        back.until(lambda seen: seen.slot.active and seen.unread is None)
+        back.equal(table, other)
+        back.order(hold=True, drainTo=back.end_of_log())
+        back.until(lambda seen: seen.held)
+        put(back, table, 3)
+        back.order(hold=True, retire=True, disarm=True)
+        assert back.ended(process) == ExitCode.DONE
+    last = back.result()
+    assert last.unread is not None
+    assert (last.unread.changes, last.unread.tables) == (1, [table])
+    assert (back.slots(), back.publications(), back.kept()) == ([], [], None)
+
+
+def test_what_stands_in_the_slot_after_a_rollback_is_told_before_it_is_dropped(back: ReverseMove) -> None:
+    table = back.table()
+    with back.following():
+        put(back, table)
+        back.equal(table)
+    put(back, table, 2)
+    code, report = back.run("disarm", reverse={"lastLook": True})
+    assert code == ExitCode.DONE, report.last_error
+    assert report.reverse is not None
+    assert report.reverse.unread is not None
+    assert (report.reverse.unread.changes, report.reverse.unread.tables) == (1, [table])
+    assert back.slots() == []
+    again = back.run("disarm", reverse={"lastLook": True})[1].reverse
+    assert again is not None
+    assert again.unread is not None, "whoever goes on after a stop finds it, without the slot"
+    assert again.unread.first == report.reverse.unread.first
+
+
+def test_a_slot_that_was_gone_before_the_last_look_is_no_proof_that_nothing_was_written(back: ReverseMove) -> None:
+    back.table()
+    with back.following():
+        pass
+    back.sql("SELECT pg_drop_replication_slot(%s)", back.slot)
+    result = back.run("disarm", reverse={"lastLook": True})[1].reverse
+    assert result is not None
+    assert result.unread is not None
+    assert "before it was looked at" in result.unread.unknown
+
+
+def test_a_last_look_that_finds_nothing_says_nothing_even_when_it_is_repeated(back: ReverseMove) -> None:
+    table = back.table()
+    with back.following():
+        put(back, table)
+        back.equal(table)
+    for _ in range(2):
+        code, report = back.run("disarm", reverse={"lastLook": True})
+        assert (code, report.reverse and report.reverse.unread) == (ExitCode.DONE, None)

@@ -24,6 +24,7 @@ from whimbrel_api.reports import (
     ReverseResult,
     SlotReport,
     StreamResult,
+    UnreadLog,
     WorkerReport,
     WorkerState,
 )
@@ -88,6 +89,11 @@ class World(BaseModel):
     back_drains: bool = True
     back_proven: bool = True
     back_changed_at: datetime | None = None
+    back_changed: str = ""
+    back_tables: list[TableStatus] = []
+    back_error: ReportedError | None = None
+    back_unread: UnreadLog | None = None
+    left_unread: UnreadLog | None = None
     back_held: bool = False
     back_result: CheckResult | None = None
     rolled_back_on: CheckResult | None = None
@@ -339,7 +345,9 @@ class World(BaseModel):
             return self._done(task, now, reverse=found, writers=self._writers(task))
         if orders.retire:
             self.slot = "" if orders.disarm and not self.left_behind else self.slot
-            return self._done(task, now, reverse=ReverseResult(left_behind=self.left_behind))
+            return self._done(
+                task, now, reverse=ReverseResult(left_behind=self.left_behind, unread=self._left(orders.hold))
+            )
         self.back_held = orders.hold
         self.slot = task.reverse.slot_name or own_name(task.reverse.owner)
         slot = SlotReport(name=self.slot, active=True, wal_status=self.wal_status, retained_bytes=self.retained)
@@ -350,6 +358,8 @@ class World(BaseModel):
             quiet_seconds=None if orders.hold else self.back_quiet,
             held=orders.hold,
             last_change_time=self.back_changed_at,
+            last_change_position=self.back_unread.last if orders.hold and self.back_unread else self.back_changed,
+            unread=self.back_unread if orders.hold else None,
             armed=True,
             slot=slot,
             position=self.position,
@@ -357,8 +367,20 @@ class World(BaseModel):
             lag_observed_at=now,
             changes_applied=7,
         )
-        return self._report(task, now, WorkerState.RUNNING, reverse=seen), None
+        return self._report(
+            task,
+            now,
+            WorkerState.RUNNING,
+            reverse=seen,
+            tables=self.back_tables or self._tables(),
+            last_error=self.back_error,
+        ), None
 
     def _disarm(self, task: TaskFile, _: Orders, now: datetime) -> Answer:
         self.slot = ""
-        return self._done(task, now, reverse=ReverseResult(left_behind=self.left_behind))
+        found = ReverseResult(left_behind=self.left_behind, unread=self._left(task.reverse.last_look))
+        return self._done(task, now, reverse=found)
+
+    def _left(self, looks: bool) -> UnreadLog | None:
+        """What stood in the slot; nobody knows where nobody looks."""
+        return self.left_unread if looks else None

@@ -70,6 +70,19 @@ def test_without_a_running_worker_a_task_takes_it_away(life: Life) -> None:
     assert (life.runtime.world.slot, life.said("Ready")) == ("", ("False", "Disarmed"))
 
 
+def test_a_worker_that_was_seen_is_not_forgotten_with_the_status(life: Life) -> None:
+    life.runtime.silent = {"reverse"}
+    life.delete()
+    life.runtime.write_status(ReverseSyncStatus())
+    life.turn()
+    assert life.status.phase is ReverseSyncPhase.ARMING
+    life.runtime.instances.clear()
+    assert not life.turn().released
+    assert life.runtime.started[-1] == TaskRef("disarm")
+    assert life.turn().released
+    assert (life.runtime.world.slot, life.said("Ready")) == ("", ("False", "Disarmed"))
+
+
 def test_a_worker_that_does_not_finish_is_ended_before_the_task_begins(life: Life) -> None:
     life.runtime.silent = {"reverse"}
     life.delete()

@@ -22,8 +22,9 @@ from whimbrel_api.migration import (
     Phase,
     ReverseSyncPolicy,
     SourceFreeze,
+    TableStatus,
 )
-from whimbrel_api.reports import FREEZING, ErrorCategory, JournalEntry, ReportedError
+from whimbrel_api.reports import FREEZING, ErrorCategory, JournalEntry, ReportedError, UnreadLog
 from whimbrel_api.tasks import ExitCode, TaskKind
 
 AUTOMATIC = Cutover(mode=CutoverMode.AUTOMATIC)
@@ -227,11 +228,92 @@ def test_what_is_written_after_the_freeze_begins_it_again(when: str) -> None:
     else:
         found.until(lambda status: status.cutover.rollback.hold)
         found.runtime.ways_back["shop"].silent.add("reverse")
-    found.world.back_changed_at, found.world.back_position = found.runtime.now, "0/2"
+    # The same clock as before the freeze, or one that stepped back: positions alone count.
+    found.world.back_changed, found.world.back_position = "0/1", "0/2"
     found.runtime.ways_back["shop"].silent.clear()
     found.until(lambda _: "WrittenAfterFreeze" in found.reasons())
     found.until_phase(Phase.FOLLOWING)
     assert [entry.detail for entry in found.world.record.journal if entry.step == "rolled-back"] == ["0/2"]
+
+
+UNREAD = UnreadLog(changes=2, first="0/5", last="0/9", tables=["orders"])
+
+
+def test_what_is_written_while_it_is_held_begins_the_freeze_again() -> None:
+    found = going_back()
+    found.world.back_quiet, found.world.back_unread, found.world.back_position = 60.0, UNREAD, "0/4"
+    found.until(lambda status: status.cutover.rollback.hold)
+    found.world.back_quiet = 0.0
+    found.until(lambda _: "WrittenAfterFreeze" in found.reasons())
+    assert "had come to rest (table orders); stop the writes" in found.status.cutover.message
+    assert (found.status.cutover.rollback.hold, steps(found)) == (False, ["sealed", "switched"])
+    found.world.back_unread, found.world.back_changed, found.world.back_position = None, "0/9", "0/A"
+    found.go(3)
+    assert not found.runtime.ways_back["shop"].orders("reverse").hold
+    found.world.back_quiet = 60.0
+    found.until_phase(Phase.FOLLOWING)
+    assert found.status.cutover.left_unread == ""
+    assert "WrittenAfterRollback" not in found.reasons()
+
+
+@pytest.mark.parametrize("worker", ["running", "gone"])
+def test_what_stood_in_the_slot_after_the_rollback_is_told_and_stays_told(worker: str) -> None:
+    found = going_back()
+    found.world.back_quiet, found.world.left_unread = 60.0, UNREAD
+    back = found.runtime.ways_back["shop"]
+    if worker == "gone":
+        found.until(lambda status: status.cutover.state is CutoverState.ROLLED_BACK)
+        back.instances.clear()
+    found.until_phase(Phase.FOLLOWING)
+    found.go(10)
+    said = "2 changes of orders, the first committed at 0/5, were written to the target after the rollback had held it"
+    assert found.status.cutover.left_unread.startswith(said)
+    assert found.status.cutover.message.startswith(said)
+    assert found.reasons().count("WrittenAfterRollback") == 1
+    assert [event.reason for event in back.events].count("WrittenAfterRollback") == 1
+    assert (found.runtime.ways_back, found.world.slot) == ({}, "")
+
+
+def test_a_worker_that_has_forgotten_what_it_heard_is_no_write() -> None:
+    found = completed()
+    found.world.back_changed, found.world.back_position = "0/FF", "1/0"
+    found.runtime.patch(cutover=BACK)
+    found.world.back_quiet = 60.0
+    found.until(lambda status: status.cutover.rollback.position == "1/0")
+    found.world.back_changed = ""
+    found.until_phase(Phase.FOLLOWING)
+    assert "WrittenAfterFreeze" not in found.reasons()
+
+
+def test_the_target_is_not_at_rest_while_the_end_of_its_log_is_older_than_what_was_heard() -> None:
+    found = going_back()
+    found.world.back_quiet, found.world.back_changed, found.world.back_position = 60.0, "1/10", "0/FF"
+    found.go(5)
+    assert found.status.cutover.rollback.position == ""
+    found.world.back_position = "1/11"
+    found.until_phase(Phase.FOLLOWING)
+
+
+def test_a_table_of_the_way_back_that_stops_gives_it_up_with_its_reason() -> None:
+    found = going_back()
+    found.world.back_tables = [TableStatus(name="orders", state="Stopped", message="a TRUNCATE emptied the table")]
+    found.until_state(CutoverState.SWITCHED)
+    assert "orders has stopped: a TRUNCATE emptied the table" in found.status.cutover.message
+    given_up(found, "RollbackBroken")
+
+
+def test_what_troubles_the_way_back_is_said_and_nothing_is_confirmed_meanwhile() -> None:
+    found = going_back(timeout="60s")
+    found.world.back_quiet = 60.0
+    found.until(lambda status: status.cutover.rollback.position != "")
+    found.world.back_error = ReportedError(category=ErrorCategory.TRANSIENT, what="DynamoDB does not answer")
+    found.until(lambda status: "looking at the target once more" in status.cutover.message)
+    found.go(5)
+    assert "ReverseSync shop is not Ready (Retrying)" in found.status.cutover.message
+    assert "DynamoDB does not answer" in found.status.cutover.message
+    assert not found.status.cutover.rollback.hold
+    found.until_state(CutoverState.SWITCHED)
+    assert "DynamoDB does not answer" in found.status.cutover.message
 
 
 @pytest.mark.parametrize("step", ["begun", "rest", "hold", "ordered"])

@@ -240,6 +240,24 @@ def test_a_truncate_stops_its_table_or_is_counted(skip: bool) -> None:
     applier.follow(stream, TABLES, lambda: not stream.left)
     assert applier.progress.truncates_skipped == int(skip)
     assert world.kept.behind == ({} if skip else {"one": START})
+    assert applier.heard == 11
+
+
+def test_the_newest_commit_that_was_heard_counts_whatever_became_of_it_and_whatever_its_time() -> None:
+    world = World([], set(), 0)
+    applier = Applier(MemoryKeeper(world), Ledger(world.kept), kept_text, nobody, Options())
+    assert applier.heard == 0
+    for event, heard in (
+        (ItemsChanged("one", [((b"a",), b"1")], 11, 5.0), 11),
+        (ItemsChanged("one", [((b"a",), b"2")], 14, 4.0), 14),
+        (Refused("odd", "odd", 17), 17),
+        (ItemsChanged("odd", [((b"a",), b"1")], 20, 1.0), 20),
+        (ItemsChanged("one", [((b"a",), b"1")], 3, 9.0), 20),
+    ):
+        stream = MemoryLog(world, START)
+        stream.left.append(event)
+        applier.follow(stream, TABLES, lambda left=stream.left: not left)  # type: ignore[misc]
+        assert applier.heard == heard
 
 
 def test_a_table_that_is_not_there_keeps_its_log_and_one_that_is_not_wanted_gives_it_up() -> None:

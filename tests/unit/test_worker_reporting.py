@@ -15,6 +15,7 @@ import pytest
 from whimbrel_api.reports import ErrorCategory, ReportedError, WorkerReport, WorkerState
 from whimbrel_api.tasks import Orders, TaskFile, TaskKind
 from whimbrel_worker.lastline import LastLine, fitting
+from whimbrel_worker.reporting.channel import _first_orders
 from whimbrel_worker.reporting.courier import Courier
 from whimbrel_worker.reporting.ending import Ending
 from whimbrel_worker.reporting.files import FileMailbox, FileSink
@@ -116,6 +117,27 @@ def test_orders_come_with_answers_and_are_looked_for_while_somebody_asks(courier
     looks = place.looks
     until(lambda: courier.orders() is not None and place.looks > looks)
     assert courier.orders().drain_to == "two", "what makes no sense leaves the orders as they were"
+
+
+def test_until_orders_have_come_the_first_hold(place: Place, ending: Ending) -> None:
+    place.trouble = Undelivered("away", "nobody answers")
+    with closing(Courier(place, ending, first=Orders(hold=True))) as made:
+        made.start()
+        made.orders()
+        until(lambda: place.looks > 0)
+        assert made.orders() == Orders(hold=True)
+        place.trouble = None
+        until(lambda: made.orders() == place.ordered)
+        assert not made.orders().hold
+        place.trouble = Undelivered("away", "nobody answers")
+        looks = place.looks
+        until(lambda: not made.orders().hold and place.looks > looks)
+
+
+@pytest.mark.parametrize("kind", list(TaskKind))
+def test_a_way_back_alone_is_held_until_it_was_told_otherwise(kind: TaskKind) -> None:
+    file = TaskFile.model_construct(task=kind)
+    assert _first_orders(file) == Orders(hold=kind is TaskKind.REVERSE)
 
 
 def test_the_last_word_is_tried_until_it_arrives(

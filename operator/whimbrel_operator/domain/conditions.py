@@ -7,6 +7,8 @@ from datetime import datetime
 from whimbrel_api.base import Condition, ConditionStatus
 
 _LONGEST = 32768
+TABLE_STOPPED = "TableStopped"
+"""The reason of a Ready that is False because a table has stopped; its message says which and why."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from whimbrel_api.tasks import TaskFile
+from whimbrel_api.tasks import Orders, TaskFile, TaskKind
 from whimbrel_worker.errors import ConfigurationError
 from whimbrel_worker.reporting.courier import Courier
 from whimbrel_worker.reporting.ending import Ending
@@ -22,6 +22,11 @@ class Channel:
     mailbox: Mailbox
 
 
+def _first_orders(file: TaskFile) -> Orders:
+    """What holds until orders have come: a way back that may be paused, or held for a rollback, takes nothing."""
+    return Orders(hold=file.task is TaskKind.REVERSE)
+
+
 @contextlib.contextmanager
 def opened(file: TaskFile, environment: Mapping[str, str], ending: Ending) -> Iterator[Channel]:
     """The channel that the task file names. Raises ConfigurationError when it names none or none that can be used."""
@@ -30,7 +35,7 @@ def opened(file: TaskFile, environment: Mapping[str, str], ending: Ending) -> It
         from whimbrel_worker.reporting.apiserver import ApiServerReport
 
         post = ApiServerReport(file.report_resource, file.index, environment)
-        courier = Courier(post, ending)
+        courier = Courier(post, ending, first=_first_orders(file))
         courier.start()
         with contextlib.closing(courier):
             yield Channel(post.where, courier, courier)

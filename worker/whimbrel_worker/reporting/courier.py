@@ -27,15 +27,19 @@ class Courier:
 
     A report that stays away for 30 s was deleted: the operator makes it before the worker and deletes it with the task,
     so the worker is not wanted any more. Not every refusal counts: rights come late or are taken by mistake.
+
+    `first`: the orders until the first have come.
     """
 
-    def __init__(self, post: Post, ending: Ending, *, gone_seconds: float = _GONE_SECONDS) -> None:
+    def __init__(
+        self, post: Post, ending: Ending, *, first: Orders | None = None, gone_seconds: float = _GONE_SECONDS
+    ) -> None:
         self._post, self._ending, self._gone_seconds = post, ending, gone_seconds
         self._link = Link(post.where)
         self._changed = threading.Condition()
         self._waiting: WorkerReport | None = None
         self._numbered = self._arrived = 0
-        self._orders = Orders()
+        self._orders = first or Orders()
         self._asked = self._closed = False
         self._answered_at = 0.0
         self._gone_since: float | None = None

@@ -7,6 +7,7 @@ from whimbrel_worker.engine.reverse_ports import Kept
 from whimbrel_worker.errors import WorkerError
 from whimbrel_worker.tasks.context import TaskContext
 from whimbrel_worker.tasks.reverse_start import TASK, ReverseEnds, disarm, kept_before, reverse_ends
+from whimbrel_worker.tasks.reverse_unread import last_look
 
 _LOG = logging.getLogger(__name__)
 
@@ -19,9 +20,10 @@ def run(context: TaskContext) -> None:
     """
     ends = reverse_ends(context)
     kept, left = _fenced(context, ends)
+    unread = last_look(context, ends, kept) if context.file.reverse.last_look else None
     left += disarm(context, ends, kept)
     left += _forgotten(context, ends) if kept is not None else []
-    context.report.update(reverse=ReverseResult(left_behind=left))
+    context.report.update(reverse=ReverseResult(left_behind=left, unread=unread))
 
 
 def _fenced(context: TaskContext, ends: ReverseEnds) -> tuple[Kept | None, list[str]]:

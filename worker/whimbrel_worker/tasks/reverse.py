@@ -40,6 +40,7 @@ from whimbrel_worker.tasks.reverse_start import (
     reverse_ends,
     writers_behind,
 )
+from whimbrel_worker.tasks.reverse_unread import Unread, last_look, told
 
 _LOG = logging.getLogger(__name__)
 _TICK_SECONDS: Final = 0.1
@@ -86,8 +87,11 @@ def run(context: TaskContext) -> None:
 def _end(context: TaskContext, ends: ReverseEnds, result: ReverseResult) -> None:
     """Take away what was made, if that was ordered, and say what was left."""
     left: list[str] = []
-    if context.orders.current().disarm:
+    orders = context.orders.current()
+    if orders.disarm:
         kept = kept_before(context, ends)
+        if orders.hold:
+            result = result.model_copy(update={"unread": last_look(context, ends, kept)})
         left = disarm(context, ends, kept)
         if kept is not None:
             ends.target.control().drop_positions(TASK, 0)
@@ -118,6 +122,7 @@ class WayBack:
         self._known: list[str] = []
         self._drained_to, self._retire_by, self._result_at = "", 0.0, 0.0
         self._notice, self._reading = Notices(context), False
+        self._unread = Unread(ends.source)
 
     def run(self) -> None:
         """Work until an order, a signal, the guard or an error ends it."""
@@ -145,6 +150,9 @@ class WayBack:
         lag, progress, slot = self._pulse.sample(time.time()), self._applier.progress, self._slot
         # In this order: a change that comes in between can only make it look less quiet than it is.
         proven, heard_at = self._pulse.proven(time.time()), self._applier.heard_at
+        held = self._holding() and not self._reading
+        unread = self._unread.found if held else None
+        heard = max(self._applier.heard, unread.last if unread is not None else 0)
         return ReverseResult(
             armed=True,
             slot=SlotReport(
@@ -157,9 +165,11 @@ class WayBack:
             lag_observed_at=datetime.fromtimestamp(lag.at, UTC),
             proven_at=None if proven is None else datetime.fromtimestamp(proven, UTC),
             quiet_seconds=None if proven is None else round(max(0.0, proven - heard_at), 1),
-            held=self._holding() and not self._reading,
+            held=unread is not None,
+            unread=told(unread) if unread is not None else None,
             changes_applied=progress.changes,
             last_change_time=datetime.fromtimestamp(progress.last_change_at, UTC) if progress.last_change_at else None,
+            last_change_position=format_lsn(heard) if heard else "",
             warnings=self._warnings()[:50],
         )
 
@@ -207,6 +217,7 @@ class WayBack:
                 self._pulse.forget()
                 self._stopping.wait(_TICK_SECONDS)
                 continue
+            self._unread.forget()
             begun_at = time.monotonic()
             try:
                 self._follow()
@@ -232,18 +243,25 @@ class WayBack:
     def _holding(self) -> bool:
         return self._context.orders.current().hold
 
+    def _for_rollback(self) -> bool:
+        """Whether it is held at a position of a rollback: nobody may write to the source any more."""
+        orders = self._context.orders.current()
+        return orders.hold and orders.drain_to != ""
+
     # The thread that looks at the slot
 
     def _look(self) -> None:
         beat_at = 0.0
         while not self._stopping.is_set():
             try:
-                asked_at = time.monotonic()
+                asked_at, times = time.monotonic(), self._unread.times
                 self._looked, self._looked_at = self._ends.source.look(self._floor), asked_at
                 due = time.monotonic() - beat_at >= (_HURRIED_SECONDS if self._applier.hurry else _BEAT_SECONDS)
                 if due and not self._holding():
                     beat_at = time.monotonic()
                     self._ends.source.beat(self._pulse.send(time.time()))
+                if self._for_rollback() and not self._reading and not self._looked.active:
+                    self._unread.look(self._floor(), times)
             except Transient as failure:
                 self._notice.hear(failure)
             self._hurry.wait(_LOOK_SECONDS)

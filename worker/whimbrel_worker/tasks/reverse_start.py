@@ -103,7 +103,7 @@ def begin(context: TaskContext, ends: ReverseEnds) -> Begun:
     if kept is not None:
         _check_slot(context, ends, session, kept)
     else:
-        kept = _arm(context, ends, tables)
+        kept = _arm(context, ends, session, tables)
         session.commit([], position=kept_text(kept))
     return Begun(session, kept, attempt, warnings)
 
@@ -124,8 +124,8 @@ def _take(context: TaskContext, ends: ReverseEnds) -> tuple[ItemSession, int, st
     return session, state.attempt, state.position
 
 
-def _arm(context: TaskContext, ends: ReverseEnds, tables: Sequence[Table]) -> Kept:
-    position = ends.source.arm(tables)
+def _arm(context: TaskContext, ends: ReverseEnds, session: ItemSession, tables: Sequence[Table]) -> Kept:
+    position = ends.source.arm(tables, session.prove)
     reach("reverse.armed")
     return Kept(context.file.reverse.owner, ends.source.log_mark(), position)
 

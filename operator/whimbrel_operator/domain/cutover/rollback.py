@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from whimbrel_api.durations import seconds
+from whimbrel_api.lsn import lsn_number
 from whimbrel_api.migration import CutoverState, CutoverStatus, Phase, RollbackStatus
 from whimbrel_api.reports import ROLLED_BACK, CheckReport, check_passes
 from whimbrel_api.reverse_sync import ReverseSync
-from whimbrel_operator.domain.conditions import find
+from whimbrel_operator.domain.conditions import TABLE_STOPPED, find, is_true
 from whimbrel_operator.domain.cutover.rollback_ready import FRESH_SECONDS, rollback_ready
 from whimbrel_operator.domain.cutover.steps import how_frozen, still_frozen
 from whimbrel_operator.domain.cutover.way_back import lives
@@ -23,6 +24,7 @@ from whimbrel_operator.domain.migration import view as ids
 from whimbrel_operator.domain.migration import wants
 from whimbrel_operator.domain.migration.view import View
 from whimbrel_operator.domain.observed import is_fresh
+from whimbrel_operator.domain.unread import words
 
 QUIET_SECONDS = 3.0
 """How long nothing may have been committed to the tables before the target counts as frozen."""
@@ -97,7 +99,7 @@ def came_to_rest(view: View) -> RollbackStatus:
     found, before = _back(view), progress(view)
     if before.position or found is None or not found.status.end_of_log:
         return before
-    if (found.status.quiet_seconds or 0.0) < QUIET_SECONDS:
+    if (found.status.quiet_seconds or 0.0) < QUIET_SECONDS or _heard_after(found, found.status.end_of_log):
         return before
     return before.model_copy(
         update={"position": found.status.end_of_log, "last_change_time": found.status.last_change_time}
@@ -123,14 +125,14 @@ def passed(view: View) -> bool:
 
 
 def confirmed(view: View) -> bool:
-    """A heartbeat that went out after the comparison had ended came back, and no change before it."""
+    """A heartbeat that went out after the comparison had ended came back, no change before it, and all tables flow."""
     if progress(view).hold:
         return True
     found, state = _back(view), view.tasks.find(wants.check_back_id(view))
     ended, proven = state.finished_at if state is not None else None, found.status.proven_at if found else None
     if found is None or ended is None or proven is None or proven <= ended + _CLOCKS_DIFFER:
         return False
-    return found.status.last_change_time == progress(view).last_change_time
+    return is_true(found.status.conditions, "Ready") and not written_since(view)
 
 
 def held(view: View) -> bool:
@@ -141,8 +143,18 @@ def held(view: View) -> bool:
 
 def written_since(view: View) -> bool:
     """Something was written to the target after it had come to rest."""
-    found, before = view.way_back, progress(view)
-    return at_rest(view) and found is not None and found.status.last_change_time != before.last_change_time
+    found = view.way_back
+    return at_rest(view) and found is not None and _heard_after(found, progress(view).position)
+
+
+def _heard_after(found: ReverseSync, position: str) -> bool:
+    """Whether the way back has heard of a commit after a position, the end of the log at some moment.
+
+    A commit record that starts just there was written after it. What a worker has forgotten by its restart is in
+    DynamoDB, or it is read again. No clock counts: PolarDB's may step back.
+    """
+    heard, rest = lsn_number(found.status.last_change_position), lsn_number(position)
+    return heard is not None and rest is not None and heard >= rest
 
 
 def _opening(view: View) -> str:
@@ -232,12 +244,30 @@ def _broken(view: View) -> str:
     found = view.way_back
     if found is None or not lives(found):
         return "its ReverseSync is gone"
-    stalled = find(found.status.conditions, "Stalled")
-    return stalled.message if stalled is not None and stalled.status == "True" else ""
+    stalled, ready = find(found.status.conditions, "Stalled"), find(found.status.conditions, "Ready")
+    if stalled is not None and stalled.status == "True":
+        return stalled.message
+    return ready.message if ready is not None and ready.reason == TABLE_STOPPED else ""
+
+
+def _not_ready(view: View) -> str:
+    """What keeps the way back from being Ready; or empty."""
+    found = view.way_back
+    ready = find(found.status.conditions, "Ready") if found is not None else None
+    if found is None or ready is None or ready.status == "True":
+        return ""
+    retrying = find(found.status.conditions, "Reconciling")
+    why = retrying.message if retrying is not None and retrying.reason == "Retrying" else ready.message
+    return f"ReverseSync {found.metadata.name} is not Ready ({ready.reason}): {why}"
 
 
 def _not_asked(_: View) -> str:
     return "the rollback was withdrawn; the traffic stays at the target and its writes may go on, changes flow back"
+
+
+def _where_written(view: View) -> str:
+    found = view.way_back.status.unread if view.way_back is not None else None
+    return f" (table {', '.join(found.tables[:5])})" if found is not None and found.tables else ""
 
 
 WAYS_OUT: tuple[WayOut, ...] = (
@@ -248,7 +278,10 @@ WAYS_OUT: tuple[WayOut, ...] = (
     WayOut(
         "WrittenAfterFreeze",
         written_since,
-        lambda _: "the target was written to after it had come to rest; stop the writes, the freeze starts again",
+        lambda view: (
+            f"the target was written to after it had come to rest{_where_written(view)}; stop the writes, "
+            "the freeze starts again"
+        ),
         again=True,
     ),
 )
@@ -278,7 +311,7 @@ def next_cutover(view: View, before: CutoverStatus) -> CutoverStatus:
 def _doing(view: View) -> str:
     """What is waited for, and what keeps a task of it from getting on."""
     troubles = [each.message for state in view.tasks.instances if (each := trouble(state)) is not None]
-    return "; ".join([step_of(view).waits_for(view), *troubles])
+    return "; ".join(part for part in (step_of(view).waits_for(view), *troubles, _not_ready(view)) if part)
 
 
 def _begun(view: View, before: CutoverStatus) -> CutoverStatus:
@@ -303,13 +336,21 @@ def _left(view: View, before: CutoverStatus, out: WayOut) -> CutoverStatus:
     return before.model_copy(update={"state": CutoverState.SWITCHED, "rollback": found, "message": said})
 
 
+def left_unread(view: View) -> str:
+    """What was written to the target after it was held; kept until the next cutover begins, or empty."""
+    found = view.way_back.status.unread if view.way_back is not None else None
+    return words(found)[:4096] if found is not None else view.status.cutover.left_unread
+
+
 def rolled_back(view: View, before: CutoverStatus) -> CutoverStatus:
     """What is said once the traffic may go to the source; where nobody knew of a freeze, that it is undone first."""
     said = (
         "point the application at the source; the forward stream begins anew from here, and another cutover needs an"
         " approval of the new plan with spec.cutover.rollback false"
     )
+    missed = left_unread(view)
     said = _opening(view) if still_frozen(view) else said
+    said = f"{missed}; {said}"[:4096] if missed else said
     return CutoverStatus(
         state=CutoverState.ROLLED_BACK, started_at=before.started_at, completed_at=before.completed_at, message=said
     )

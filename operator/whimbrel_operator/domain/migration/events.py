@@ -10,6 +10,7 @@ from whimbrel_operator.domain.cutover.window import DUE
 from whimbrel_operator.domain.decision import Event
 from whimbrel_operator.domain.migration.status import Move
 from whimbrel_operator.domain.migration.view import PREFLIGHT, View
+from whimbrel_operator.domain.unread import WRITTEN_AFTER_ROLLBACK
 
 _WARNED = (("Stalled", "True"), ("NoStoppedTable", "False"), ("RetentionNear", "True"))
 _WARNED_REASONS = (
@@ -29,6 +30,8 @@ def events_of(view: View, move: Move, after: MigrationStatus) -> tuple[Event, ..
     before = view.status
     found = [*_phase(before, move, after), *_traffic(view, move, after), *_validation(before, after)]
     found += _conditions(before.conditions, after.conditions)
+    if after.cutover.left_unread and not before.cutover.left_unread:
+        found.append(Event("Warning", WRITTEN_AFTER_ROLLBACK, after.cutover.left_unread))
     for warns, reason, message in hooks.events(view, after.cutover.hooks):
         found.append(Event("Warning" if warns else "Normal", reason, message))
     if move.exit is not None and before.phase is Phase.PREFLIGHT:

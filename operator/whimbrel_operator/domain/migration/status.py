@@ -111,6 +111,7 @@ def _cutover(view: View, move: Move, phase: Phase, *, ready: bool) -> CutoverSta
         "sealed": view.traffic == SEALED,
         "rolled_back_at": _rolled_back_at(view),
         "steps": [] if begins else mirror.mirrored(view, phase, found),
+        "left_unread": rollback.left_unread(view) if found.state is CutoverState.ROLLED_BACK else "",
     }
     return found.model_copy(update=known)
 

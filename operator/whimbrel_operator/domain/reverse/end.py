@@ -8,16 +8,20 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from whimbrel_api.reverse_sync import ReverseSyncPhase, ReverseSyncStatus
-from whimbrel_api.tasks import Orders, TaskKind
+from whimbrel_api.tasks import Orders, ReverseOptions, TaskKind
 from whimbrel_operator.domain.conditions import Said, find, yes_no
 from whimbrel_operator.domain.decision import Event, ReverseSyncDecision, WantedTask
 from whimbrel_operator.domain.failures import Trouble, may_start, trouble
 from whimbrel_operator.domain.observed import TaskRef
 from whimbrel_operator.domain.reverse.status import events_of, progress, slot_healthy, told
 from whimbrel_operator.domain.reverse.view import DISARM, REVERSE, ReverseView
+from whimbrel_operator.domain.unread import WRITTEN_AFTER_ROLLBACK, words
 
 HAND_OVER = timedelta(seconds=60)
 """How long the running worker has for finishing and taking away, before another one does it."""
+
+HEARD = timedelta(seconds=120)
+"""How long the Migration has for saying what was missed."""
 
 DISARMED, LEFT, NOTHING_MADE = "Disarmed", "LeftInPlace", "NothingMade"
 _ENDS = (DISARMED, LEFT, NOTHING_MADE)
@@ -34,12 +38,21 @@ class End:
 def decide_end(view: ReverseView) -> ReverseSyncDecision:
     """What shall be so for a ReverseSync that is being deleted."""
     end = end_of(view)
+    if end is not None and _to_be_heard(view):
+        status = told(view, _phase(view), _ending(view, ()))
+        return ReverseSyncDecision(status, _kept(view), events_of(view, status), view.observed.memory)
     if end is not None:
         status = told(view, ReverseSyncPhase.STOPPED, _ended(end))
         return ReverseSyncDecision(status, (), _farewell(view, end), view.observed.memory, released=True)
     troubles = _troubles(view)
-    status = told(view, view.status.phase, _ending(view, troubles))
+    status = told(view, _phase(view), _ending(view, troubles))
     return ReverseSyncDecision(status, _wanted(view), events_of(view, status), view.observed.memory)
+
+
+def _phase(view: ReverseView) -> ReverseSyncPhase:
+    """The phase while it ends. A worker that was seen may have made something, though the status was lost since."""
+    phase, seen = view.status.phase, view.worker is not None or view.disarmer is not None
+    return ReverseSyncPhase.ARMING if seen and phase is ReverseSyncPhase.PENDING else phase
 
 
 def end_of(view: ReverseView) -> End | None:
@@ -52,9 +65,13 @@ def end_of(view: ReverseView) -> End | None:
     if not (view.spec.cleanup.drop_slot or view.spec.cleanup.drop_publication):
         return End(LEFT, f"spec.cleanup drops nothing, so these stay: {by_hand(view)}")
     if view.disarmer is not None and view.disarmer.done:
-        return End(DISARMED, _left_behind(view))
+        return End(DISARMED, _and_unread(view, _left_behind(view)))
     over = view.worker is not None and view.worker.done and view.disarmer is None
-    return End(DISARMED) if over and view.last_seen is not None and not view.last_seen.left_behind else None
+    return (
+        End(DISARMED, _and_unread(view))
+        if over and view.last_seen is not None and not view.last_seen.left_behind
+        else None
+    )
 
 
 def is_released(status: ReverseSyncStatus) -> End | None:
@@ -83,6 +100,34 @@ def _left_behind(view: ReverseView) -> str:
     return f"not made here, or not to be dropped, and so still there: {', '.join(left)}" if left else ""
 
 
+def _missed(view: ReverseView) -> str:
+    """What was written to the server after a rollback and is lost with the slot, in words; or empty."""
+    return words(view.unread) if view.unread is not None and view.after_rollback else ""
+
+
+def _and_unread(view: ReverseView, message: str = "") -> str:
+    return "; ".join(part for part in (_missed(view), message) if part)
+
+
+def _to_be_heard(view: ReverseView) -> bool:
+    """Whether the Migration, which outlives this, has not said yet what was missed. It has its time for that."""
+    migration, asked = view.observed.migration, view.meta.deletion_timestamp
+    if not _missed(view) or migration is None or migration.metadata.deletion_timestamp is not None:
+        return False
+    if is_released(view.status) is not None or migration.status.cutover.left_unread:
+        return False
+    return asked is None or view.now - asked < HEARD
+
+
+def _kept(view: ReverseView) -> tuple[WantedTask, ...]:
+    """The task that has ended, whose word proves it."""
+    if view.work is None:
+        return ()
+    if view.disarmer is not None:
+        return (_task(view, TaskKind.DISARM, DISARM, Orders(), start=False),)
+    return (_task(view, TaskKind.REVERSE, REVERSE, _ending_orders(view), start=False),)
+
+
 def _wanted(view: ReverseView) -> tuple[WantedTask, ...]:
     """The running worker, told to finish and take away; a task for that alone where none runs or it takes too long."""
     if view.work is None:
@@ -99,8 +144,8 @@ def _wanted(view: ReverseView) -> tuple[WantedTask, ...]:
 
 
 def _ending_orders(view: ReverseView) -> Orders:
-    """What it has read is finished, but where the forward stream may write again: then it takes nothing any more."""
-    return Orders(retire=True, disarm=True, hold=bool(view.waits_for))
+    """What it has read is finished, but where the forward stream may write again, or a rollback holds it."""
+    return Orders(retire=True, disarm=True, hold=bool(view.waits_for) or view.rollback.hold)
 
 
 def _task(view: ReverseView, kind: TaskKind, task_id: str, orders: Orders, *, start: bool) -> WantedTask:
@@ -112,9 +157,15 @@ def _task(view: ReverseView, kind: TaskKind, task_id: str, orders: Orders, *, st
         work=view.work,
         generation=view.meta.generation,
         start=start,
-        reverse=view.options,
+        reverse=_options(view, kind),
         orders=orders,
     )
+
+
+def _options(view: ReverseView, kind: TaskKind) -> ReverseOptions:
+    if kind is not TaskKind.DISARM or not (view.after_rollback or view.rollback.hold):
+        return view.options
+    return view.options.model_copy(update={"last_look": True})
 
 
 def _troubles(view: ReverseView) -> tuple[Trouble, ...]:
@@ -166,4 +217,7 @@ def _farewell(view: ReverseView, end: End) -> tuple[Event, ...]:
         return ()
     words = {DISARMED: "slot and publication are taken away", NOTHING_MADE: "nothing was made on the server"}
     text = "; ".join(part for part in (words.get(end.reason, ""), end.message) if part)
-    return (Event("Warning" if end.message else "Normal", end.reason, text[:1024]),)
+    found = [Event("Warning" if end.message else "Normal", end.reason, text[:1024])]
+    if missed := _missed(view):
+        found.insert(0, Event("Warning", WRITTEN_AFTER_ROLLBACK, missed[:1024]))
+    return tuple(found)

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Sequence
 
 from whimbrel_api.base import Condition
 from whimbrel_api.durations import text
+from whimbrel_api.lsn import later
 from whimbrel_api.migration import TableStatus
 from whimbrel_api.reports import SlotReport
 from whimbrel_api.reverse_sync import ReverseSyncPhase, ReverseSyncStatus, SlotStatus
-from whimbrel_operator.domain.conditions import Said, find, merge, yes_no
+from whimbrel_operator.domain.conditions import TABLE_STOPPED, Said, find, merge, yes_no
 from whimbrel_operator.domain.decision import Event
 from whimbrel_operator.domain.failures import Trouble, trouble
 from whimbrel_operator.domain.observed import is_fresh
@@ -19,7 +20,7 @@ _LONGEST_EVENT = 1024
 _LOST = "lost"
 _IN_DANGER = "unreserved"
 _SHOWN = 3
-_WARNED = (("Ready", "TableStopped"), ("Reconciling", "Retrying"), ("Ready", "NotDisarmed"))
+_WARNED = (("Ready", TABLE_STOPPED), ("Reconciling", "Retrying"), ("Ready", "NotDisarmed"))
 
 
 def held(view: ReverseView) -> bool:
@@ -43,8 +44,10 @@ def told(view: ReverseView, phase: ReverseSyncPhase, said: Iterable[Said]) -> Re
             "drained_to": seen.drained_to or before.drained_to,
             "changes_applied": seen.changes_applied,
             "last_change_time": seen.last_change_time or before.last_change_time,
+            # A new worker has heard of nothing yet, or hears again of what is older.
+            "last_change_position": later(seen.last_change_position, before.last_change_position),
         }
-    figures["resolved"] = view.resolved
+    figures |= {"resolved": view.resolved, "unread": view.unread}
     return before.model_copy(
         update={
             "observed_generation": generation,
@@ -184,7 +187,7 @@ def _flowing(view: ReverseView, phase: ReverseSyncPhase) -> Said:
         )
     stopped = [table for table in _tables(view) if table.state == STOPPED]
     if stopped:
-        return Said("Ready", "False", "TableStopped", _stopped_text(stopped))
+        return Said("Ready", "False", TABLE_STOPPED, _stopped_text(stopped))
     if view.fresh is None:
         return Said("Ready", "Unknown", "NoFreshReport", "the worker has not spoken lately; read its log")
     return Said("Ready", "True", "Streaming", "\n".join(view.fresh.warnings))

@@ -8,7 +8,7 @@ from whimbrel_api.base import ObjectMeta
 from whimbrel_api.endpoints import Dialect, DynamoDBTarget, Source, Target
 from whimbrel_api.layout import Layout, OnTruncate, SlotGuard, own_name
 from whimbrel_api.migration import CutoverState, Migration, Phase, RollbackStatus
-from whimbrel_api.reports import ReverseResult, WorkerReport
+from whimbrel_api.reports import ReverseResult, UnreadLog, WorkerReport
 from whimbrel_api.reverse_sync import (
     Resolved,
     ReverseDynamoDB,
@@ -155,6 +155,22 @@ class ReverseView:
         """The same, by a fresh report of a running worker."""
         word = self.worker.fresh_word(self.now) if self.worker is not None else None
         return word.reverse if word is not None else None
+
+    @property
+    def unread(self) -> UnreadLog | None:
+        """What stood in the slot's log unread, as a worker said last; None for nothing."""
+        words = [state.word for state in (self.disarmer, self.worker) if state is not None]
+        found = [word.reverse.unread for word in words if word is not None and word.reverse is not None]
+        ending = self.status.unread if self.meta.deletion_timestamp is not None else None
+        return next((each for each in found if each is not None), ending)
+
+    @property
+    def after_rollback(self) -> bool:
+        """Whether the traffic of the Migration that it belongs to is at the source again: what is unread is missed."""
+        migration = self.observed.migration
+        if migration is None or not self.meta.belongs_to(migration.metadata.uid):
+            return False
+        return migration.status.cutover.state is CutoverState.ROLLED_BACK
 
     @property
     def armed(self) -> bool:

@@ -25,7 +25,9 @@ from whimbrel_worker.endpoints.polardb.slot.arming import arm, arm_beside, chose
 from whimbrel_worker.endpoints.polardb.slot.judging import Plan, judge, key_attributes
 from whimbrel_worker.endpoints.polardb.slot.publication import Qualified
 from whimbrel_worker.endpoints.polardb.slot.slots import SlotHealth
+from whimbrel_worker.endpoints.polardb.slot.standing import Sought, Standing, peek
 from whimbrel_worker.engine.ports import ChangeLog, Problem, SourceReader
+from whimbrel_worker.engine.retry import Backoff, retrying
 from whimbrel_worker.engine.reverse_ports import Kept, SlotState
 from whimbrel_worker.errors import ConfigurationError, SourceLogLost, WorkerError
 from whimbrel_worker.grants import read_grants
@@ -65,6 +67,7 @@ class PolarDBLogSource:
         self.where = f"{self._connector.where}, slot {self.names.slot}"
         self._system = ""
         self._watch: Connection | None = None
+        self._layout: ItemLayout | None = None
 
     # --- who it is ---
 
@@ -138,14 +141,14 @@ class PolarDBLogSource:
         """Whether the changes of a DynamoDB table are wanted, be it there or not."""
         return not self._ignored(table)
 
-    def arm(self, tables: Sequence[Table]) -> int:
+    def arm(self, tables: Sequence[Table], prove: Callable[[], None]) -> int:
         """Make publication and slot, or find ours; where the slot begins. Safe to repeat. See arming."""
         plan = self._plan(tables)
         with self._connector.connect() as connection:
             if self._options.create_publication:
-                return arm(connection, self.names, plan.only(), self.where).position
+                return arm(connection, self.names, plan.only(), self.where, prove=prove).position
             there = self._there(connection, plan)
-            return arm_beside(connection, self.names, there, self.where).position
+            return arm_beside(connection, self.names, there, self.where, prove=prove).position
 
     def log_mark(self) -> str:
         """What tells the publication from one of the same name that is made later."""
@@ -170,6 +173,15 @@ class PolarDBLogSource:
     def beat(self, content: str) -> None:
         """Send a heartbeat through the log."""
         slots.beat(self._watching(), content, self.where)
+
+    def peek(self, position: int, most: int) -> Standing:
+        """What stands in the slot after a position; nothing is taken. In the thread that looks. See standing."""
+        return self._peeked(self._watching(), position, most)
+
+    def last_peek(self, position: int, most: int) -> Standing | None:
+        """The same before the slot is dropped: whoever of ours still reads it is ended. None where there is no slot."""
+        retry = Backoff(base=0.2, cap=1.0, attempts=10)
+        return retrying(lambda: self._last_peek(position, most), backoff=retry)
 
     def drop_slot(self) -> None:
         """Drop the slot, whoever reads it: its log is given up for the server's sake."""
@@ -260,6 +272,22 @@ class PolarDBLogSource:
         if self._watch is None or self._watch.closed or self._watch.broken:
             self._watch = self._connector.connect()
         return self._watch
+
+    def _last_peek(self, position: int, most: int) -> Standing | None:
+        with self._connector.connect() as connection:
+            if slots.look(connection, self.names.slot, self.where) is None:
+                return None
+            try:
+                return self._peeked(connection, position, most)
+            except SlotInUse:
+                self._evict()
+                raise
+
+    def _peeked(self, connection: Connection, position: int, most: int) -> Standing:
+        if self._layout is None:
+            self._layout = self._plan(self._tables()).layout
+        sought = Sought(self.names.slot, self.names.publication, position, self._layout.table_name, most)
+        return peek(connection, sought, self.where)
 
     def _evict(self) -> None:
         """End a reader of ours that the server still takes for alive: one that hangs, or whose host is gone."""

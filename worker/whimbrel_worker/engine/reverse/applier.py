@@ -64,6 +64,7 @@ class Applier:
     """Follows one log after another from where the ledger stands. For one thread; what is public is read by others.
 
     `heard_at`: when a change came last, in seconds since 1970 by the worker's clock; its start where none has.
+    `heard`: the newest commit of a change that came, be it applied, refused or passed over; 0 where none has.
 
     `text`: what is kept, as text; `returned`: told of each heartbeat that came back once all before it is written.
     `hurry`, set by others: a position is waited for, so each one is kept at once.
@@ -80,7 +81,7 @@ class Applier:
         self.ledger, self.progress, self.hurry = ledger, Progress(), False
         self._keeper, self._text, self._returned, self._options = keeper, text, returned, options
         self._buffer, self._beats = Buffer(), list[bytes]()
-        self.heard_at = time.time()
+        self.heard_at, self.heard = time.time(), 0
         self._tables: Mapping[str, Table] = {}
         self._since, self._kept_at, self._newest, self._skipped = 0.0, 0.0, 0.0, 0
 
@@ -119,7 +120,7 @@ class Applier:
 
     def _take(self, event: ReverseEvent) -> None:
         if isinstance(event, ItemsChanged | Refused | Emptied):
-            self.heard_at = time.time()
+            self.heard_at, self.heard = time.time(), max(self.heard, event.commit)
         match event:
             case ItemsChanged() if self.ledger.takes(event.table, event.commit):
                 self._add(event)

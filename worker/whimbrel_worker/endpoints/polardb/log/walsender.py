@@ -56,9 +56,13 @@ def status_update(received: int, acknowledged: int, *, asks: bool) -> bytes:
 
 def start_command(slot: str, publications: Sequence[str], position: int) -> bytes:
     """START_REPLICATION from a position on. Raises ConfigurationError for a name that PostgreSQL cannot have."""
-    names = ",".join(_identifier(name) for name in publications)
-    options = f"proto_version '1', publication_names {_literal(names)}, messages 'true'"
+    options = f"proto_version '1', publication_names {_literal(publication_names(publications))}, messages 'true'"
     return f"START_REPLICATION SLOT {_identifier(slot)} LOGICAL {format_lsn(position)} ({options})".encode()
+
+
+def publication_names(publications: Sequence[str]) -> str:
+    """The plugin's option of that name. Raises ConfigurationError for a name that PostgreSQL cannot have."""
+    return ",".join(_identifier(name) for name in publications)
 
 
 def _identifier(name: str) -> str:

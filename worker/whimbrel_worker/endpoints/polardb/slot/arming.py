@@ -5,7 +5,7 @@ publication that we made while no such slot was there, names it. The publication
 the publications of their own time. The slot goes first: its mark is on the publication.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from whimbrel_api.layout import own_name
@@ -52,8 +52,13 @@ def chosen_names(owner: str, slot: str, publication_name: str) -> Names:
     return Names(owner, slot or own, publication_name or own)
 
 
-def arm(connection: Connection, names: Names, only: Sequence[Qualified] | None, where: str) -> Armed:
+def arm(
+    connection: Connection, names: Names, only: Sequence[Qualified] | None, where: str, *, prove: Callable[[], None]
+) -> Armed:
     """Make publication and slot. `only`: the tables; None for all.
+
+    `prove` raises where a successor holds the control row, and is called right before a slot is dropped or made: a
+    worker that stood still since it looked would drop the slot that its successor reads.
 
     Raises ConfigurationError where one of them is somebody else's, or a right is missing; Transient where it can be
     tried again.
@@ -62,16 +67,19 @@ def arm(connection: Connection, names: Names, only: Sequence[Qualified] | None, 
         _refuse_foreign_slot(connection, names, where)
         # Ours, but older than the publication will be: what it holds could not be read. A reader that goes on from a
         # position sees that the slot is another one.
+        prove()
         slots.drop(connection, names.slot, where, terminate=True)
         publication.create(connection, names.publication, names.mark, only, where)
-    return _slot(connection, names, where)
+    return _slot(connection, names, where, prove)
 
 
-def arm_beside(connection: Connection, names: Names, wanted: Sequence[Qualified], where: str) -> Armed:
+def arm_beside(
+    connection: Connection, names: Names, wanted: Sequence[Qualified], where: str, *, prove: Callable[[], None]
+) -> Armed:
     """The same with somebody else's publication, which must carry the wanted tables. The slot alone is made."""
     publication.check(connection, names.publication, wanted, where)
     _refuse_foreign_slot(connection, names, where)
-    return _slot(connection, names, where)
+    return _slot(connection, names, where, prove)
 
 
 def disarm(
@@ -91,10 +99,11 @@ def disarm(
     return Cleared(slot_gone, gone, tuple(left))
 
 
-def _slot(connection: Connection, names: Names, where: str) -> Armed:
+def _slot(connection: Connection, names: Names, where: str, prove: Callable[[], None]) -> Armed:
     there = slots.look(connection, names.slot, where)
     if there is not None:
         return Armed(there.confirmed_lsn, made=False)
+    prove()
     return Armed(slots.create(connection, names.slot, where), made=True)
 
 
