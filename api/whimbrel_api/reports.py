@@ -7,7 +7,8 @@ from pydantic import Field
 
 from whimbrel_api.acknowledgements import KEPT, Acknowledgement
 from whimbrel_api.base import Model, Moment
-from whimbrel_api.migration import CheckResult, Differences, TableStatus, TargetWriters
+from whimbrel_api.cutover import TargetWriters
+from whimbrel_api.migration import CheckResult, Differences, TableStatus
 from whimbrel_api.tasks import TaskKind
 
 

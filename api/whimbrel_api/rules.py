@@ -10,18 +10,11 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from whimbrel_api.cutover import Cutover, FreezeMethod, FreezePolicy, SourceFreeze
 from whimbrel_api.durations import seconds
 from whimbrel_api.endpoints import AuroraDSQLTarget, Dialect, DynamoDBSource, DynamoDBTarget
 from whimbrel_api.hooks import EnvSource, EnvVar, Hook, Hooks, ServiceSwitch, SwitchStep
-from whimbrel_api.migration import (
-    Cutover,
-    FreezeMethod,
-    FreezePolicy,
-    MigrationSpec,
-    Mode,
-    SchemaMode,
-    SourceFreeze,
-)
+from whimbrel_api.migration import MigrationSpec, Mode, SchemaMode
 from whimbrel_api.reverse_sync import ReverseSyncSpec
 from whimbrel_api.validation import ValidationSpec
 

@@ -6,9 +6,10 @@ from pydantic import Field
 
 from whimbrel_api.acknowledgements import Proof
 from whimbrel_api.base import Model, Moment, Name
+from whimbrel_api.cutover import FreezePolicy
 from whimbrel_api.endpoints import Source, Target
 from whimbrel_api.layout import Layout, OnTruncate, SlotGuard
-from whimbrel_api.migration import CheckMode, FreezePolicy, Mode, SampleRows, Schema, Snapshot, Stream, Tables
+from whimbrel_api.migration import CheckMode, Mode, SampleRows, Schema, Snapshot, Stream, Tables
 from whimbrel_api.validation import Recheck, Report
 
 

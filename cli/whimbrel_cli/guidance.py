@@ -6,17 +6,9 @@ from datetime import datetime
 from typing import Final
 
 from whimbrel_api.base import Condition
+from whimbrel_api.cutover import CutoverMode, CutoverState, SourceFreeze, TargetExclusive
 from whimbrel_api.hooks import HookPoint, HookState
-from whimbrel_api.migration import (
-    CheckResult,
-    CutoverMode,
-    CutoverState,
-    Migration,
-    MigrationStatus,
-    Phase,
-    SourceFreeze,
-    TargetExclusive,
-)
+from whimbrel_api.migration import CheckResult, Migration, MigrationStatus, Phase
 from whimbrel_api.reverse_sync import ReverseSync, ReverseSyncStatus
 from whimbrel_api.validation import Validation, ValidationPhase, ValidationStatus
 from whimbrel_cli.figures import ago, count, lag, span

@@ -9,7 +9,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from whimbrel_api.migration import CutoverStep, Migration, Phase, TableStatus
+from whimbrel_api.cutover import CutoverStep
+from whimbrel_api.migration import Migration, Phase, TableStatus
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_api.validation import Validation, ValidationPhase
 from whimbrel_cli.figures import (

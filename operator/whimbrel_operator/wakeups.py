@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from whimbrel_api.migration import CutoverState
+from whimbrel_api.cutover import CutoverState
 from whimbrel_operator.runtime.port import Key
 
 _WITH_IT: Final = (CutoverState.ARMING_REVERSE.value, CutoverState.ROLLING_BACK.value)

@@ -16,7 +16,8 @@ from support.cluster_run import NAME, ClusterRun
 from support.lent_dsql import Lent
 from support.live_run import LiveRun, at_least
 from support.moves import Move
-from whimbrel_api.migration import CutoverState, MigrationStatus, Phase
+from whimbrel_api.cutover import CutoverState
+from whimbrel_api.migration import MigrationStatus, Phase
 from whimbrel_testbed.compare import independent_compare
 from whimbrel_testbed.flights import TABLE_NAMES, load_flights
 from whimbrel_testbed.kubernetes.cluster import KubernetesCluster

@@ -11,8 +11,9 @@ import pytest
 from support.cluster_run import NAME, ClusterRun
 from support.live_run import at_least
 from support.moves import Move
+from whimbrel_api.cutover import CutoverState
 from whimbrel_api.hooks import HookPoint, HookState, HookStatus
-from whimbrel_api.migration import CutoverState, Migration, MigrationStatus, Phase
+from whimbrel_api.migration import Migration, MigrationStatus, Phase
 from whimbrel_operator.domain.hook_jobs import HookRun
 from whimbrel_operator.specs import hooks
 from whimbrel_operator.specs.names import Owner

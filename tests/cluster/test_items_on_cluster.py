@@ -14,7 +14,8 @@ from support.item_moves import ItemMove, fill
 from support.job_faults import KILLED, Json, process_of, state_of
 from support.live_run import at_least
 from support.seeds import over
-from whimbrel_api.migration import CutoverState, MigrationStatus, Phase
+from whimbrel_api.cutover import CutoverState
+from whimbrel_api.migration import MigrationStatus, Phase
 from whimbrel_testbed.dynamodb.compare import client_of
 from whimbrel_testbed.kubernetes.cluster import KubernetesCluster
 

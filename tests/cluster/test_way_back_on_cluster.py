@@ -18,7 +18,8 @@ from support.item_faults import Application
 from support.item_moves import ItemMove, fill
 from support.patience import eventually
 from whimbrel_api.base import GROUP, VERSION
-from whimbrel_api.migration import CutoverState, Phase
+from whimbrel_api.cutover import CutoverState
+from whimbrel_api.migration import Phase
 from whimbrel_api.reverse_sync import ReverseSyncPhase
 from whimbrel_cli.main import invoke
 from whimbrel_testbed.kubernetes.cluster import KubernetesCluster

@@ -13,7 +13,8 @@ from support.live_run import LiveRun
 from support.moves import Move, Tasks, order
 from support.patience import eventually
 from whimbrel_api.acknowledgements import KEPT, Acknowledgement
-from whimbrel_api.migration import CheckResult, CutoverState, Phase
+from whimbrel_api.cutover import CutoverState
+from whimbrel_api.migration import CheckResult, Phase
 from whimbrel_api.reports import Record, WorkerReport
 from whimbrel_api.tasks import ExitCode
 from whimbrel_testbed.mysql import MySQLServer

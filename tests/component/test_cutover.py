@@ -7,7 +7,8 @@ import pytest
 
 from support.live_run import LiveRun
 from support.moves import Move
-from whimbrel_api.migration import CutoverState, Phase
+from whimbrel_api.cutover import CutoverState
+from whimbrel_api.migration import Phase
 from whimbrel_api.tasks import ExitCode
 from whimbrel_testbed.mysql import MySQLServer
 

@@ -10,7 +10,8 @@ from support.item_moves import ItemMove, fill
 from support.live_run import LiveRun, Run
 from support.moves import Move
 from support.patience import eventually
-from whimbrel_api.migration import CutoverState, Phase
+from whimbrel_api.cutover import CutoverState
+from whimbrel_api.migration import Phase
 from whimbrel_testbed.mysql import MySQLServer
 
 pytestmark = pytest.mark.timeout(180)

@@ -13,7 +13,8 @@ import pytest
 from fix_servers import fresh_name
 from support.freezing import SUPER_READ_ONLY, Frozen, can_write, freezable, locking, postgres_target
 from support.live_run import LiveRun
-from whimbrel_api.migration import CutoverState, Phase
+from whimbrel_api.cutover import CutoverState
+from whimbrel_api.migration import Phase
 from whimbrel_testbed.mysql import MySQLAccess
 from whimbrel_testbed.postgres import PostgresServer
 

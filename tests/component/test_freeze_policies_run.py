@@ -15,7 +15,8 @@ from support.both_ways_run import BothWays
 from support.item_faults import Application
 from support.item_moves import fill, item_move
 from support.patience import eventually
-from whimbrel_api.migration import CutoverState, Phase
+from whimbrel_api.cutover import CutoverState
+from whimbrel_api.migration import Phase
 from whimbrel_testbed.dynamodb.client import delete_tables, dynamodb_client
 from whimbrel_testbed.dynamodb.policies import PolicyStandIn
 from whimbrel_testbed.dynamodb.proxy import DynamoDBProxy

@@ -18,7 +18,8 @@ from support.item_moves import ItemMove, an_item, fill
 from support.live_run import LiveRun, Run
 from support.moves import Move
 from support.patience import beside, eventually
-from whimbrel_api.migration import CutoverState, Phase
+from whimbrel_api.cutover import CutoverState
+from whimbrel_api.migration import Phase
 from whimbrel_api.reports import REFUSED, TRAFFIC_STEPS, Record, WorkerReport
 from whimbrel_api.tasks import ExitCode
 from whimbrel_testbed.dynamodb.compare import client_of

@@ -16,7 +16,8 @@ from support import fake_worker
 from support.memory_runtime import KEY, migration
 from support.world import Failure, World
 from whimbrel_api.base import ObjectMeta, SecretRef
-from whimbrel_api.migration import CheckResult, CutoverMode, CutoverState, Migration, Phase, Snapshot
+from whimbrel_api.cutover import CutoverMode, CutoverState
+from whimbrel_api.migration import CheckResult, Migration, Phase, Snapshot
 from whimbrel_api.reports import ErrorCategory, Record, ReportedError
 from whimbrel_api.tasks import ExitCode, TaskKind
 from whimbrel_api.validation import Validation, ValidationPhase, ValidationSpec

@@ -8,7 +8,8 @@ from support.both_ways_run import BothWays
 from support.item_faults import Application
 from support.item_moves import ItemMove, an_item, fill
 from support.patience import eventually
-from whimbrel_api.migration import CutoverState, Phase
+from whimbrel_api.cutover import CutoverState
+from whimbrel_api.migration import Phase
 from whimbrel_testbed.dynamodb.compare import client_of
 from whimbrel_testbed.polardb.server import PolarDBServer
 

@@ -15,7 +15,7 @@ from psycopg.conninfo import make_conninfo
 
 from support.moves import Move
 from support.targets import ITEMS, TargetCase, prepared
-from whimbrel_api.migration import TargetWriters
+from whimbrel_api.cutover import TargetWriters
 from whimbrel_testbed.mysql import MySQLServer
 from whimbrel_testbed.postgres import postgres_server
 from whimbrel_worker.endpoints.postgres import server as plain_server

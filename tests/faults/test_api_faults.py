@@ -26,7 +26,8 @@ from support.mortals import Mortal
 from support.moves import Move
 from support.operator_forge import Forge, ForkedOperator, forge
 from support.seeds import over
-from whimbrel_api.migration import CutoverState, MigrationStatus, Phase
+from whimbrel_api.cutover import CutoverState
+from whimbrel_api.migration import MigrationStatus, Phase
 from whimbrel_testbed.kubernetes.api_proxy import Asked, Cut, Expire, Fail, Fault, Refuse, Wait, no_fault
 from whimbrel_testbed.kubernetes.cluster import KubernetesCluster
 from whimbrel_testbed.mysql import MySQLServer

@@ -30,7 +30,8 @@ from support.freezing import (
 from support.live_run import LiveRun
 from support.moves import Move
 from support.patience import eventually
-from whimbrel_api.migration import CutoverState, Phase
+from whimbrel_api.cutover import CutoverState
+from whimbrel_api.migration import Phase
 from whimbrel_api.tasks import ExitCode
 from whimbrel_testbed.mysql import MySQLAccess
 from whimbrel_testbed.postgres import PostgresServer

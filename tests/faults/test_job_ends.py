@@ -14,7 +14,8 @@ from support.cluster_run import NAME
 from support.job_faults import FaultRun
 from support.live_run import at_least
 from support.moves import Move
-from whimbrel_api.migration import CutoverState, MigrationStatus, Phase
+from whimbrel_api.cutover import CutoverState
+from whimbrel_api.migration import MigrationStatus, Phase
 from whimbrel_testbed.kubernetes.cluster import KubernetesCluster
 from whimbrel_testbed.mysql import MySQLServer
 

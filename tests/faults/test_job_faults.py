@@ -19,7 +19,8 @@ from support.job_faults import FaultRun, FaultyNode, Json, exit_code, faulty_nod
 from support.live_run import at_least
 from support.moves import Move
 from support.seeds import over
-from whimbrel_api.migration import CutoverState, MigrationStatus, Phase
+from whimbrel_api.cutover import CutoverState
+from whimbrel_api.migration import MigrationStatus, Phase
 from whimbrel_api.tasks import ExitCode
 from whimbrel_testbed.kubernetes.cluster import KubernetesCluster
 from whimbrel_testbed.mysql import MySQLServer

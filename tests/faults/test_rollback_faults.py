@@ -9,7 +9,8 @@ from support.item_faults import Application
 from support.item_moves import ItemMove, fill
 from support.patience import eventually
 from support.seeds import over
-from whimbrel_api.migration import CutoverState, MigrationStatus, Phase
+from whimbrel_api.cutover import CutoverState
+from whimbrel_api.migration import MigrationStatus, Phase
 from whimbrel_testbed.polardb.server import PolarDBServer
 
 pytestmark = pytest.mark.timeout(280)

@@ -13,7 +13,8 @@ import pytest
 from support.churn import CHURNED, churning, make_churned
 from support.live_run import LiveRun, at_least
 from support.moves import Move
-from whimbrel_api.migration import CutoverState, MigrationStatus, Phase
+from whimbrel_api.cutover import CutoverState
+from whimbrel_api.migration import MigrationStatus, Phase
 from whimbrel_testbed.mysql import MySQLServer
 
 pytestmark = pytest.mark.timeout(240)

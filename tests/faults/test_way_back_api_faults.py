@@ -21,7 +21,7 @@ from support.mortals import Mortal
 from support.operator_forge import Forge, forge
 from support.patience import eventually
 from support.seeds import over
-from whimbrel_api.migration import CutoverState
+from whimbrel_api.cutover import CutoverState
 from whimbrel_api.reverse_sync import ReverseSyncPhase
 from whimbrel_testbed.kubernetes.api_proxy import Asked, Cut, Fault, Refuse, Wait, no_fault
 from whimbrel_testbed.kubernetes.cluster import KubernetesCluster

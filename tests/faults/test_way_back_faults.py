@@ -24,7 +24,8 @@ from support.item_faults import (
 from support.item_moves import ItemMove, fill, item_move
 from support.patience import eventually
 from support.seeds import over
-from whimbrel_api.migration import CutoverState, Phase
+from whimbrel_api.cutover import CutoverState
+from whimbrel_api.migration import Phase
 from whimbrel_api.reports import ROLLED_BACK, SEALED, SWITCHED, TIMED_OUT, TRAFFIC_STEPS
 from whimbrel_api.tasks import ExitCode
 from whimbrel_operator.domain.conditions import find, is_true

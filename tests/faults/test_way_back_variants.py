@@ -13,7 +13,8 @@ from support.item_faults import Application
 from support.item_moves import Item, ItemMove, fill
 from support.live_run import WAIT_SECONDS
 from support.patience import eventually
-from whimbrel_api.migration import CutoverState, Phase
+from whimbrel_api.cutover import CutoverState
+from whimbrel_api.migration import Phase
 from whimbrel_testbed.dynamodb.compare import Endpoint, client_of
 from whimbrel_testbed.polardb.server import PolarDBServer
 from whimbrel_testbed.streams import StreamServer

@@ -11,7 +11,8 @@ from typing import Any
 from support.item_moves import ItemMove
 from support.live_run import WAIT_SECONDS, Run
 from support.patience import eventually
-from whimbrel_api.migration import CutoverState, MigrationStatus, Phase
+from whimbrel_api.cutover import CutoverState
+from whimbrel_api.migration import MigrationStatus, Phase
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_operator.domain.conditions import find
 from whimbrel_operator.runtime.port import Key

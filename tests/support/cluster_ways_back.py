@@ -13,7 +13,8 @@ from support.cluster_run import NAME, WAIT_SECONDS, MigrationRun
 from support.item_moves import ItemMove
 from support.patience import eventually
 from whimbrel_api.base import GROUP, VERSION
-from whimbrel_api.migration import CutoverState, MigrationStatus
+from whimbrel_api.cutover import CutoverState
+from whimbrel_api.migration import MigrationStatus
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_operator.domain.conditions import find
 from whimbrel_testbed.kubernetes.cluster import KubernetesCluster

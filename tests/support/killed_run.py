@@ -5,7 +5,8 @@ import threading
 import time
 
 from support.live_run import Run, at_least
-from whimbrel_api.migration import CutoverState, MigrationStatus, Phase
+from whimbrel_api.cutover import CutoverState
+from whimbrel_api.migration import MigrationStatus, Phase
 
 MOMENTS = (Phase.PREFLIGHT, Phase.SCHEMA, Phase.SNAPSHOT, Phase.SNAPSHOT, Phase.CATCH_UP, Phase.FOLLOWING)
 

@@ -5,12 +5,8 @@ from collections.abc import Callable
 
 from support.memory_runtime import KEY, MemoryRuntime, migration
 from support.world import World
-from whimbrel_api.migration import (
-    Cutover,
-    CutoverState,
-    MigrationStatus,
-    Phase,
-)
+from whimbrel_api.cutover import Cutover, CutoverState
+from whimbrel_api.migration import MigrationStatus, Phase
 from whimbrel_operator.reconcile import Outcome, Reconciler
 
 

@@ -5,16 +5,9 @@ import asyncio
 from support.memory_runtime import MemoryRuntime, migration
 from support.world import Failure, World
 from whimbrel_api.base import ObjectMeta, SecretRef
+from whimbrel_api.cutover import CutoverState, CutoverStatus
 from whimbrel_api.endpoints import DynamoDBSource, DynamoDBTarget, PolarDBSource, Source, Target
-from whimbrel_api.migration import (
-    CutoverState,
-    CutoverStatus,
-    Migration,
-    MigrationStatus,
-    Phase,
-    ReverseSyncPolicy,
-    Tables,
-)
+from whimbrel_api.migration import Migration, MigrationStatus, Phase, ReverseSyncPolicy, Tables
 from whimbrel_api.reports import ErrorCategory, ReportedError
 from whimbrel_api.reverse_sync import (
     ReverseDynamoDB,

@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from pydantic import BaseModel
 
 from whimbrel_api.acknowledgements import KEPT, Acknowledgement, Proof
+from whimbrel_api.cutover import TargetWriters
 from whimbrel_api.layout import own_name
-from whimbrel_api.migration import CheckResult, Differences, TableStatus, TargetWriters
+from whimbrel_api.migration import CheckResult, Differences, TableStatus
 from whimbrel_api.reports import (
     FREEZING,
     REFUSED,

@@ -6,7 +6,8 @@ import pytest
 
 from support.life import Life
 from support.world import Failure, World
-from whimbrel_api.migration import Cutover, CutoverMode, MigrationStatus, Mode, Phase, ReverseSyncPolicy
+from whimbrel_api.cutover import Cutover, CutoverMode
+from whimbrel_api.migration import MigrationStatus, Mode, Phase, ReverseSyncPolicy
 from whimbrel_api.tasks import ExitCode, TaskKind
 from whimbrel_operator.domain.migration.aftermath import is_over
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from support.live_states import STATES, migration
-from whimbrel_api.migration import Cutover, CutoverMode, Migration, MigrationStatus
+from whimbrel_api.cutover import Cutover, CutoverMode
+from whimbrel_api.migration import Migration, MigrationStatus
 from whimbrel_cli.exits import CliError, Exit
 from whimbrel_cli.guidance import gates, next_step
 from whimbrel_cli.inputs import read_files

@@ -9,7 +9,8 @@ import yaml
 
 from support.live_states import PLAN, STATES, migration
 from whimbrel_api.base import ObjectMeta, OwnerReference, SecretRef
-from whimbrel_api.migration import Migration, MigrationStatus, RollbackStatus
+from whimbrel_api.cutover import RollbackStatus
+from whimbrel_api.migration import Migration, MigrationStatus
 from whimbrel_api.reverse_sync import ReverseSync, ReverseSyncSpec
 from whimbrel_cli.exits import Exit
 from whimbrel_cli.main import invoke

@@ -10,9 +10,10 @@ import pytest
 from pydantic import BaseModel
 
 from whimbrel_api.base import Condition
+from whimbrel_api.cutover import CutoverState
 from whimbrel_api.endpoints import PolarDBSource
 from whimbrel_api.manifests import load_manifests
-from whimbrel_api.migration import CheckResult, CutoverState, MigrationSpec, MigrationStatus
+from whimbrel_api.migration import CheckResult, MigrationSpec, MigrationStatus
 from whimbrel_api.reports import ErrorCategory
 from whimbrel_api.reverse_sync import ReverseSyncSpec, ReverseSyncStatus
 from whimbrel_api.validation import ValidationPhase, ValidationSpec, ValidationStatus

@@ -5,15 +5,8 @@ from support.life import Life
 from support.memory_runtime import START, migration
 from support.world import World
 from whimbrel_api.acknowledgements import Acknowledgement
-from whimbrel_api.migration import (
-    CheckResult,
-    Cutover,
-    CutoverMode,
-    CutoverState,
-    CutoverStatus,
-    MigrationStatus,
-    Phase,
-)
+from whimbrel_api.cutover import Cutover, CutoverMode, CutoverState, CutoverStatus
+from whimbrel_api.migration import CheckResult, MigrationStatus, Phase
 from whimbrel_api.reports import StreamResult, WorkerReport
 from whimbrel_api.tasks import TaskKind
 from whimbrel_operator.domain.cutover.mirror import mirrored

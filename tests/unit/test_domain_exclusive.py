@@ -9,18 +9,8 @@ from support.both_ways import WITH_WAY_BACK
 from support.life import Life
 from support.memory_runtime import START, migration
 from support.world import World
-from whimbrel_api.migration import (
-    Cutover,
-    CutoverMode,
-    CutoverState,
-    Migration,
-    MigrationStatus,
-    Mode,
-    Phase,
-    ReverseSyncPolicy,
-    TargetExclusive,
-    TargetWriters,
-)
+from whimbrel_api.cutover import Cutover, CutoverMode, CutoverState, TargetExclusive, TargetWriters
+from whimbrel_api.migration import Migration, MigrationStatus, Mode, Phase, ReverseSyncPolicy
 from whimbrel_operator.domain.cutover.exclusive import TYPE, exclusive_gate, exclusive_said, judged, look_due
 from whimbrel_operator.domain.cutover.rehearsal import rehearse
 from whimbrel_operator.domain.migration.plan import plan_hash

@@ -11,19 +11,17 @@ from support.life import Life
 from support.memory_runtime import KEY, UID, MemoryRuntime, migration
 from support.world import Failure, World
 from whimbrel_api.base import SecretRef
-from whimbrel_api.endpoints import DynamoDBSource, DynamoDBTarget, Source, Target
-from whimbrel_api.migration import (
-    CheckResult,
+from whimbrel_api.cutover import (
     Cutover,
     CutoverMode,
     CutoverState,
     CutoverStatus,
     FreezeMethod,
     FreezePolicy,
-    MigrationStatus,
-    Phase,
     SourceFreeze,
 )
+from whimbrel_api.endpoints import DynamoDBSource, DynamoDBTarget, Source, Target
+from whimbrel_api.migration import CheckResult, MigrationStatus, Phase
 from whimbrel_api.reports import UNFROZEN, JournalEntry, Record
 from whimbrel_api.tasks import ExitCode, TaskKind
 from whimbrel_operator.abandoning import Abandoning

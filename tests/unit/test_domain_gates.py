@@ -8,26 +8,21 @@ from hypothesis import strategies as st
 
 from support.memory_runtime import START, migration
 from whimbrel_api.base import Condition, SecretRef
+from whimbrel_api.cutover import Cutover, CutoverMode, FreezeMethod, FreezePolicy, SourceFreeze, Window
 from whimbrel_api.endpoints import PolarDBSource
 from whimbrel_api.layout import Layout, OnTruncate, SlotGuard
 from whimbrel_api.migration import (
     CheckResult,
-    Cutover,
-    CutoverMode,
     Differences,
-    FreezeMethod,
-    FreezePolicy,
     MigrationValidationStatus,
     RateLimit,
     ReverseSyncPolicy,
     Snapshot,
     SnapshotStatus,
-    SourceFreeze,
     Tables,
     TableStatus,
     Thresholds,
     ValidationPolicy,
-    Window,
 )
 from whimbrel_api.reports import CheckReport, check_passes
 from whimbrel_api.tasks import ExitCode, TaskKind

@@ -7,8 +7,9 @@ import pytest
 from support.life import Life
 from support.memory_runtime import migration
 from support.world import World
+from whimbrel_api.cutover import Cutover, CutoverMode, CutoverState
 from whimbrel_api.hooks import ConfigMapSwitch, Hook, HookPoint, Hooks, HookState, HookStatus, SwitchStep
-from whimbrel_api.migration import Cutover, CutoverMode, CutoverState, MigrationStatus, Phase
+from whimbrel_api.migration import MigrationStatus, Phase
 from whimbrel_operator.domain.cutover import hooks as domain
 from whimbrel_operator.domain.cutover.hooks import RETRY_AFTER
 from whimbrel_operator.domain.migration.plan import plan_hash

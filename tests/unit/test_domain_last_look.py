@@ -7,7 +7,8 @@ import pytest
 from support.both_ways import WITH_WAY_BACK, forward, steps
 from support.life import Life
 from support.world import World, number
-from whimbrel_api.migration import Cutover, CutoverMode, CutoverState, FreezeMethod, FreezePolicy, Phase, SourceFreeze
+from whimbrel_api.cutover import Cutover, CutoverMode, CutoverState, FreezeMethod, FreezePolicy, SourceFreeze
+from whimbrel_api.migration import Phase
 from whimbrel_api.reports import Record
 from whimbrel_api.tasks import ExitCode, Orders, TaskFile
 from whimbrel_operator.domain.observed import TaskRef

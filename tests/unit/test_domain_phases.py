@@ -7,12 +7,9 @@ import pytest
 
 from support.memory_runtime import START, migration
 from whimbrel_api.base import Condition, ObjectMeta, SecretRef
+from whimbrel_api.cutover import Cutover, CutoverMode, CutoverState, CutoverStatus
 from whimbrel_api.migration import (
     CheckResult,
-    Cutover,
-    CutoverMode,
-    CutoverState,
-    CutoverStatus,
     Differences,
     MigrationStatus,
     MigrationValidationStatus,

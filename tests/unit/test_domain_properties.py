@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from support.both_ways import WITH_WAY_BACK
 from support.memory_runtime import KEY, MemoryRuntime, migration
 from support.world import Failure, World, number
-from whimbrel_api.migration import CheckResult, Cutover, MigrationSpec, MigrationStatus, Phase
+from whimbrel_api.cutover import Cutover
+from whimbrel_api.migration import CheckResult, MigrationSpec, MigrationStatus, Phase
 from whimbrel_api.reports import CANCELLED, REFUSED, ROLLED_BACK, SWITCHED, TRAFFIC_STEPS
 from whimbrel_api.tasks import ExitCode, Orders, TaskKind
 from whimbrel_operator.domain.decision import Decision

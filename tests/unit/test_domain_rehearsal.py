@@ -8,23 +8,25 @@ import pytest
 
 from support.memory_runtime import START, migration
 from whimbrel_api.base import Condition, ConditionStatus
-from whimbrel_api.endpoints import DynamoDBSource, DynamoDBTarget, Source, Target
-from whimbrel_api.migration import (
-    CheckResult,
+from whimbrel_api.cutover import (
     Cutover,
     CutoverMode,
     CutoverState,
     CutoverStatus,
     FreezeMethod,
     FreezePolicy,
+    SourceFreeze,
+    Window,
+)
+from whimbrel_api.endpoints import DynamoDBSource, DynamoDBTarget, Source, Target
+from whimbrel_api.migration import (
+    CheckResult,
     Migration,
     MigrationStatus,
     MigrationValidationStatus,
     Phase,
     ReverseSyncPolicy,
-    SourceFreeze,
     StreamStatus,
-    Window,
 )
 from whimbrel_operator.domain.cutover.rehearsal import rehearse
 from whimbrel_operator.domain.cutover.steps import STEPS

@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from support.memory_runtime import START, migration
-from whimbrel_api.migration import Cutover, MigrationStatus, Stream, StreamStatus
+from whimbrel_api.cutover import Cutover
+from whimbrel_api.migration import MigrationStatus, Stream, StreamStatus
 from whimbrel_api.reports import StreamResult, WorkerReport, WorkerState
 from whimbrel_api.tasks import TaskKind
 from whimbrel_operator.domain.cutover.retention import judge_retention, retention_gate, told

@@ -8,11 +8,9 @@ import pytest
 
 from support.memory_runtime import KEY as MIGRATION_KEY
 from support.way_back import AWAY, KEY, NAMED, Life, back, forward, streaming
+from whimbrel_api.cutover import CutoverState
 from whimbrel_api.layout import own_name
-from whimbrel_api.migration import (
-    CutoverState,
-    Phase,
-)
+from whimbrel_api.migration import Phase
 from whimbrel_api.reverse_sync import (
     Cleanup,
     ReverseSync,

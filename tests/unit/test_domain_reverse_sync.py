@@ -9,16 +9,10 @@ from support.memory_runtime import START, migration
 from support.way_back import ALONE, AWAY, KEY, NAMED, POLARDB, Life, back, forward, streaming
 from support.world import Failure
 from whimbrel_api.base import SecretRef
+from whimbrel_api.cutover import CutoverState
 from whimbrel_api.endpoints import Dialect, Source
 from whimbrel_api.layout import Layout, OnTruncate, SlotGuard, own_name
-from whimbrel_api.migration import (
-    CutoverState,
-    Migration,
-    MigrationStatus,
-    Phase,
-    Tables,
-    TableStatus,
-)
+from whimbrel_api.migration import Migration, MigrationStatus, Phase, Tables, TableStatus
 from whimbrel_api.reports import ErrorCategory, ReportedError
 from whimbrel_api.reverse_sync import (
     Cleanup,

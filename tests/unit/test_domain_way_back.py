@@ -9,7 +9,8 @@ from support.life import Life
 from support.memory_runtime import KEY, MemoryRuntime
 from support.world import Failure, World
 from whimbrel_api.base import ObjectMeta, SecretRef
-from whimbrel_api.migration import Cutover, CutoverMode, CutoverState, MigrationStatus, Phase, ReverseSyncPolicy
+from whimbrel_api.cutover import Cutover, CutoverMode, CutoverState
+from whimbrel_api.migration import MigrationStatus, Phase, ReverseSyncPolicy
 from whimbrel_api.reports import ErrorCategory, ReportedError
 from whimbrel_api.reverse_sync import ReverseSync, ReverseSyncPhase, ReverseSyncSpec
 from whimbrel_api.tasks import ExitCode, TaskKind

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from whimbrel_api.migration import Cutover, Window
+from whimbrel_api.cutover import Cutover, Window
 from whimbrel_operator.domain.cutover.window import due_gate, earliest, faults, opening
 
 BERLIN = "Europe/Berlin"

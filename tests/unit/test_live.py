@@ -8,7 +8,8 @@ from rich.console import Console
 
 from support.live_states import NOW, PLAN, STATES, migration, observed
 from whimbrel_api.base import Condition
-from whimbrel_api.migration import CutoverStep, Migration
+from whimbrel_api.cutover import CutoverStep
+from whimbrel_api.migration import Migration
 from whimbrel_api.validation import Validation
 from whimbrel_cli.figures import clock, count, one_line, percent, shortened, size, span
 from whimbrel_cli.guidance import Caller, next_step

@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 from support.memory_runtime import migration
-from whimbrel_api.migration import CutoverState, CutoverStatus, MigrationStatus, Phase
+from whimbrel_api.cutover import CutoverState, CutoverStatus
+from whimbrel_api.migration import MigrationStatus, Phase
 from whimbrel_operator import loop
 from whimbrel_operator.runtime.store import LocalStore, Resource
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from support.memory_runtime import KEY, migration
-from whimbrel_api.migration import Cutover, Migration, MigrationStatus, Phase, Snapshot, Tables
+from whimbrel_api.cutover import Cutover
+from whimbrel_api.migration import Migration, MigrationStatus, Phase, Snapshot, Tables
 from whimbrel_operator.domain.decision import Event
 from whimbrel_operator.errors import AlreadyRunning, NotAllowed, NotFound, StateUnreadable, StatusConflict
 from whimbrel_operator.runtime.events import MOST_EVENTS

@@ -8,8 +8,9 @@ import pytest
 
 from support.both_ways import WITH_WAY_BACK, forward, steps
 from support.life import Life
+from whimbrel_api.cutover import Cutover, CutoverMode, CutoverState, SourceFreeze
 from whimbrel_api.hooks import ConfigMapSwitch, SwitchStep
-from whimbrel_api.migration import Cutover, CutoverMode, CutoverState, MigrationStatus, Phase, SourceFreeze, Stream
+from whimbrel_api.migration import MigrationStatus, Phase, Stream
 from whimbrel_operator.domain.decision import WantedTask
 from whimbrel_operator.errors import Refused, StatusConflict
 from whimbrel_operator.runtime.port import Key, Status

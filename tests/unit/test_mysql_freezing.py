@@ -2,7 +2,7 @@
 
 import pytest
 
-from whimbrel_api.migration import FreezeMethod
+from whimbrel_api.cutover import FreezeMethod
 from whimbrel_worker.endpoints.mysql.freezing import Account, Former
 
 ASKED = (Account("app", "%"), Account("o'dd", "10.0.0.1"))

@@ -5,17 +5,8 @@ import pytest
 from support.life import Life
 from support.memory_runtime import KEY, MemoryRuntime
 from support.world import Failure, World
-from whimbrel_api.migration import (
-    CheckResult,
-    Cutover,
-    CutoverMode,
-    CutoverState,
-    MigrationStatus,
-    Mode,
-    Phase,
-    RateLimit,
-    Snapshot,
-)
+from whimbrel_api.cutover import Cutover, CutoverMode, CutoverState
+from whimbrel_api.migration import CheckResult, MigrationStatus, Mode, Phase, RateLimit, Snapshot
 from whimbrel_api.reports import ErrorCategory, Record, ReportedError
 from whimbrel_api.tasks import ExitCode, Orders, TaskKind
 from whimbrel_operator.domain.observed import TaskRef

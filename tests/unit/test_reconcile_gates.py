@@ -7,7 +7,8 @@ import pytest
 from support.life import Life
 from support.memory_runtime import START
 from support.world import World
-from whimbrel_api.migration import Cutover, CutoverMode, CutoverState, MigrationStatus, Phase, Window
+from whimbrel_api.cutover import Cutover, CutoverMode, CutoverState, Window
+from whimbrel_api.migration import MigrationStatus, Phase
 from whimbrel_api.tasks import TaskKind
 
 AUTOMATIC = Cutover(mode=CutoverMode.AUTOMATIC)

@@ -7,8 +7,9 @@ import pytest
 from support.life import Life
 from support.world import World
 from whimbrel_api.base import SecretRef
+from whimbrel_api.cutover import Cutover, CutoverMode, CutoverState
 from whimbrel_api.endpoints import DynamoDBSource, DynamoDBTarget, Source, Target
-from whimbrel_api.migration import Cutover, CutoverMode, CutoverState, Phase, Stream
+from whimbrel_api.migration import Phase, Stream
 from whimbrel_api.tasks import CheckScope
 from whimbrel_operator.domain.observed import TaskRef
 

@@ -13,8 +13,9 @@ from support.life import Life
 from support.wanted import OWNER, SETTINGS, instances, work
 from support.world import World
 from whimbrel_api.base import SecretRef
+from whimbrel_api.cutover import Cutover, CutoverMode
 from whimbrel_api.endpoints import DynamoDBSource, DynamoDBTarget, Source, Target
-from whimbrel_api.migration import Cutover, CutoverMode, Migration, Mode, Phase, Spool, Stream
+from whimbrel_api.migration import Migration, Mode, Phase, Spool, Stream
 from whimbrel_api.rules import breaches
 from whimbrel_api.tasks import TaskFile, TaskKind
 from whimbrel_operator.domain.decision import WantedTask

@@ -2,7 +2,7 @@
 
 from psycopg import sql
 
-from whimbrel_api.migration import WRITERS_NAMED
+from whimbrel_api.cutover import WRITERS_NAMED
 from whimbrel_worker.grants import OWNER, PUBLIC, Grants, Held, Later, Role
 from whimbrel_worker.writers import judge, quoted
 

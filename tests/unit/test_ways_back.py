@@ -7,7 +7,8 @@ from pathlib import Path
 from support.both_ways import WITH_WAY_BACK
 from support.memory_runtime import migration
 from whimbrel_api.base import SecretRef
-from whimbrel_api.migration import CutoverState, CutoverStatus, MigrationStatus, Phase
+from whimbrel_api.cutover import CutoverState, CutoverStatus
+from whimbrel_api.migration import MigrationStatus, Phase
 from whimbrel_api.reverse_sync import ReverseSync, ReverseSyncSpec
 from whimbrel_operator import loop
 from whimbrel_operator.domain.decision import WantedWayBack

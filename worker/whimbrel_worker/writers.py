@@ -11,7 +11,7 @@ from typing import Final
 
 from psycopg import sql
 
-from whimbrel_api.migration import WRITERS_NAMED, TargetWriters
+from whimbrel_api.cutover import WRITERS_NAMED, TargetWriters
 from whimbrel_worker.grants import OWNER, PUBLIC, Grants
 
 Place = tuple[str, str]

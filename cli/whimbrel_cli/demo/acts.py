@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from whimbrel_api.migration import CutoverState, MigrationStatus, Phase
+from whimbrel_api.cutover import CutoverState
+from whimbrel_api.migration import MigrationStatus, Phase
 from whimbrel_cli.demo.comparison import Comparison
 from whimbrel_cli.demo.director import AT_THE_SWITCH, Director, Waiting
 from whimbrel_cli.demo.stage import Side

@@ -11,7 +11,8 @@ from typing import Final, Protocol
 
 from rich.console import Console
 
-from whimbrel_api.migration import CutoverState, Migration, Phase
+from whimbrel_api.cutover import CutoverState
+from whimbrel_api.migration import Migration, Phase
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_cli.demo.comparison import Comparison
 from whimbrel_cli.demo.options import Options

@@ -3,7 +3,7 @@ endpoints."""
 
 from typing import Protocol
 
-from whimbrel_api.migration import FreezePolicy
+from whimbrel_api.cutover import FreezePolicy
 from whimbrel_worker.engine.ports import Problem
 
 

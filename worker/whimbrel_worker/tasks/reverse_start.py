@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from whimbrel_api.migration import TargetWriters
+from whimbrel_api.cutover import TargetWriters
 from whimbrel_api.reports import ReverseResult
 from whimbrel_worker.endpoints.dynamodb.session import ItemSession
 from whimbrel_worker.endpoints.dynamodb.target import DynamoDBTarget

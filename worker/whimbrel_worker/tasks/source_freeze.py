@@ -7,7 +7,7 @@ time, whichever is the late one, the source is open in the end.
 
 import logging
 
-from whimbrel_api.migration import FreezePolicy
+from whimbrel_api.cutover import FreezePolicy
 from whimbrel_api.reports import FREEZING, ROLLED_BACK, SWITCHED, UNFREEZING, UNFROZEN, JournalEntry, Record
 from whimbrel_worker.endpoints.dynamodb.freeze.freezing import DynamoDBFreezing
 from whimbrel_worker.endpoints.dynamodb.source import DynamoDBSource

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from whimbrel_api.migration import TargetWriters
+from whimbrel_api.cutover import TargetWriters
 from whimbrel_worker.endpoints.postgres.target import PostgresTarget
 from whimbrel_worker.errors import Transient, WorkerError
 from whimbrel_worker.tasks.context import TaskContext

@@ -10,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from whimbrel_api.base import ConditionStatus
+from whimbrel_api.cutover import TargetExclusive, TargetWriters
 from whimbrel_api.durations import seconds
-from whimbrel_api.migration import Phase, TargetExclusive, TargetWriters
+from whimbrel_api.migration import Phase
 from whimbrel_api.tasks import WritersOptions
 from whimbrel_operator.domain.cutover.gate import Gate, clock
 from whimbrel_operator.domain.migration.view import INSPECT_PLAN, View

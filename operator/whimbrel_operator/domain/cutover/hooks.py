@@ -10,8 +10,9 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
+from whimbrel_api.cutover import CutoverMode, CutoverState
 from whimbrel_api.hooks import LONGEST_NAME, Hook, HookPoint, HookState, HookStatus, SwitchStep
-from whimbrel_api.migration import CutoverMode, CutoverState, Phase
+from whimbrel_api.migration import Phase
 from whimbrel_operator.domain.conditions import Said, yes_no
 from whimbrel_operator.domain.hook_jobs import HookJob, HookRun, WantedHook
 from whimbrel_operator.domain.migration.view import View

@@ -7,7 +7,8 @@ wrote into the journal, from the journal wherever it was read, and from the stat
 from collections.abc import Iterator
 
 from whimbrel_api.acknowledgements import POSITION_LENGTH, Acknowledgement
-from whimbrel_api.migration import CutoverState, CutoverStatus, CutoverStep, Phase
+from whimbrel_api.cutover import CutoverState, CutoverStatus, CutoverStep
+from whimbrel_api.migration import Phase
 from whimbrel_api.reports import SEALED, SWITCHED
 from whimbrel_operator.domain.cutover import rollback, steps
 from whimbrel_operator.domain.migration.view import View

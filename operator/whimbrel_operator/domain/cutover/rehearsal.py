@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from whimbrel_api.cutover import CutoverMode, CutoverState
 from whimbrel_api.durations import seconds, text
-from whimbrel_api.migration import CutoverMode, CutoverState, Migration, Phase
+from whimbrel_api.migration import Migration, Phase
 from whimbrel_operator.domain.conditions import find
 from whimbrel_operator.domain.cutover import exclusive, hooks
 from whimbrel_operator.domain.cutover.gate import Gate

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+from whimbrel_api.cutover import CutoverState, CutoverStatus, RollbackStatus
 from whimbrel_api.durations import seconds
 from whimbrel_api.lsn import lsn_number
-from whimbrel_api.migration import CutoverState, CutoverStatus, Phase, RollbackStatus
+from whimbrel_api.migration import Phase
 from whimbrel_api.reports import ROLLED_BACK, CheckReport, check_passes
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_operator.domain.conditions import TABLE_STOPPED, find, is_true

@@ -8,8 +8,9 @@ the first.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from whimbrel_api.cutover import CutoverMode, CutoverState, FreezeMethod
 from whimbrel_api.hooks import HookPoint
-from whimbrel_api.migration import CutoverMode, CutoverState, FreezeMethod, Phase
+from whimbrel_api.migration import Phase
 from whimbrel_api.reports import SEALED, SWITCHED, TRAFFIC_STEPS, CheckReport, Record, check_passes
 from whimbrel_operator.domain.cutover import hooks, way_back
 from whimbrel_operator.domain.cutover.gates import stopped_now

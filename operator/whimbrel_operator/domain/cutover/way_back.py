@@ -4,7 +4,8 @@ How it lives stands in reverse_sync, what leads back through it in rollback.
 """
 
 from whimbrel_api.base import SecretRef
-from whimbrel_api.migration import CutoverState, Migration, Phase
+from whimbrel_api.cutover import CutoverState
+from whimbrel_api.migration import Migration, Phase
 from whimbrel_api.reports import SEALED, SWITCHED
 from whimbrel_api.reverse_sync import ReverseSync, ReverseSyncPhase, ReverseSyncSpec
 from whimbrel_operator.domain.conditions import find, is_true

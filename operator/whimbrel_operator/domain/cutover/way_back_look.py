@@ -2,8 +2,8 @@
 
 from datetime import timedelta
 
+from whimbrel_api.cutover import WayBackStatus
 from whimbrel_api.durations import seconds
-from whimbrel_api.migration import WayBackStatus
 from whimbrel_api.tasks import ReverseOptions
 from whimbrel_operator.domain.cutover import exclusive
 from whimbrel_operator.domain.cutover.gate import Gate, clock

@@ -15,8 +15,8 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 
 from whimbrel_api.base import ConditionStatus
+from whimbrel_api.cutover import Cutover, Window
 from whimbrel_api.durations import seconds
-from whimbrel_api.migration import Cutover, Window
 from whimbrel_operator.domain.cutover.gate import Gate, clock
 
 DUE: Final = "CutoverDue"

@@ -6,8 +6,9 @@ takes away, stands with the workers.
 
 from collections.abc import Iterable
 
+from whimbrel_api.cutover import CutoverState, FreezeMethod
 from whimbrel_api.durations import text
-from whimbrel_api.migration import CutoverState, FreezeMethod, Migration, MigrationSpec, Mode, Phase, StreamStatus
+from whimbrel_api.migration import Migration, MigrationSpec, Mode, Phase, StreamStatus
 from whimbrel_api.tasks import FenceOptions, FreezeOptions, TaskKind
 from whimbrel_operator.domain.conditions import Said, find, is_true, yes_no
 from whimbrel_operator.domain.decision import Event

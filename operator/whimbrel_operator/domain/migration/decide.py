@@ -3,8 +3,9 @@
 from dataclasses import replace
 from datetime import datetime
 
+from whimbrel_api.cutover import CutoverState
 from whimbrel_api.hooks import HookPoint
-from whimbrel_api.migration import CutoverState, MigrationStatus, Phase
+from whimbrel_api.migration import MigrationStatus, Phase
 from whimbrel_operator.domain.cutover import hooks, steps, way_back
 from whimbrel_operator.domain.cutover.gates import remember_lag
 from whimbrel_operator.domain.decision import Decision

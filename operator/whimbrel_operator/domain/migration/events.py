@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 from whimbrel_api.base import Condition
-from whimbrel_api.migration import CutoverState, MigrationStatus, Phase
+from whimbrel_api.cutover import CutoverState
+from whimbrel_api.migration import MigrationStatus, Phase
 from whimbrel_operator.domain.conditions import find, is_true
 from whimbrel_operator.domain.cutover import hooks, rollback
 from whimbrel_operator.domain.cutover.window import DUE

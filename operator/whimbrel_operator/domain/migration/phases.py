@@ -6,7 +6,8 @@ A phase is left only for the reasons in its row or in ANYWHERE. What a decision 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from whimbrel_api.migration import CutoverState, Phase
+from whimbrel_api.cutover import CutoverState
+from whimbrel_api.migration import Phase
 from whimbrel_api.reports import CANCELLED, SWITCHED
 from whimbrel_operator.domain.cutover import hooks, rollback, steps
 from whimbrel_operator.domain.cutover.gates import caught_up, gates

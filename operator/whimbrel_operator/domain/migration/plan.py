@@ -4,7 +4,8 @@ import hashlib
 import json
 from typing import Any
 
-from whimbrel_api.migration import MigrationSpec, TargetExclusive
+from whimbrel_api.cutover import TargetExclusive
+from whimbrel_api.migration import MigrationSpec
 from whimbrel_api.rules import CHANGEABLE, FROZEN
 
 _PLANNED = {"mode", "source", "target", "tables", "thresholds"}

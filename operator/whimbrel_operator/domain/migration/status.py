@@ -3,16 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from whimbrel_api.migration import (
-    CheckResult,
-    CutoverState,
-    CutoverStatus,
-    MigrationStatus,
-    MigrationValidationStatus,
-    Phase,
-    StreamStatus,
-    WayBackStatus,
-)
+from whimbrel_api.cutover import CutoverState, CutoverStatus, WayBackStatus
+from whimbrel_api.migration import CheckResult, MigrationStatus, MigrationValidationStatus, Phase, StreamStatus
 from whimbrel_api.reports import ROLLED_BACK, SEALED
 from whimbrel_operator.domain.conditions import Said, find, merge, yes_no
 from whimbrel_operator.domain.cutover import exclusive, hooks, mirror, rollback, steps, way_back

@@ -4,17 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 
+from whimbrel_api.cutover import CutoverMode, CutoverState, FreezeMethod, SourceFreeze
 from whimbrel_api.durations import seconds
-from whimbrel_api.migration import (
-    CutoverMode,
-    CutoverState,
-    FreezeMethod,
-    MigrationSpec,
-    MigrationStatus,
-    Mode,
-    Plan,
-    SourceFreeze,
-)
+from whimbrel_api.migration import MigrationSpec, MigrationStatus, Mode, Plan
 from whimbrel_api.reports import (
     REFUSED,
     ROLLED_BACK,

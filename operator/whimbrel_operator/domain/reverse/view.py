@@ -5,9 +5,10 @@ from datetime import datetime
 from functools import cached_property
 
 from whimbrel_api.base import ObjectMeta
+from whimbrel_api.cutover import CutoverState, RollbackStatus
 from whimbrel_api.endpoints import Dialect, DynamoDBTarget, Source, Target
 from whimbrel_api.layout import Layout, OnTruncate, SlotGuard, own_name
-from whimbrel_api.migration import CutoverState, Migration, Phase, RollbackStatus
+from whimbrel_api.migration import Migration, Phase
 from whimbrel_api.reports import ReverseResult, UnreadLog, WorkerReport
 from whimbrel_api.reverse_sync import (
     Resolved,

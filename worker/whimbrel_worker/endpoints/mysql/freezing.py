@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import pymysql
 
-from whimbrel_api.migration import FreezeMethod, FreezePolicy
+from whimbrel_api.cutover import FreezeMethod, FreezePolicy
 from whimbrel_worker.endpoints.mysql.checks import is_granted, missing_privilege
 from whimbrel_worker.endpoints.mysql.connect import Connection, MySQLConnector, guarded, query
 from whimbrel_worker.endpoints.mysql.failures import code_and_message

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, NoReturn
 
+from whimbrel_api.cutover import TargetWriters
 from whimbrel_api.endpoints import PolarDBSource
-from whimbrel_api.migration import Tables, TargetWriters
+from whimbrel_api.migration import Tables
 from whimbrel_api.tasks import ReverseOptions
 from whimbrel_worker.endpoints.polardb.connect import PolarDBConnector
 from whimbrel_worker.endpoints.polardb.failures import SlotInUse, guarded, publication_missing, slot_missing

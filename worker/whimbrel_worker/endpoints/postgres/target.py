@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import psycopg
 
-from whimbrel_api.migration import TargetWriters
+from whimbrel_api.cutover import TargetWriters
 from whimbrel_worker.endpoints.postgres.connector import Connector
 from whimbrel_worker.endpoints.postgres.control import PostgresControlStore
 from whimbrel_worker.endpoints.postgres.failures import guarded, translate

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from whimbrel_api.migration import FreezeMethod, FreezePolicy
+from whimbrel_api.cutover import FreezeMethod, FreezePolicy
 from whimbrel_worker.endpoints.dynamodb.calls.client import Client
 from whimbrel_worker.endpoints.dynamodb.calls.failures import Refused, RightMissing
 from whimbrel_worker.endpoints.dynamodb.freeze.policies import Kept, Policies
