@@ -40,13 +40,8 @@ Hand = Callable[[BothWays, Status], None]
 
 
 @pytest.fixture
-def both(moving: ItemMove, polardb: PolarDBServer) -> Iterator[BothWays]:
-    """No slot of it stays on the server, which other tests use as well."""
-    found = BothWays(moving, polardb)
-    yield found
-    with polardb.backend.connect(polardb.postgres.database) as connection:
-        for slot in found.slots():
-            connection.execute("SELECT pg_drop_replication_slot(%s)", (slot,))
+def both(moving: ItemMove, polardb: PolarDBServer) -> BothWays:
+    return BothWays(moving, polardb)
 
 
 def wipe(both: BothWays, _old: Status) -> None:
