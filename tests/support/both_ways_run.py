@@ -41,11 +41,12 @@ def _clear(server: PolarDBServer) -> None:
 
 def _dropped(connection: psycopg.Connection[tuple[Any, ...]]) -> bool:
     """Whether no slot is left; one whose reader has not ended yet is tried again."""
-    for (name,) in connection.execute("SELECT slot_name FROM pg_replication_slots WHERE NOT active").fetchall():
+    here = "FROM pg_replication_slots WHERE database = current_database()"
+    for (name,) in connection.execute(f"SELECT slot_name {here} AND NOT active".encode()).fetchall():
         connection.execute("SELECT pg_drop_replication_slot(%s)", (name,))
     for (name,) in connection.execute("SELECT pubname FROM pg_publication").fetchall():
         connection.execute(sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(name)))
-    return connection.execute("SELECT 1 FROM pg_replication_slots").fetchone() is None
+    return connection.execute(f"SELECT 1 {here}".encode()).fetchone() is None
 
 
 class BothWays(Run):
