@@ -231,7 +231,7 @@ def test_row_4_a_forward_worker_that_wakes_up_after_the_switch(both: BothWays) -
                 assert move.differences(table) == []
                 Application(move.goal, table, rng, ITEMS).change(50)
                 both.equal(table)
-                before = both.came_back()
+                before = both.counted()
                 os.kill(zombie.pid, signal.SIGCONT)
                 # The stream that it reads is off since the switch: it may notice that first.
                 ends = (ExitCode.FENCED_OUT, ExitCode.SOURCE_LOG_LOST)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -83,6 +84,18 @@ class BothWays(Run):
     def came_back(self) -> int:
         found = self.back()
         return found.status.changes_applied if found is not None else -1
+
+    def counted(self) -> int:
+        """The same by a report that was made after all that has come back by now was counted."""
+        moment = datetime.now(UTC) + timedelta(seconds=1)
+
+        def told() -> bool:
+            found = self.back()
+            at = found.status.lag_observed_at if found is not None else None
+            return at is not None and at > moment
+
+        eventually(told, self.told)
+        return self.came_back()
 
     def ready(self) -> str:
         found = find(self.status().conditions, "RollbackReady")
