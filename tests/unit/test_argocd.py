@@ -1,5 +1,6 @@
 """Argo CD's health checks and actions, on real statuses of every phase and state; and what stands in charts/argocd."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ STEERABLE = [moment for moment in MOMENTS if moment.kind != "Validation"]
 MODELS: dict[str, type[Migration] | type[Validation] | type[ReverseSync]] = {
     "Migration": Migration, "Validation": Validation, "ReverseSync": ReverseSync,
 }  # fmt: skip
+PAGE = (ROOT / "docs" / "argocd.md").read_text(encoding="utf-8")
 APPLICATIONS = ROOT / "examples" / "argocd" / "applications.yaml"
 
 
@@ -334,3 +336,32 @@ def _pointers(patch: Json, before: str) -> list[str]:
         path = f"{before}/{key}"
         found += _pointers(item, path) if isinstance(item, dict) else [path]
     return found
+
+
+def _rows(heading: str) -> list[list[str]]:
+    """The cells of the table below a heading of docs/argocd.md."""
+    lines = re.search(r"(?:^\|.*\n)+", PAGE.split(f"\n## {heading}\n", 1)[1], re.MULTILINE)
+    assert lines, heading
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[0].splitlines()[2:]]
+
+
+def test_the_page_tells_the_health_of_every_phase_and_state() -> None:
+    told = {word: row[1] for row in _rows("What you see") for word in re.findall(r"`(\w+)`", row[0])}
+    assert told.keys() == {str(each) for each in (*Phase, *CutoverState)}
+    for moment in MOMENTS:
+        if moment.kind == "Migration" and moment.name in PLAIN:
+            where = moment.obj["status"]["cutover"]["state"]
+            word = where if where != "NotReady" else moment.obj["status"]["phase"]
+            assert told[word] == moment.health, moment.name
+
+
+PLAIN = (
+    "preflight", "schema", "snapshot", "catch-up", "following-not-ready", "awaiting-approval", "freezing", "draining",
+    "final-check", "arming-reverse", "timed-out", "completed", "rolling-back", "rolled-back",
+)  # fmt: skip
+
+
+def test_the_page_tells_every_action() -> None:
+    told = {word for row in _rows("Actions") for word in re.findall(r"`([\w-]+)`", row[0])}
+    assert told == set(argo_files.acts_of("Migration"))
+    assert set(argo_files.acts_of("ReverseSync")) <= told
