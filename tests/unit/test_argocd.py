@@ -181,6 +181,15 @@ def test_an_action_changes_its_own_field_and_nothing_else(moment: Moment) -> Non
         MODELS[moment.kind].model_validate({key: merged(moment.obj, patch)[key] for key in ("metadata", "spec")})
 
 
+@pytest.mark.parametrize("moment", MOMENTS, ids=name_of)
+def test_the_defaults_that_an_api_server_fills_in_change_nothing(moment: Moment) -> None:
+    spec = MODELS[moment.kind].model_validate({key: moment.obj[key] for key in ("metadata", "spec")}).spec
+    whole = {**moment.obj, "spec": spec.model_dump(mode="json", by_alias=True, exclude_none=True)}
+    assert health(whole) == health(moment.obj)
+    for name in offered(whole) if moment.kind != "Validation" else ():
+        assert act(name, whole) == PATCHES[name](whole)
+
+
 @pytest.mark.parametrize(
     ("name", "action", "why"),
     [
