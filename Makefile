@@ -60,9 +60,10 @@ test-aws: $(DEV_STAMP) ## the same migration to a real Aurora DSQL cluster of yo
 bench: $(DEV_STAMP) ## speed beside its peers, as CPU seconds per million rows and ratios (minutes)
 	$(BIN)/python -m bench $(ARGS)
 
-generate: $(DEV_STAMP) ## write crds/ and the chart's rights anew from the code
+generate: $(DEV_STAMP) ## write crds/, the chart's rights and what Argo CD takes anew from the code
 	$(BIN)/python -m whimbrel_api.crds crds
 	$(BIN)/python -m whimbrel_operator.specs.chart charts/whimbrel/files
+	PYTHONPATH=tests $(BIN)/python -m support.argo_files charts/argocd
 
 check-generated: $(DEV_STAMP)
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; mkdir "$$fresh/crds" "$$fresh/files"; \
