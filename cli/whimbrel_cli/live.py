@@ -28,10 +28,12 @@ from whimbrel_cli.figures import (
 )
 from whimbrel_cli.guidance import condition, gates, next_step
 from whimbrel_cli.observed import Checking, Happening, Observed
+from whimbrel_cli.sparkline import ASCII_BARS, BARS, sparkline
 
 NARROW: Final = 80
 _LABEL: Final = 9
 _POSITION: Final = 60
+_FEWEST_BARS: Final = 2
 _PATH: Final = tuple(phase for phase in Phase if phase is not Phase.CANCELLED)
 _NOT_HERE: Final = "done; the figures were kept elsewhere"
 _IN_WORK: Final = {"Copying": 0, "Stopped": 0, "Pending": 1, "Following": 3, "Copied": 4}
@@ -46,9 +48,10 @@ class Glyphs:
     shut: str = "✘"
     between: str = "·"
     arrow: str = "→"
+    bars: str = BARS
 
 
-PLAIN: Final = Glyphs(done="+", now=">", shut="-", between="|", arrow="->")
+PLAIN: Final = Glyphs(done="+", now=">", shut="-", between="|", arrow="->", bars=ASCII_BARS)
 
 
 def view(observed: Observed, *, width: int, tables: int = 12, glyphs: Glyphs | None = None) -> RenderableType:
@@ -57,7 +60,7 @@ def view(observed: Observed, *, width: int, tables: int = 12, glyphs: Glyphs | N
     if isinstance(observed.resource, Validation):
         parts = _validation(observed.resource, signs, width)
     elif isinstance(observed.resource, ReverseSync):
-        parts = _way_back(observed.resource, signs, width, tables)
+        parts = _way_back(observed.resource, observed, signs, width, tables)
     else:
         parts = _migration(observed.resource, observed, signs, width, tables)
     return Group(*parts, *_next(observed, width), *_events(observed.events, width))
@@ -72,6 +75,7 @@ def _migration(migration: Migration, seen: Observed, signs: Glyphs, width: int, 
         _row("Snapshot", _snapshot(migration, signs), width),
         *_tables(_known(migration), seen, width, tables),
         _row("Stream", _stream(migration, seen, signs), width),
+        *_lags(seen, signs, width),
         _row("Check", _check(migration, seen, signs), width),
         *_gates(migration, seen, signs, width),
     ]
@@ -210,6 +214,17 @@ def _stream(migration: Migration, seen: Observed, signs: Glyphs) -> str:
     )
 
 
+def _lags(seen: Observed, signs: Glyphs, width: int, label: str = "Lag") -> list[RenderableType]:
+    """The lag of the last looks as bars up to the longest one; nothing before there are two, or after the end."""
+    over = isinstance(seen.resource, Migration) and seen.resource.status.phase in (Phase.COMPLETED, Phase.CANCELLED)
+    known = [each for each in seen.lags if each is not None]
+    if over or len(known) < _FEWEST_BARS:
+        return []
+    most = f" up to {span(max(known))}"
+    bars = sparkline(seen.lags, max(1, width - _LABEL - len(most)), signs.bars)
+    return [Text.assemble((label.ljust(_LABEL), "bold cyan"), bars, (most, "dim"), no_wrap=True, overflow="crop")]
+
+
 def _check(migration: Migration, seen: Observed, signs: Glyphs) -> str:
     check = migration.status.validation
     if seen.checking:
@@ -306,7 +321,7 @@ def _validation(validation: Validation, signs: Glyphs, width: int) -> list[Rende
     return [Text(validation.metadata.name, style="bold"), _row("Check", figures, width)]
 
 
-def _way_back(back: ReverseSync, signs: Glyphs, width: int, tables: int) -> list[RenderableType]:
+def _way_back(back: ReverseSync, seen: Observed, signs: Glyphs, width: int, tables: int) -> list[RenderableType]:
     status, slot = back.status, back.status.slot
     held = f"holds back {size(slot.retained_bytes)}" if slot.retained_bytes is not None else "not known now"
     flags = [kind for kind in ("Stalled", "Paused") if condition(status, kind)]
@@ -314,6 +329,7 @@ def _way_back(back: ReverseSync, signs: Glyphs, width: int, tables: int) -> list
         Text(back.metadata.name, style="bold"),
         _row("Back", _joined((status.phase.value, *flags, f"{count(status.changes_applied)} changes"), signs), width),
         _row("Lag", status.lag or "–", width),
+        *_lags(seen, signs, width, label=""),
     ]
     if slot.name:
         state = ("active" if slot.active else "not read", slot.wal_status) if slot.wal_status else ()
