@@ -12,7 +12,7 @@ from whimbrel_api.migration import Migration, MigrationStatus, MigrationValidati
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_api.validation import Validation, ValidationStatus
 from whimbrel_cli.figures import source_name, target_name
-from whimbrel_cli.guidance import Caller, Resource, next_step
+from whimbrel_cli.guidance import Caller, Resource, condition, next_step
 from whimbrel_cli.output import stamp
 from whimbrel_operator.domain.migration.phases import ENDS
 from whimbrel_operator.runtime.events import RecordedEvent
@@ -61,6 +61,7 @@ def record(
 
 def _plan(migration: Migration) -> JSON:
     spec, status = migration.spec, migration.status
+    approved = condition(status, "CutoverApproved")
     return {
         "source": source_name(spec.source),
         "target": target_name(spec.target),
@@ -70,6 +71,7 @@ def _plan(migration: Migration) -> JSON:
         "hash": status.plan.hash,
         "attempt": status.plan.attempt,
         "approvedPlan": spec.cutover.approved_plan,
+        "approvedAt": stamp(approved.last_transition_time) if approved is not None else None,
         "cutoverMode": spec.cutover.mode.value,
         "sourceFreeze": spec.cutover.source_freeze.value,
         "timeout": spec.cutover.timeout,

@@ -56,7 +56,8 @@ def _approved(plan: JSON) -> str:
     if not plan["approvedPlan"]:
         return "no plan"
     same = plan["approvedPlan"] == plan["hash"]
-    return "this plan" if same else f"another plan, {plan['approvedPlan']}"
+    which = "this plan" if same else f"another plan, {plan['approvedPlan']}"
+    return which + (f", since {plan['approvedAt']}" if plan["approvedAt"] else "")
 
 
 def _times(times: Sequence[JSON]) -> Iterator[Sequence[str]]:

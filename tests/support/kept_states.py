@@ -59,9 +59,9 @@ def keep_worker(
     return instance
 
 
-def keep_differences(store: LocalStore, task: str) -> Path:
+def keep_differences(store: LocalStore, task: str, key: Key = KEY) -> Path:
     """The file in which the first worker of a comparison has listed two rows."""
-    path = store.folder(KEY) / f"differences-{task}-0.jsonl"
+    path = store.folder(key) / f"differences-{task}-0.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in LISTED), encoding="utf-8")
     return path
 

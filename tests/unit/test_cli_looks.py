@@ -10,9 +10,11 @@ import pytest
 import yaml
 
 from support.kept_states import KEY, keep, keep_differences, keep_validation, keep_worker
+from whimbrel_api.validation import Validation
 from whimbrel_cli.exits import Exit
 from whimbrel_cli.main import invoke
 from whimbrel_operator.domain.decision import Event
+from whimbrel_operator.domain.validation import check_id
 from whimbrel_operator.runtime.store import LocalStore
 
 Run = Callable[..., tuple[int, str, str]]
@@ -141,6 +143,20 @@ def test_rows_that_differ_show_what_each_side_has(tmp_path: Path, run: Run) -> N
     assert "and 1 more rows" in run("diff", "shop", "--limit", "1")[1]
 
 
+def test_the_rows_of_a_validation_are_found_by_its_name_and_by_the_migration_that_counts_it(
+    tmp_path: Path, run: Run
+) -> None:
+    store = keep(tmp_path, "following", validation=DIFFERENT | {"name": "weekly"})
+    key = keep_validation(store, "weekly", phase="Completed", result="Different", differences={"changed": 1})
+    made = store.get(key)
+    assert isinstance(made, Validation)
+    keep_differences(store, check_id(made.spec), key)
+    for name in ("weekly", "validation/weekly", "shop"):
+        code, shown, _ = run("diff", name)
+        assert code == Exit.DIFFERENT
+        assert "  - tailnum: N14228" in shown.splitlines()
+
+
 def test_rows_that_differ_are_given_whole_to_a_script(tmp_path: Path, run: Run) -> None:
     store = keep(tmp_path, "following", validation=DIFFERENT)
     keep_differences(store, "check-0")
@@ -210,11 +226,15 @@ def test_the_record_of_a_migration_holds_who_when_and_how_long(tmp_path: Path, r
 
 
 def test_the_record_as_markdown_has_every_section_and_no_sign_of_others_is_read(tmp_path: Path, run: Run) -> None:
-    store = keep(tmp_path, "completed", cutover=cutover())
+    plan = "sha256:1f3a9c"
+    said = {"type": "CutoverApproved", "status": "True", "reason": "Approved", "lastTransitionTime": moments(70)}
+    store = keep(tmp_path, "completed", cutover=cutover(), plan={"hash": plan}, conditions=[said])
+    store.patch_spec(KEY, {"cutover": {"approvedPlan": plan}})
     store.add_event(KEY, Event("Warning", "Retrying", "a | b\n# no heading"))
     _, shown, _ = run("report", "shop")
     headings = [line[3:] for line in shown.splitlines() if line.startswith("## ")]
-    assert headings == ["Plan", "Times", "Rows", "Comparisons", "Cutover", "Events"]
+    assert headings == ["Plan", "Times", "Rows", "Comparisons", "Cutover", "Conditions", "Events"]
+    assert "- **Approved:** this plan, since 20" in shown
     assert shown.startswith("# Migration default/shop: Completed\n")
     assert "- **Write pause:** at most 45 s" in shown
     assert "at least 30 s" in shown
