@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from whimbrel_api.migration import CheckResult, Migration, Phase
 from whimbrel_api.reports import WorkerReport, WorkerState
 from whimbrel_api.reverse_sync import ReverseSync
@@ -114,7 +116,11 @@ def _of_report_object(item: JSON) -> Piece:
     name = item["metadata"]["name"]
     if not item.get("status"):
         return Piece("WorkerReport", name, "not written yet", since=_made(item))
-    return of_report(name, WorkerReport.model_validate(item["status"]))
+    try:
+        return of_report(name, WorkerReport.model_validate(item["status"]))
+    except ValidationError:
+        # The tree is for looking at what is there, also while two versions are at work.
+        return Piece("WorkerReport", name, "unreadable", False, "another version of whimbrel wrote it", _made(item))
 
 
 def _of_job(job: JSON, children: Sequence[Piece]) -> Piece:

@@ -4,15 +4,18 @@ The screen knows the few control sequences that the command line uses. One that 
 nothing can be drawn in a way that the test does not see.
 """
 
+import codecs
 import fcntl
 import os
 import pty
 import re
+import select
 import struct
 import subprocess
 import termios
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 from rich.cells import get_character_cell_size
 
@@ -100,34 +103,55 @@ class Screen:
                 raise AssertionError(f"the screen knows no {found[0]!r}")
 
 
-def run(
-    command: Sequence[str], columns: int, rows: int, environment: Mapping[str, str], timeout: float = 60
-) -> tuple[Screen, int]:
-    """Run a command to its end on a terminal of that size: the screen as it is left, and the exit code."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=dict(environment))
-    os.close(theirs)
-    try:
-        written = _all_of(ours)
-        code = process.wait(timeout)
-    finally:
-        process.kill()
-        os.close(ours)
-    screen = Screen(columns, rows)
-    screen.feed(written.decode())
-    return screen, code
+class Terminal:
+    """A context in which a command runs on a terminal of that size; its screen can be looked at meanwhile."""
 
+    def __init__(self, command: Sequence[str], columns: int, rows: int, environment: Mapping[str, str]) -> None:
+        self.screen = Screen(columns, rows)
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._rest = ""
+        self._ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self._process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=dict(environment))
+        os.close(theirs)
 
-def _all_of(descriptor: int) -> bytes:
-    """What is written until the other side is closed, which Linux tells by an error."""
-    chunks = []
-    while True:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._ours)
+
+    def look(self) -> list[str]:
+        """The lines on the screen, with what has been written by now."""
+        while select.select([self._ours], [], [], 0)[0] and self._read():
+            pass
+        return self.screen.lines
+
+    def end(self, timeout: float = 60) -> int:
+        """The exit code, once the command has ended and all of it is on the screen."""
+        while self._read():
+            pass
+        return self._process.wait(timeout)
+
+    def _read(self) -> bool:
+        """Puts what comes next on the screen; False once the other side is closed, which Linux tells by an error."""
         try:
-            chunk = os.read(descriptor, 1 << 16)
+            chunk = os.read(self._ours, 1 << 16)
         except OSError:
-            break
-        if not chunk:
-            break
-        chunks.append(chunk)
-    return b"".join(chunks)
+            chunk = b""
+        text = self._rest + self._decoder.decode(chunk, final=not chunk)
+        # The half of a control sequence waits for the other one.
+        cut = text.rfind("\x1b") if chunk else -1
+        whole = cut < 0 or _CONTROL.match(text, cut) is not None
+        self._rest = "" if whole else text[cut:]
+        self.screen.feed(text if whole else text[:cut])
+        return bool(chunk)
+
+
+def run(command: Sequence[str], columns: int, rows: int, environment: Mapping[str, str]) -> tuple[Screen, int]:
+    """Run a command to its end on a terminal of that size: the screen as it is left, and the exit code."""
+    with Terminal(command, columns, rows, environment) as terminal:
+        code = terminal.end()
+        return terminal.screen, code

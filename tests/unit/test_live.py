@@ -181,6 +181,14 @@ def test_a_comparison_shows_its_result_by_kind() -> None:
     told = next_step(seen.resource, Caller("kubectl whimbrel"))
     assert "d.jsonl" not in told, "the file was in a pod that is gone"
     assert "whimbrel run" in told
+    assert "kubectl whimbrel diff v" in told
+
+
+def test_a_comparison_that_keeps_the_cutover_from_beginning_leads_to_what_differs() -> None:
+    found = migration("different")
+    status = found.status.model_copy(update={"tables": []})
+    step = next_step(found.model_copy(update={"status": status}))
+    assert step == "Source and target differ. To see in what: whimbrel diff shop"
 
 
 def test_a_comparison_shows_how_fast_it_is_and_what_is_left() -> None:

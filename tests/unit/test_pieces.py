@@ -90,6 +90,11 @@ def test_reports_stand_with_their_job_and_alone_where_it_is_gone() -> None:
     assert found[2].state == "not written yet"
 
 
+def test_a_report_of_another_version_is_named_and_the_rest_is_shown() -> None:
+    found = of_jobs([job()], [pod()], [report(invented="later")])
+    assert [each.state for each in found[0].children] == ["Pending", "unreadable"]
+
+
 def test_a_failed_worker_says_what_it_said() -> None:
     error = {"category": "Incompatible", "what": "no key", "where": "shop.a", "todo": "add one"}
     (found,) = of_jobs([], [], [report(state="Failed", lastError=error)])

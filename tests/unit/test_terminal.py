@@ -5,14 +5,18 @@ import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.kept_states import keep, keep_differences, keep_validation, keep_worker
+from support.kept_states import KEY, keep, keep_differences, keep_validation, keep_worker
 from support.live_states import STATES
-from support.terminal import Screen, run
+from support.patience import eventually
+from support.terminal import Screen, Terminal, run
+from whimbrel_api.migration import MigrationStatus, Phase
+from whimbrel_operator.runtime.store import LocalStore
 
 SCREENS = Path(__file__).parent / "screens"
 REGENERATE = "if the change is meant: UPDATE_GOLDEN=1 make unit PYTEST='-k terminal', then look at them and commit them"
@@ -105,6 +109,35 @@ def test_a_live_view_leaves_one_picture_and_the_cursor(tmp_path: Path) -> None:
     assert (code, screen.cursor_shown) == (0, True)
     assert screen.lines[0].startswith("shop  mysql db:3306")
     assert sum(line.startswith("shop  ") for line in screen.lines) == 1
+
+
+def lagging(store: LocalStore, seconds: float) -> None:
+    """The operator has observed another lag."""
+    status, version = store.read_status(KEY)
+    assert isinstance(status, MigrationStatus)
+    update = {"lag_seconds": seconds, "lag_observed_at": datetime.now(UTC)}
+    stream = status.stream.model_copy(update=update)
+    store.write_status(KEY, status.model_copy(update={"stream": stream}), version)
+
+
+def shows(terminal: Terminal, words: str) -> bool:
+    """Whether the stream's line has these words by now."""
+    return any(line.startswith("Stream") and words in line for line in terminal.look())
+
+
+def test_a_live_view_draws_the_lag_of_its_looks_and_stays_one_picture(tmp_path: Path) -> None:
+    store = keep(tmp_path, "following", **recent("following"))
+    lagging(store, 1.0)
+    with Terminal([*WHIMBREL, "status", "shop", "-w"], 100, 30, environment(tmp_path)) as terminal:
+        eventually(lambda: shows(terminal, "lag 1.0 s"), terminal.look)
+        for lag in (4.0, 2.0):
+            lagging(store, lag)
+            eventually(partial(shows, terminal, f"lag {lag} s"), terminal.look)
+        assert [line for line in terminal.look() if line.startswith("Lag ")] == ["Lag      ▃█▅ up to 4.0 s"]
+        status, version = store.read_status(KEY)
+        store.write_status(KEY, status.model_copy(update={"phase": Phase.COMPLETED}), version)
+        assert terminal.end() == 0
+        assert [line for line in terminal.screen.lines if line.startswith("shop  ")] == terminal.screen.lines[:1]
 
 
 @pytest.mark.parametrize("command", [["status", "shop"], ["diff", "shop"]])
