@@ -12,9 +12,10 @@ from whimbrel_api.base import Condition
 from whimbrel_api.cutover import CutoverStep
 from whimbrel_api.migration import Migration
 from whimbrel_api.validation import Validation
+from whimbrel_cli.drawing import PLAIN, Glyphs
 from whimbrel_cli.figures import clock, count, one_line, percent, shortened, size, span
 from whimbrel_cli.guidance import Caller, next_step
-from whimbrel_cli.live import PLAIN, Glyphs, view
+from whimbrel_cli.live import view
 from whimbrel_cli.observed import Checking, Happening, Lags, Observed, Rates
 from whimbrel_cli.plain import PlainView
 from whimbrel_cli.sparkline import ASCII_BARS, sparkline
