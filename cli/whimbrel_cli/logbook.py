@@ -150,13 +150,21 @@ class Following:
 
     def _of(self, speaker: Speaker) -> Sequence[str]:
         shown = self._shown.get(speaker)
-        found = self._source.last(speaker, self._first) if shown is None else self._new(speaker, shown)
-        self._shown[speaker] = [*(shown or ()), *found][-_KEPT:]
+        if shown is None:
+            return self._begun(speaker)
+        found = self._new(speaker, shown)
+        self._shown[speaker] = [*shown, *found][-_KEPT:]
         return found
+
+    def _begun(self, speaker: Speaker) -> Sequence[str]:
+        """The first lines that are wanted. One is read in any case: what comes later has to join something."""
+        found = self._source.last(speaker, None if self._first is None else max(1, self._first))
+        self._shown[speaker] = found[-_KEPT:]
+        return found if self._first is None else found[max(0, len(found) - self._first) :]
 
     def _new(self, speaker: Speaker, shown: Sequence[str]) -> Sequence[str]:
         """What comes after the lines shown: looked for in the last lines, then in all of the log."""
-        for lines in (_KEPT, None):
+        for lines in (_KEPT, None) if shown else (None,):
             found, joins = after(shown, self._source.last(speaker, lines))
             if joins:
                 return found

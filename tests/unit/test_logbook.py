@@ -129,6 +129,14 @@ def test_more_lines_than_are_asked_for_at_a_time_are_found_in_the_whole_log() ->
     assert texts(following) == [*map(str, range(1000))]
 
 
+def test_no_line_wanted_at_first_means_all_that_come_later() -> None:
+    logs = Logs({STREAM: ["a"], CHECK: []})
+    following = Following(logs, "", 0)
+    assert texts(following) == []
+    logs.logs = {STREAM: ["a", "b"], CHECK: [*map(str, range(500))]}
+    assert sorted(texts(following)) == sorted(["b", *map(str, range(500))])
+
+
 def test_a_log_that_was_begun_anew_is_shown_whole_and_it_is_said() -> None:
     logs = Logs({STREAM: ["a"]})
     following = Following(logs, "", None)
