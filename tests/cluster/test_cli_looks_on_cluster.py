@@ -77,7 +77,8 @@ def worked_on(pods: Pods, uid: str, script: str) -> str:
     name = f"{JOB}-0-x"
     told = json.dumps(["sh", "-c", script])
     pods.create(name, f"containers: [{{name: worker, command: {told}}}]", labels=labels(uid))
-    pods.apply({"apiVersion": API, "kind": "WorkerReport", "metadata": {"name": f"{JOB}-0", "labels": labels(uid)}})
+    meta = {"name": f"{JOB}-0", "labels": labels(uid)}
+    pods.apply({"apiVersion": API, "kind": "WorkerReport", "metadata": meta, "spec": {}})
     check = {"result": "Different", "rowsCompared": 9, "examples": ['shop.a {"id": "7"}: changed in name']}
     word = {"task": "check", "taskId": "check-0", "state": "Done", "observedAt": datetime.now(UTC).isoformat()}
     put_status(pods, "workerreports", f"{JOB}-0", word | {"check": check})
