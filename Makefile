@@ -60,15 +60,19 @@ test-aws: $(DEV_STAMP) ## the same migration to a real Aurora DSQL cluster of yo
 bench: $(DEV_STAMP) ## speed beside its peers, as CPU seconds per million rows and ratios (minutes)
 	$(BIN)/python -m bench $(ARGS)
 
-generate: $(DEV_STAMP) ## write crds/ and the chart's rights anew from the code
+generate: $(DEV_STAMP) ## write crds/, the chart's rights and dashboard and docs/metrics.md anew from the code
 	$(BIN)/python -m whimbrel_api.crds crds
 	$(BIN)/python -m whimbrel_operator.specs.chart charts/whimbrel/files
+	$(BIN)/python -m whimbrel_operator.figures docs charts/whimbrel/files
 
 check-generated: $(DEV_STAMP)
-	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; mkdir "$$fresh/crds" "$$fresh/files"; \
+	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; mkdir "$$fresh/crds" "$$fresh/files" "$$fresh/docs"; \
 	  $(BIN)/python -m whimbrel_api.crds "$$fresh/crds"; $(BIN)/python -m whimbrel_operator.specs.chart "$$fresh/files"; \
-	  diff -r crds "$$fresh/crds" && diff -r charts/whimbrel/files "$$fresh/files" || \
-	  { echo "crds/ or charts/whimbrel/files/ is not what the code says: run make generate and commit"; exit 1; }
+	  $(BIN)/python -m whimbrel_operator.figures "$$fresh/docs" "$$fresh/files"; stale=""; \
+	  diff -r crds "$$fresh/crds" || stale=1; \
+	  for each in "$$fresh"/files/*; do diff "charts/whimbrel/files/$${each##*/}" "$$each" || stale=1; done; \
+	  diff docs/metrics.md "$$fresh/docs/metrics.md" || stale=1; [ -z "$$stale" ] || \
+	  { echo "crds/, charts/whimbrel/files/ or docs/metrics.md is not what the code says: run make generate and commit"; exit 1; }
 
 lock: $(DEV_STAMP) ## resolve the dependencies anew into locks/, with hashes
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \

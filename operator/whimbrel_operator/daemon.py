@@ -146,7 +146,7 @@ class Daemon:
             self._shared.metrics.forget(self._key)
         elif outcome.status is not None:
             self._wakeup.phase = outcome.status.phase
-            self._shared.metrics.seen(self._key, outcome.status)
+            self._shared.metrics.seen(self._key, outcome.status, outcome.observed)
         return self._owed(after(outcome))
 
     async def _failed(self, error: Exception) -> Rest:

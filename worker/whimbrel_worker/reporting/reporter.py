@@ -28,6 +28,7 @@ class Reporter:
         self._sink, self._ending = sink, ending or Ending()
         self._lock = threading.Lock()
         self._basics: dict[str, Any] = {"task": file.task, "task_id": file.task_id, "index": file.index}
+        self._basics["started_at"] = datetime.now(UTC)
         self._fields: dict[str, Any] = {}
 
     def update(self, **fields: Any) -> None:
