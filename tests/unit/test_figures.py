@@ -89,7 +89,7 @@ def test_whatever_is_seen_a_sum_never_falls_and_never_exceeds_what_was_done(
     steps: list[tuple[int, int, bool]],
 ) -> None:
     """Each step: a worker's index writes so many rows, or starts anew first; the operator looks after each."""
-    account, lives, done = Account(), {index: (0.0, 0) for index in range(3)}, 0
+    account, lives, done = Account(), dict.fromkeys(range(3), (0.0, 0)), 0
     account.look(Tasks())
     before = 0
     for number, (index, count, anew) in enumerate(steps):
