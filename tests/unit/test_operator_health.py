@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from support.memory_runtime import KEY, START
 from whimbrel_api.base import Condition
+from whimbrel_api.logs import LogFormat
 from whimbrel_api.migration import Differences, MigrationStatus, Phase, SnapshotStatus, StreamStatus
 from whimbrel_api.reverse_sync import ReverseSyncPhase, ReverseSyncStatus, SlotStatus
 from whimbrel_api.validation import ValidationPhase, ValidationStatus
@@ -24,7 +25,6 @@ from whimbrel_operator.health import Health, HealthServer
 from whimbrel_operator.logs import configure
 from whimbrel_operator.metrics import Metrics
 from whimbrel_operator.runtime.port import Key
-from whimbrel_operator.settings import LogFormat
 from whimbrel_operator.troubles import told, unanswered
 from whimbrel_operator.unreadable import stalled
 from whimbrel_operator.wakeups import Board
@@ -208,6 +208,7 @@ def test_json_is_one_object_a_line_with_the_traceback_in_it() -> None:
     (line,) = stream.getvalue().splitlines()
     found = json.loads(line)
     assert (found["level"], found["resource"], found["message"]) == ("error", str(KEY), "it\nfailed")
+    assert found["migration"] == f"{KEY.namespace}/{KEY.name}"
     assert "KeyError" in found["exception"]
 
 

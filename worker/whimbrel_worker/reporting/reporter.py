@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from whimbrel_api.reports import Counters, ReportedError, WorkerReport, WorkerState
 from whimbrel_api.tasks import Orders, TaskFile
+from whimbrel_worker import logs
 from whimbrel_worker.engine.ports import Tally
 from whimbrel_worker.reporting.ending import Ending
 from whimbrel_worker.reporting.ports import Mailbox, Sink
@@ -33,6 +34,8 @@ class Reporter:
 
     def update(self, **fields: Any) -> None:
         """Set fields of the report; cheap, told at the next interval."""
+        if "epoch" in fields:
+            logs.in_epoch(fields["epoch"])
         with self._lock:
             self._fields.update(fields)
 
