@@ -276,7 +276,7 @@ class FreezeResult(Model):
 
 
 class Counters(Model):
-    """What a worker has done since it started."""
+    """What a worker has done since it started. `retries` and the like are the target's, `source_…` the source's."""
 
     rows: int = 0
     bytes: int = 0
@@ -285,6 +285,8 @@ class Counters(Model):
     conflicts: int = 0
     connections: int = 0
     throttled: int = 0
+    source_retries: int = 0
+    source_throttled: int = 0
 
 
 class WorkerReport(Model):

@@ -118,9 +118,15 @@ def seen(status: MigrationStatus, *states: TaskState) -> dict[tuple[str, str], f
 
 
 def test_retries_are_told_by_their_reason_and_each_once() -> None:
-    found = seen(MigrationStatus(), worker(Counters(retries=10, conflicts=3, throttled=2)))
-    assert {label: value for (name, label), value in found.items() if name == "whimbrel_worker_retries_total"} == {
-        "conflict": 3, "throttled": 2, "other": 5,
+    metrics = Metrics()
+    metrics.seen(KEY, MigrationStatus(), Observed(migration()))
+    done = Counters(retries=10, conflicts=3, throttled=2, source_retries=5, source_throttled=4)
+    metrics.seen(KEY, MigrationStatus(), Observed(migration(), Tasks((worker(done),))))
+    families = text_string_to_metric_families(metrics.text().decode())
+    (found,) = [family for family in families if family.name == "whimbrel_worker_retries"]
+    assert {(each.labels["side"], each.labels["reason"]): each.value for each in found.samples} == {
+        ("target", "conflict"): 3, ("target", "throttled"): 2, ("target", "other"): 5,
+        ("source", "throttled"): 4, ("source", "other"): 1,
     }  # fmt: skip
 
 

@@ -105,7 +105,7 @@ def _outcome(file: TaskFile, desk: _Desk) -> _Outcome:
 def _context(file: TaskFile, desk: _Desk) -> TaskContext:
     target = build_target(file, desk.ending.stop)
     desk.report.tally = target.tally
-    source = build_source(file, target, desk.ending.stop)
+    source = build_source(file, target, desk.ending.stop, desk.report.source_tally)
     return TaskContext(file, source, target, desk.report, desk.orders, desk.ending.stop)
 
 

@@ -110,7 +110,9 @@ TRANSACTIONS: Final = _counter("worker_transactions_total", "Transactions that w
 CONNECTIONS: Final = _counter("worker_connections_opened_total", "Connections to the target that workers have opened.")
 RETRIES: Final = _counter(
     "worker_retries_total",
-    "Tries that workers made again: conflict (the target's optimistic concurrency control), throttled, or other.",
+    "Tries that workers made again, by side (source, target) and reason: conflict (the target's optimistic concurrency "
+    "control), throttled, or other.",
+    "side",
     "reason",
 )
 

@@ -165,7 +165,7 @@ _WORKERS: Final = Row(
         Panel("Transactions", "Committed.", (_rate("worker_transactions_total", _TASK, "task"),), "ops"),
         Panel(
             "Retries", "conflict: optimistic concurrency; throttled: the server asked for less.",
-            (_rate("worker_retries_total", f"{_NAME} {{{{reason}}}}", "reason"),), "ops",
+            (_rate("worker_retries_total", f"{_NAME} {{{{side}}}} {{{{reason}}}}", "side, reason"),), "ops",
         ),
         Panel(
             "Connections opened", "To the target.",

@@ -1,6 +1,6 @@
 """The figures of one resource, from its status, its spec and its workers' reports. Nothing is served here."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -12,7 +12,7 @@ from whimbrel_api.validation import ValidationStatus
 from whimbrel_operator.domain.observed import Tasks, TaskState
 from whimbrel_operator.figures import catalogue as is_
 from whimbrel_operator.figures.catalogue import Figure
-from whimbrel_operator.figures.counting import Account
+from whimbrel_operator.figures.counting import Account, Total
 
 AnyStatus = MigrationStatus | ValidationStatus | ReverseSyncStatus
 Sample = tuple[Figure, tuple[str, ...], float]
@@ -155,10 +155,17 @@ def _counted(account: Account) -> Iterator[Sample]:
     for task in sorted({task for task, _ in totals}):
         for name, figure in _PLAIN.items():
             yield figure, (task.value,), totals[task, name]
-        conflicts, throttled = totals[task, "conflicts"], totals[task, "throttled"]
-        yield is_.RETRIES, (task.value, "conflict"), conflicts
-        yield is_.RETRIES, (task.value, "throttled"), throttled
-        yield is_.RETRIES, (task.value, "other"), max(0, totals[task, "retries"] - conflicts - throttled)
+        yield from _retries(task, totals)
+
+
+def _retries(task: TaskKind, totals: Mapping[Total, int]) -> Iterator[Sample]:
+    """What is not told apart is `other`: connections that ended, servers that were away."""
+    conflicts = totals[task, "conflicts"]
+    for side, prefix, told in (("target", "", {"conflict": conflicts}), ("source", "source_", {})):
+        throttled = totals[task, f"{prefix}throttled"]
+        rest = totals[task, f"{prefix}retries"] - sum(told.values()) - throttled
+        for reason, count in {**told, "throttled": throttled, "other": max(0, rest)}.items():
+            yield is_.RETRIES, (task.value, side, reason), count
 
 
 def _told(*figures: tuple[Figure, float | None]) -> Iterator[Sample]:

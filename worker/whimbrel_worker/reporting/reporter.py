@@ -22,10 +22,13 @@ _log = logging.getLogger(__name__)
 
 
 class Reporter:
-    """Collects what a worker has to say and hands it to a sink. `tally` is the target's, once there is one."""
+    """Collects what a worker has to say and hands it to a sink.
+
+    `tally` is the target's, once there is one; `source_tally` the source's.
+    """
 
     def __init__(self, file: TaskFile, sink: Sink, ending: Ending | None = None) -> None:
-        self.tally = Tally()
+        self.tally, self.source_tally = Tally(), Tally()
         self._sink, self._ending = sink, ending or Ending()
         self._lock = threading.Lock()
         self._basics: dict[str, Any] = {"task": file.task, "task_id": file.task_id, "index": file.index}
@@ -95,6 +98,8 @@ class Reporter:
             conflicts=tally.conflicts,
             connections=tally.connections,
             throttled=tally.throttled,
+            source_retries=self.source_tally.retries,
+            source_throttled=self.source_tally.throttled,
         )
 
 
