@@ -6,6 +6,7 @@ tests/cluster/test_dashboard_on_cluster.py.
 
 import asyncio
 import itertools
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -50,7 +51,7 @@ from whimbrel_operator.health import Health, HealthServer
 from whimbrel_operator.metrics import Metrics
 from whimbrel_operator.runtime.port import Key
 from whimbrel_operator.wakeups import Board
-from whimbrel_testbed.prometheus import PrometheusServer, prometheus_server
+from whimbrel_testbed.prometheus import PrometheusServer, programs, prometheus_server
 
 ALERTS = Path(__file__).parents[2] / "charts" / "whimbrel" / "files" / "alerts.yaml"
 
@@ -162,6 +163,14 @@ def test_it_answers_the_query_of_a_panel(prometheus: PrometheusServer, title: st
     found = eventually(lambda: prometheus.query(as_grafana(expr)), lambda: f"{title}: no answer to {expr}", seconds=30)
     assert all(each["value"][1] != "NaN" for each in found)
     assert {each["metric"].get("namespace", "flights") for each in found} == {"flights"}
+
+
+def test_names_types_and_help_texts_pass_promtools_own_look() -> None:
+    metrics = Metrics()
+    look(metrics, 1)
+    command = [str(programs() / "promtool"), "check", "metrics"]
+    done = subprocess.run(command, input=metrics.text(), capture_output=True, check=False, timeout=30)
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
 
 
 def test_every_alert_can_say_what_it_has_to_say(prometheus: PrometheusServer) -> None:
