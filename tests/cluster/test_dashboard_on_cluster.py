@@ -23,8 +23,10 @@ from whimbrel_testbed.prometheus import PrometheusServer, prometheus_server
 pytestmark = pytest.mark.timeout(300)
 ROWS = 1500
 COPY = {"workers": 2, "chunkRows": 200, "rateLimit": {"rowsPerSecond": 400}}
-ELSEWHERE = {"Log held back by the slot", "Lag of the way back"}
-"""Panels of ReverseSyncs, which this pair does not have."""
+ELSEWHERE = {
+    "Log held back by the slot", "Lag of the way back", "Rows compared a second", "Time left of comparisons",
+}  # fmt: skip
+"""Panels of ReverseSyncs, which this pair does not have, and of Validations, of which none is asked for here."""
 ONLY_WHEN_WRONG = {"A person must act", "Passes that failed"}
 ONLY_WITH_A_PERIOD = {"Time until the source's log ends"}
 

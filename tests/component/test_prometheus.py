@@ -132,7 +132,9 @@ def look(metrics: Metrics, rows: int) -> None:
         MigrationStatus(phase=Phase.COMPLETED, conditions=[said("RollbackReady", "False")]),
     )
     metrics.seen(Key("flights", "ReverseSync", "gone"), way_back())
-    found = ValidationStatus(phase=ValidationPhase.COMPLETED, differences=Differences(extra=1), completed_at=ago(10))
+    found = ValidationStatus(
+        phase=ValidationPhase.COMPLETED, differences=Differences(extra=1), completed_at=ago(10), eta=3.0
+    )
     metrics.seen(Key("flights", "Validation", "all"), found)
     metrics.took("Migration", 0.1)
     for _ in range(20):

@@ -134,6 +134,14 @@ _CUTOVERS: Final = Row(
                     by="max by (namespace, name, difference)"),
             ), width=6,
         ),
+        Panel(
+            "Rows compared a second", "By Validations that run.",
+            (_of("validation_rows_per_second", _NAME, labels=_ALL),), "rowsps", width=12,
+        ),
+        Panel(
+            "Time left of comparisons", "Of Validations that run.",
+            (_of("validation_eta_seconds", _NAME, labels=_ALL),), "s", width=12,
+        ),
     ),
 )  # fmt: skip
 _WAYS_BACK: Final = Row(
