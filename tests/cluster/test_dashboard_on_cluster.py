@@ -13,6 +13,7 @@ from support.cluster_run import ClusterRun
 from support.live_run import at_least
 from support.moves import Move
 from support.panels import as_grafana
+from support.patience import eventually
 from whimbrel_api.cutover import CutoverState
 from whimbrel_api.migration import MigrationStatus, Phase
 from whimbrel_operator.figures import dashboard
@@ -79,7 +80,7 @@ def test_each_panel_is_answered_during_a_migration(run: ClusterRun) -> None:
         with churning(run, random.Random(7), ROWS):
             run.until(lambda status: asked(at_least(Phase.FOLLOWING)(status)))
             run.until(lambda status: asked(awaiting(status)))
-            run.until_true(answers.ask, f"all panels are answered; not yet: {answers.open}")
+            eventually(answers.ask, lambda: f"no answer yet: {answers.open}\n{run.story()}")
         written = one(prometheus, 'sum(whimbrel_worker_rows_written_total{task="snapshot"})')
         assert written >= run.status().snapshot.rows_copied > 0
         assert one(prometheus, "whimbrel_migration_epoch") == run.status().epoch
