@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from whimbrel_api.logs import FORMAT_VARIABLE, LEVEL_VARIABLE
 from whimbrel_api.tasks import ExitCode
 from whimbrel_operator.domain.decision import WantedTask
 from whimbrel_operator.specs import names
@@ -137,7 +138,7 @@ def _container(wanted: WantedTask, secrets: Sequence[str], settings: PodSettings
         "image": settings.image,
         "imagePullPolicy": settings.pull_policy,
         "command": ["python", "-m", "whimbrel_worker", f"{TASK_FOLDER}/{TASK_FILE}"],
-        "env": [{"name": name, "value": SCRATCH} for name in ("HOME", "TMPDIR")],
+        "env": [{"name": name, "value": value} for name, value in _variables(settings).items()],
         "resources": _resources(settings.resources_of(wanted.kind)),
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -153,6 +154,13 @@ def _container(wanted: WantedTask, secrets: Sequence[str], settings: PodSettings
             *({"name": each["name"], "mountPath": SPOOL_FOLDER} for each in _spool_volumes(wanted)),
         ],
     }
+
+
+def _variables(settings: PodSettings) -> dict[str, str]:
+    """How it logs is left out where it is as usual."""
+    told = {FORMAT_VARIABLE: (settings.log_format, "plain"), LEVEL_VARIABLE: (settings.log_level, "INFO")}
+    chosen = {name: value for name, (value, usual) in told.items() if value != usual}
+    return {"HOME": SCRATCH, "TMPDIR": SCRATCH, **chosen}
 
 
 def _resources(resources: Resources) -> dict[str, dict[str, str]]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from whimbrel_api.logs import LogFormat, LogLevel
 from whimbrel_api.tasks import TaskKind
 
 PullPolicy = Literal["Always", "IfNotPresent", "Never"]
@@ -33,6 +34,7 @@ class PodSettings:
 
     `resources` overrides the usual ones by task. `labels` and `annotations` are added to pods, never over Whimbrel's
     own. `account_annotations` stand at the service accounts, such as a role's ARN where AWS identities come that way.
+    `log_format` and `log_level` are the operator's own.
     """
 
     image: str
@@ -47,6 +49,8 @@ class PodSettings:
     annotations: Mapping[str, str] = field(default_factory=dict)
     account_annotations: Mapping[str, str] = field(default_factory=dict)
     grace: int = 25
+    log_format: LogFormat = "plain"
+    log_level: LogLevel = "INFO"
 
     def resources_of(self, kind: TaskKind) -> Resources:
         """What a pod of that task gets."""
