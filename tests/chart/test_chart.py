@@ -77,6 +77,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"workers": {"resources": {"check": {"limits": {"memory": "lots"}}}}}, "memory"),
     ({"workers": {"image": "mine"}}, "image"),
     ({"workers": {"terminationGracePeriodSeconds": 0}}, "terminationGracePeriodSeconds"),
+    ({"workers": {"extraEnv": [{"name": "HOME", "value": "/"}]}}, "extraEnv"),
+    ({"workers": {"extraVolumes": [{"name": "secret-0"}]}}, "extraVolumes"),
+    ({"workers": {"extraVolumeMounts": [{"name": "ca"}]}}, "mountPath"),
     ({"crds": {"install": True}}, "install"),
     ({"crds": {"keep": "yes"}}, "keep"),
     ({"chart": ""}, "chart"),
@@ -104,6 +107,10 @@ WORKERS: dict[str, Any] = {
     "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
     "priorityClassName": "high",
     "serviceAccountAnnotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/whimbrel"},
+    "serviceAccountName": "dynamodb",
+    "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
+    "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
+    "extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/ca", "readOnly": True}],
     "terminationGracePeriodSeconds": 90,
 }
 
@@ -185,6 +192,8 @@ def test_the_operator_reads_what_the_chart_says_about_workers() -> None:
     assert (pods.affinity, pods.priority_class) == (WORKERS["affinity"], "high")
     assert pods.account_annotations == WORKERS["serviceAccountAnnotations"]
     assert (pods.grace, pods.image_pull_secrets) == (90, ("pull",))
+    assert (pods.account, list(pods.env)) == ("dynamodb", WORKERS["extraEnv"])
+    assert (list(pods.volumes), list(pods.volume_mounts)) == (WORKERS["extraVolumes"], WORKERS["extraVolumeMounts"])
 
 
 def test_the_usual_values_leave_workers_as_the_code_has_them() -> None:

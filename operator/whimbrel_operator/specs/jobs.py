@@ -15,6 +15,9 @@ TASK_FOLDER: Final = "/etc/whimbrel/task"
 SECRETS_FOLDER: Final = "/etc/whimbrel/secrets"
 ACCESS_FOLDER: Final = "/etc/whimbrel/access"
 SCRATCH: Final = "/tmp"  # noqa: S108
+OWN_VARIABLES: Final = ("HOME", "TMPDIR")
+OWN_FOLDERS: Final = ("/etc/whimbrel", SPOOL_FOLDER, SCRATCH)
+OWN_VOLUMES: Final = ("task", "access", "scratch", "spool")
 USER: Final = 65532
 BACKOFF_LIMIT: Final = 6
 TTL_SECONDS: Final = 86400
@@ -95,7 +98,7 @@ def _pod_metadata(labelled: Mapping[str, str], annotated: Mapping[str, str], set
 def _pod(name: str, wanted: WantedTask, settings: PodSettings) -> dict[str, Any]:
     secrets = wanted.work.secret_names()
     return {
-        "serviceAccountName": name,
+        "serviceAccountName": settings.account or name,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "restartPolicy": "Never",
@@ -115,6 +118,7 @@ def _pod(name: str, wanted: WantedTask, settings: PodSettings) -> dict[str, Any]
             _scratch_volume(),
             *_secret_volumes(secrets),
             *_spool_volumes(wanted),
+            *(dict(each) for each in settings.volumes),
         ],
     }
 
@@ -137,7 +141,7 @@ def _container(wanted: WantedTask, secrets: Sequence[str], settings: PodSettings
         "image": settings.image,
         "imagePullPolicy": settings.pull_policy,
         "command": ["python", "-m", "whimbrel_worker", f"{TASK_FOLDER}/{TASK_FILE}"],
-        "env": [{"name": name, "value": SCRATCH} for name in ("HOME", "TMPDIR")],
+        "env": [*({"name": name, "value": SCRATCH} for name in OWN_VARIABLES), *(dict(each) for each in settings.env)],
         "resources": _resources(settings.resources_of(wanted.kind)),
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -151,6 +155,7 @@ def _container(wanted: WantedTask, secrets: Sequence[str], settings: PodSettings
             {"name": "scratch", "mountPath": SCRATCH},
             *(_secret_mount(number, name) for number, name in enumerate(secrets)),
             *({"name": each["name"], "mountPath": SPOOL_FOLDER} for each in _spool_volumes(wanted)),
+            *(dict(each) for each in settings.volume_mounts),
         ],
     }
 
