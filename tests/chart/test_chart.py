@@ -92,6 +92,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"podDisruptionBudget": {"minAvailable": 1}}, "minAvailable"),
     ({"metrics": {"serviceMonitor": {"interval": "soon"}}}, "interval"),
     ({"metrics": {"dashboard": {"namespace": "No"}}}, "namespace"),
+    ({"metrics": {"prometheusRule": {"docs": "here"}}}, "docs"),
     ({"networkPolicy": {"workers": {"endpoints": [{"to": [], "ports": [3306]}]}}}, "endpoints"),
     ({"networkPolicy": {"workers": {"endpoints": [{"to": [{"cidr": "10.0.0.0/8"}], "ports": [1]}]}}}, "cidr"),
     ({"networkPolicy": {"workers": {"endpoints": [{"to": [PEER], "ports": [70000]}]}}}, "ports"),

@@ -205,6 +205,15 @@ def test_alerts_and_dashboard_are_those_of_the_files(part: str, file: str, kind:
     assert told == yaml.safe_load(path.read_text())
 
 
+@pytest.mark.skipif(not (CHART / "files" / "alerts.yaml").exists(), reason="this chart has no alerts")
+def test_run_book_links_lead_where_the_docs_are_served() -> None:
+    rule = {"enabled": True, "docs": "https://docs.example.com/whimbrel"}
+    (found,) = of_kind(rendered({"metrics": {"prometheusRule": rule}}), "PrometheusRule")
+    links = [each["annotations"]["runbook_url"] for group in found["spec"]["groups"] for each in group["rules"]]
+    assert links
+    assert all(link.startswith("https://docs.example.com/whimbrel/") for link in links)
+
+
 def test_image_and_chart_are_one_value_each() -> None:
     values = {"chart": "oci://registry.example/charts/whimbrel", "image": {"repository": "registry.example/whimbrel"}}
     texts = files(values)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,9 +82,11 @@ def end_it(cluster: KubernetesCluster) -> None:
     cluster.kubectl("-n", SHOP, "delete", "migrations,validations,reversesyncs", "--all", "--timeout=30s")
 
 
-def commands(page: str, beginning: str) -> list[list[str]]:
-    """The kubectl commands of a page that begin so, as words."""
-    return [line.split()[1:] for line in re.findall(rf"^{re.escape(beginning)}.*$", page, re.MULTILINE)]
+def readme(beginning: str) -> list[list[str]]:
+    """The words of those kubectl commands of the chart's README that begin so; there is one at least."""
+    found = re.findall(rf"^kubectl {re.escape(beginning)}.*$", README, re.MULTILINE)
+    assert found, beginning
+    return [shlex.split(line)[1:] for line in found]
 
 
 def test_it_says_that_it_works_and_leaves_nothing(empty: KubernetesCluster, helm: helm_python.Config) -> None:
@@ -121,24 +124,34 @@ def go_on_after_a_refusal(empty: KubernetesCluster, helm: helm_python.Config) ->
     assert finalizers(empty)
 
 
+@pytest.mark.parametrize("definitions", ["with the chart", "by kubectl"])
 def test_it_takes_over_from_the_version_before(
-    empty: KubernetesCluster, helm: helm_python.Config, tmp_path: Path
+    empty: KubernetesCluster, helm: helm_python.Config, tmp_path: Path, definitions: str
 ) -> None:
-    install(helm, older_chart(tmp_path))
+    older = older_chart(tmp_path)
+    if definitions == "by kubectl":
+        empty.install(older / "crds")
+    install(helm, older)
     start_one(empty)
     with pytest.raises(helm_python.HelmError, match="invalid ownership metadata"):
         upgrade(helm)
-    for beginning in ("kubectl label crd", "kubectl annotate crd"):
-        for command in commands(README, beginning):
-            empty.kubectl(*command)
+    hand_over(empty)
     upgrade(helm)
-    short = empty.kubectl("get", "crd", "reversesyncs.whimbrel.dev", "-o", "jsonpath={.spec.names.shortNames}")
-    assert "rsync" in short
+    assert "rsync" in empty.kubectl(
+        "get", "crd", "reversesyncs.whimbrel.dev", "-o", "jsonpath={.spec.names.shortNames}"
+    )
     assert finalizers(empty)
     end_it(empty)
     helm.uninstall("whimbrel", timeout=150)
-    for command in commands(README, "kubectl delete crd"):
+    for command in readme("delete crd"):
         empty.kubectl(*command)
+
+
+def hand_over(cluster: KubernetesCluster) -> None:
+    """As the README says."""
+    for beginning in ("label crd", "annotate crd", "patch crd"):
+        for command in readme(beginning):
+            cluster.kubectl(*command)
 
 
 def upgrade(helm: helm_python.Config) -> None:
