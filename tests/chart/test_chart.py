@@ -87,6 +87,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"guards": {"uninstal": True}}, "uninstal"),
     ({"extraEnv": [{"name": "WHIMBREL_PODS", "value": "{}"}]}, "extraEnv"),
     ({"extraEnv": [{"name": "A", "value": 1}]}, "value"),
+    ({"extraEnv": [{"name": "A", "valueFrom": {"secretKey": {}}}]}, "secretKey"),
+    ({"extraEnvFrom": [{"secretRef": {}}]}, "name"),
     ({"extraVolumes": [{"name": "tmp"}]}, "extraVolumes"),
     ({"extraVolumeMounts": [{"name": "ca"}]}, "mountPath"),
     ({"podDisruptionBudget": {"minAvailable": 1}}, "minAvailable"),
