@@ -32,7 +32,7 @@ REVERSE = {
     "spec": {"migrationRef": {"name": "shop"}},
 }
 # What the cluster itself makes and drops as time goes.
-PASSING = {"events", "events.events.k8s.io", "pods", "endpoints", "endpointslices.discovery.k8s.io"}
+PASSING = {"events", "events.events.k8s.io", "endpoints", "endpointslices.discovery.k8s.io"}
 pytestmark = pytest.mark.timeout(300)
 
 
