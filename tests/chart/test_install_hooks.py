@@ -58,8 +58,9 @@ def helm(empty: KubernetesCluster) -> Iterator[helm_python.Config]:
 
 
 def everything(cluster: KubernetesCluster) -> set[str]:
-    """All objects as kind/namespace/name, the passing ones apart."""
+    """All objects as kind/namespace/name, the passing ones apart, and ours, which go and come with their definitions."""
     kinds = set(cluster.kubectl("api-resources", "--verbs=list", "-o", "name").split()) - PASSING
+    kinds = {kind for kind in kinds if not kind.endswith(".whimbrel.dev")}
     shown = "{range .items[*]}{.kind}/{.metadata.namespace}/{.metadata.name}{'\\n'}{end}"
     return set(cluster.kubectl("get", ",".join(sorted(kinds)), "-A", "-o", f"jsonpath={shown}").split())
 
