@@ -58,7 +58,7 @@ def helm(empty: KubernetesCluster) -> Iterator[helm_python.Config]:
 
 
 def everything(cluster: KubernetesCluster) -> set[str]:
-    """All objects as kind/namespace/name, the passing ones apart, and ours, which go and come with their definitions."""
+    """All objects as kind/namespace/name but the passing ones, and ours, which go with their definitions."""
     kinds = set(cluster.kubectl("api-resources", "--verbs=list", "-o", "name").split()) - PASSING
     kinds = {kind for kind in kinds if not kind.endswith(".whimbrel.dev")}
     shown = "{range .items[*]}{.kind}/{.metadata.namespace}/{.metadata.name}{'\\n'}{end}"
