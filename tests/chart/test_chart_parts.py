@@ -194,24 +194,26 @@ def test_a_service_monitor_keeps_the_names_of_migrations() -> None:
 )
 def test_alerts_and_dashboard_are_those_of_the_files(part: str, file: str, kind: str) -> None:
     values = {"metrics": {part: {"enabled": True, "labels": {"mine": "1"}}}}
-    path = CHART / "files" / file
-    if not path.exists():
-        with pytest.raises(helm_python.HelmError, match=f"no files/{file}"):
-            rendered(values)
-        return
     (found,) = of_kind(rendered(values), kind)
     assert found["metadata"]["labels"]["mine"] == "1"
     told = found["spec"] if kind == "PrometheusRule" else yaml.safe_load(found["data"]["whimbrel.json"])
-    assert told == yaml.safe_load(path.read_text())
+    assert told == yaml.safe_load((CHART / "files" / file).read_text())
 
 
-@pytest.mark.skipif(not (CHART / "files" / "alerts.yaml").exists(), reason="this chart has no alerts")
-def test_run_book_links_lead_where_the_docs_are_served() -> None:
-    rule = {"enabled": True, "docs": "https://docs.example.com/whimbrel"}
-    (found,) = of_kind(rendered({"metrics": {"prometheusRule": rule}}), "PrometheusRule")
-    links = [each["annotations"]["runbook_url"] for group in found["spec"]["groups"] for each in group["rules"]]
-    assert links
-    assert all(link.startswith("https://docs.example.com/whimbrel/") for link in links)
+@pytest.mark.parametrize(
+    ("docs", "base"),
+    [
+        ("", "docs"),
+        ("https://docs.example.com/whimbrel", "https://docs.example.com/whimbrel"),
+        ("https://docs.example.com/whimbrel/", "https://docs.example.com/whimbrel"),
+    ],
+)
+def test_run_book_links_lead_where_the_docs_are_served(docs: str, base: str) -> None:
+    (found,) = of_kind(rendered({"metrics": {"prometheusRule": {"enabled": True, "docs": docs}}}), "PrometheusRule")
+    alerts = [each for group in found["spec"]["groups"] for each in group["rules"]]
+    assert alerts
+    for each in alerts:
+        assert each["annotations"]["runbook_url"] == f"{base}/runbook.md#{each['alert'].lower()}"
 
 
 def test_image_and_chart_are_one_value_each() -> None:
