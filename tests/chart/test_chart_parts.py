@@ -106,9 +106,11 @@ def test_people_get_their_rights_with_kubernetes_own_roles() -> None:
     assert labels["whimbrel-viewer"] == {f"{prefix}{to}" for to in ("view", "edit", "admin")}
     assert labels["whimbrel-editor"] == {f"{prefix}{to}" for to in ("edit", "admin")}
     assert labels["whimbrel"] == set()
-    looking = {verb for rule in roles["whimbrel-viewer"]["rules"] for verb in rule["verbs"]}
-    assert looking == {"get", "list", "watch"}
-    written = {resource for rule in roles["whimbrel-editor"]["rules"] for resource in rule["resources"]}
+    looks, steers = (roles[f"whimbrel-{each}"]["rules"] for each in ("viewer", "editor"))
+    assert {verb for rule in looks for verb in rule["verbs"]} == {"get", "list", "watch"}
+    assert {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]} in looks
+    assert [rule for rule in looks if rule not in steers] == []
+    written = {resource for rule in steers if rule not in looks for resource in rule["resources"]}
     assert written == {"migrations", "validations", "reversesyncs"}
     plain = of_kind(rendered({"userRoles": {"aggregate": False}}), "ClusterRole")
     assert not [key for each in plain for key in each["metadata"]["labels"] if key.startswith(prefix)]
