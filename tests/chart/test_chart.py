@@ -12,7 +12,7 @@ import yaml
 
 from support.chart import CHART, is_hook, of_kind, rendered
 from whimbrel_api.tasks import TaskKind
-from whimbrel_operator.settings import Settings
+from whimbrel_operator.settings import PORT, Settings
 from whimbrel_operator.specs import pods_form
 from whimbrel_operator.specs.settings import PodSettings, Resources, usual_resources
 
@@ -203,7 +203,7 @@ def test_the_usual_values_leave_workers_as_the_code_has_them() -> None:
     told = environment({})
     assert pods_form.parse(told["WHIMBREL_PODS"]).settings("image", "Always") == PodSettings("image", "Always")
     assert (
-        Settings.from_environment({**told, "WHIMBREL_NAMESPACE": "x", "KUBERNETES_SERVICE_HOST": "x"}).listen[1] == 8080
+        Settings.from_environment({**told, "WHIMBREL_NAMESPACE": "x", "KUBERNETES_SERVICE_HOST": "x"}).listen[1] == PORT
     )
 
 
