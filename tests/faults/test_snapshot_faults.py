@@ -185,6 +185,22 @@ def test_connections_to_the_source_that_are_cut_again_and_again(
     ends_equal(move, mysql_database)
 
 
+def test_connections_to_the_source_that_are_cut_from_the_first_moment(
+    postgres_move: Move, mysql: MySQLServer, mysql_database: str
+) -> None:
+    move, kills, pause = postgres_move, 0, threading.Event()
+    fill(mysql, mysql_database)
+    move.prepare()
+    worker = move.start("snapshot", **OPTIONS)
+    with closing(mysql.connect()) as connection, connection.cursor() as cursor:
+        while worker.poll() is None and kills < 12:
+            kills += kill_connections(cursor, move.mysql.user)
+            pause.wait(0.005)
+    assert worker.wait(60) == 0, move.log("snapshot")
+    assert kills > 2
+    ends_equal(move, mysql_database)
+
+
 @contextmanager
 def own_source(move: Move) -> Iterator[tuple[MySQLServer, str]]:
     """The migration prepared on a server of its own that a test may break, and its database."""

@@ -8,9 +8,9 @@ position from which changes are replayed later is fixed before the first read.
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from whimbrel_worker.engine.bookmarks import bookmark_of
 from whimbrel_worker.engine.copy.pipeline import Batch, read_ahead
@@ -34,6 +34,7 @@ from whimbrel_worker.errors import Incompatible, Transient
 from whimbrel_worker.values.columns import Table
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 COMPLETE: Final = "snapshot-complete"
 HELD_ROWS: Final = "the target's table held rows before the copy; rows with the same key are overwritten"
@@ -98,8 +99,8 @@ class Copier:
         try:
             self._attempt = self._session.take().attempt
             self._control.release(self.options.index, self._attempt)
-            self._start = self._control.fix_start_position(self.source.position())
-            tables, self._problems = self.source.discover()
+            self._start = self._control.fix_start_position(self._asked(self.source.position))
+            tables, self._problems = self._asked(self.source.discover)
             self._tables = {table.name: table for table in tables}
             with self.source.reader() as reader:
                 self._work(reader)
@@ -233,7 +234,7 @@ class Copier:
             self.guide.progress(self._control.tables())
         if self.options.follows and now >= self._next_log_check:
             self._next_log_check = now + _LOG_CHECK_SECONDS
-            retrying(lambda: self.source.check_log(self._start))
+            self._asked(lambda: self.source.check_log(self._start))
 
     def _beat(self) -> None:
         """Show that this worker lives, so that nobody takes over what it holds."""
@@ -241,6 +242,16 @@ class Copier:
         if time.monotonic() - self._beaten > _HEARTBEAT_SECONDS:
             self._session.commit([])
             self._beaten = time.monotonic()
+
+    def _asked(self, question: Callable[[], T]) -> T:
+        """The source's answer; a source that is away is asked again while this worker shows that it lives."""
+        delays = Backoff().delays()
+        while True:
+            try:
+                return question()
+            except Transient as failure:
+                self._wait_or_raise(failure, delays)
+                self._beat()
 
     def _wait_or_raise(self, failure: Transient, delays: Iterator[float]) -> None:
         delay = next(delays, None)
