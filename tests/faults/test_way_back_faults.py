@@ -4,7 +4,9 @@ Rows 4, 10 and 24 of the fault matrix; each life ends by an independent comparis
 """
 
 import json
+import os
 import random
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,14 +15,21 @@ import pytest
 from support.both_ways_run import BothWays
 from support.item_faults import (
     Application,
+    ended,
+    facts_of,
+    freezing_write,
+    is_stopped,
+    worker,
 )
-from support.item_moves import ItemMove, fill, item_move
+from support.item_moves import Item, ItemMove, fill, item_move
 from support.patience import eventually
 from support.seeds import over
 from whimbrel_api.cutover import CutoverState
 from whimbrel_api.migration import Phase
 from whimbrel_api.reports import ROLLED_BACK, SEALED, SWITCHED, TIMED_OUT, TRAFFIC_STEPS
+from whimbrel_api.tasks import ExitCode
 from whimbrel_operator.domain.conditions import find, is_true
+from whimbrel_testbed.dynamodb.proxy import DynamoDBProxy
 from whimbrel_testbed.polardb.server import PolarDBServer, polardb_server
 from whimbrel_testbed.streams import StreamServer
 
@@ -194,3 +203,52 @@ def test_row_24_a_slot_advanced_dropped_or_made_anew_after_the_switch(both: Both
         assert code == 0, said
         eventually(lambda: both.ready().startswith("False WayBackGone"), both.told)
     assert is_true(both.status().conditions, "Succeeded")
+
+
+def test_row_4_a_forward_worker_that_wakes_up_after_the_switch(both: BothWays) -> None:
+    """It stands still with a change of the source in its hands that was overwritten since; nothing of it may land."""
+    move, rng = both.move, random.Random(4)
+    table = move.table("orders")
+    fill(move.origin, table, range(ITEMS))
+    pids = [0]
+    with both.started():
+        both.until(lambda status: status.cutover.state is CutoverState.AWAITING_APPROVAL)
+        move.migration, straight = f"{both.key.namespace}/{both.key.name}", move.goal.endpoint
+        with DynamoDBProxy(facts_of(move.goal), freezing_write(1, lambda: pids[0])) as far:
+            move.target["dynamodb"]["endpoint"] = far.endpoint
+            with worker(move, "stream", epoch=both.status().epoch) as zombie:
+                move.target["dynamodb"]["endpoint"] = straight
+                pids[0] = zombie.pid
+                changes = Application(move.origin, table, rng, ITEMS)
+
+                def stands() -> bool:
+                    changes.change(3)
+                    return is_stopped(zombie.pid)
+
+                eventually(stands, lambda: [both.told(), move.log("stream")[-3000:]])
+                Application(move.origin, table, rng, ITEMS).change(100)
+                cut_over(both)
+                assert move.differences(table) == []
+                Application(move.goal, table, rng, ITEMS).change(50)
+                both.equal(table)
+                before, items = both.counted(), move.target_items(table)
+                os.kill(zombie.pid, signal.SIGCONT)
+                # The stream that it reads is off since the switch: it may notice that first.
+                ends = (ExitCode.FENCED_OUT, ExitCode.SOURCE_LOG_LOST)
+                assert ended(zombie, move, "stream") in ends, move.log("stream")[-3000:]
+                assert changed(items, move.target_items(table)) == [], "the zombie wrote to the target"
+                assert move.differences(table) == []
+                client_marker(both, table)
+                assert both.came_back() == before + 1, "nothing of the zombie flowed back"
+
+
+def changed(before: list[Item], after: list[Item]) -> list[Item]:
+    return [item for item in before if item not in after] + [item for item in after if item not in before]
+
+
+def client_marker(both: BothWays, table: str) -> None:
+    """One more change of the application, which comes back behind whatever was written before it."""
+    before = both.came_back()
+    Application(both.move.goal, table, random.Random(1), ITEMS).heat()
+    eventually(lambda: both.came_back() > before, both.told)
+    both.equal(table)
