@@ -33,7 +33,7 @@ class Report(Model):
     """How much detail is kept."""
 
     max_differences: int = Field(default=1000, ge=0, le=1_000_000, description="How many differences are listed.")
-    redact: bool = Field(default=False, description="List keys only, no values.")
+    redact: bool = Field(default=False, description="Show digests in place of values and of keys that are text.")
 
 
 class ValidationSpec(Model):
