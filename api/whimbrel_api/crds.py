@@ -185,9 +185,9 @@ def spec_of(definition: Definition, *, told: bool = False) -> Node:
     return structural(definition.spec, rules=_spec_rules(), told=told)
 
 
-def status_of(definition: Definition) -> Node:
-    """The schema of a kind's status."""
-    return structural(definition.status, status=True)
+def status_of(definition: Definition, *, told: bool = False) -> Node:
+    """The schema of a kind's status; `told` as in structural."""
+    return structural(definition.status, status=True, told=told)
 
 
 def _schema(definition: Definition) -> Node:

@@ -12,19 +12,23 @@ Url = Annotated[
     Field(
         max_length=300,
         pattern=r"^https?://[^\s/@?#]+$",
-        description="Where the service is reached, such as https://dynamodb.us-east-1.amazonaws.com; without a path.",
+        description="An address such as https://dynamodb.us-east-1.amazonaws.com, without a path.",
     ),
 ]
 RoleArn = Annotated[
     str,
-    Field(max_length=2048, pattern=r"^arn:[a-z-]+:iam::[0-9]{12}:role/\S+$", description="The role to assume."),
+    Field(
+        max_length=2048,
+        pattern=r"^arn:[a-z-]+:iam::[0-9]{12}:role/\S+$",
+        description="The ARN of a role, such as arn:aws:iam::123456789012:role/mover.",
+    ),
 ]
 
 
 class MySQLSource(Model):
     """A MySQL server. The Secret holds `username` and `password`."""
 
-    host: Host = Field(description="The server's host name or address, without scheme, user or path.")
+    host: Host = Field(description="Where the server is reached.")
     port: Port = Field(default=3306, description="The server's port.")
     credentials_secret_ref: SecretRef = Field(description="The Secret with `username` and `password`.")
     tls: Tls = Tls()
@@ -33,9 +37,7 @@ class MySQLSource(Model):
 class PolarDBSource(Model):
     """A PolarDB for PostgreSQL server whose log is read on the way back. The Secret holds `username` and `password`."""
 
-    host: Host = Field(
-        description="The primary's host name or address, without scheme, user or path; a slot lives on it."
-    )
+    host: Host = Field(description="Where the primary is reached; a slot lives on it.")
     port: Port = Field(default=5432, description="The server's port.")
     database: Identifier = Field(
         default="polardb_internal_dynamodb", description="The database in which the items' tables stand."
@@ -65,7 +67,7 @@ class AuroraDSQLTarget(Model):
 class PostgreSQLTarget(Model):
     """A plain PostgreSQL server. The Secret holds `username` and `password`."""
 
-    host: Host = Field(description="The server's host name or address, without scheme, user or path.")
+    host: Host = Field(description="Where the server is reached.")
     port: Port = Field(default=5432, description="The server's port.")
     database: Identifier = Field(description="The database that the tables go to.")
     credentials_secret_ref: SecretRef = Field(description="The Secret with `username` and `password`.")

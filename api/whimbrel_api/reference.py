@@ -9,6 +9,7 @@ from typing import Final
 
 from whimbrel_api.base import API_VERSION
 from whimbrel_api.crds import DEFINITIONS, Definition, spec_of, status_of
+from whimbrel_api.forms import form_of
 from whimbrel_api.migration import Migration
 from whimbrel_api.rules import CHANGEABLE, FROZEN
 from whimbrel_api.structural import Node
@@ -100,7 +101,7 @@ def spec_rows(definition: Definition) -> list[Row]:
 
 def status_rows(definition: Definition) -> list[Row]:
     """The fields of a kind's status."""
-    return list(_Walk(definition).fields(status_of(definition), ""))
+    return list(_Walk(definition).fields(status_of(definition, told=True), ""))
 
 
 def is_fixed(definition: Definition, path: str) -> bool:
@@ -147,8 +148,15 @@ def _allowed(node: Node) -> str:
         return ", ".join(f"`{each}`" for each in node["enum"])
     if _is_duration(node):
         return str(node[_RULES][0]["message"].removeprefix("a duration ")) if _RULES in node else ""
-    form = f"`{node['pattern']}`" if "pattern" in node else ""
-    return "; ".join(filter(None, (_bounds(node), _span(node, "Length", " characters"), form)))
+    return "; ".join(filter(None, (_bounds(node), _span(node, "Length", " characters"), _form(node))))
+
+
+def _form(node: Node) -> str:
+    """The words for a form that several fields share, else the pattern itself."""
+    pattern = node.get("pattern", "")
+    if words := form_of(pattern).rstrip("."):
+        return words[0].lower() + words[1:]
+    return f"`{pattern}`" if pattern else ""
 
 
 def _bounds(node: Node) -> str:

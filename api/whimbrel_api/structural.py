@@ -5,6 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from whimbrel_api.forms import form_of
+
 Node = dict[str, Any]
 
 _KEPT = (
@@ -20,7 +22,7 @@ _UNSPOKEN = frozenset({"propertyNames", "writeOnly"})
 class _Builder:
     """Turns one JSON schema (draft 2020-12) into one structural schema; `rules` are CEL rules by type name.
 
-    `told`: for a reader, not for the API server, so that defaults stand in lists too.
+    `told`: for a reader, not for the API server, so that defaults stand in lists too, and forms apart.
     """
 
     def __init__(
@@ -37,7 +39,7 @@ class _Builder:
         unknown = flat.keys() - set(_KEPT) - _DROPPED - _CONVERTED - _UNSPOKEN - {"nullable"}
         if unknown:
             raise ValueError(f"no structural form is known for {sorted(unknown)} in {flat}")
-        built: Node = {"description": flat["description"]} if flat.get("description") else {}
+        built: Node = {"description": self._words(flat)} if flat.get("description") else {}
         built |= {key: flat[key] for key in (*_KEPT, "nullable") if key in flat}
         if "const" in flat:
             built["enum"] = [flat["const"]]
@@ -48,6 +50,11 @@ class _Builder:
         if rules := [*flat.get(_RULES, []), *self._rules.get(flat.get("title", ""), [])]:
             built[_RULES] = rules
         return built
+
+    def _words(self, flat: Node) -> str:
+        """What the field is for; for the API server, whose schema is all that kubectl explains, also its form."""
+        words, form = flat["description"], "" if self._told else form_of(flat.get("pattern", ""))
+        return f"{words} {form}" if form and form not in words else words
 
     def _flat(self, schema: Node) -> Node:
         """The node with its reference and its `or null` resolved; what stands beside them wins."""

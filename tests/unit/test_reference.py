@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from whimbrel_api import reference
-from whimbrel_api.crds import DEFINITIONS, Definition
+from whimbrel_api.crds import DEFINITIONS, Definition, spec_of
 from whimbrel_api.reference import Row, is_fixed, spec_rows, status_rows
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / reference.FILE
@@ -81,6 +81,17 @@ def test_what_is_fixed_is_what_the_rules_hold_in_place() -> None:
     for path in paths:
         within = path.split(".")[0] in whole
         assert is_fixed(MIGRATION, path) == (path in held or within or path in ("source", "target")), path
+
+
+def test_a_form_stands_beside_the_bounds_and_in_what_kubectl_explains() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert (
+        "| 1 to 253 characters; a host name or address, without scheme, user or path | yes | Where the server is"
+        in page
+    )
+    (interval,) = (row for row in spec_rows(MIGRATION) if row.path == "stream.flushInterval")
+    explained = spec_of(MIGRATION)["properties"]["stream"]["properties"]["flushInterval"]["description"]
+    assert explained == f"{interval.node['description']} A duration such as 200ms, 5s, 10m or 1h30m."
 
 
 def test_types_defaults_and_bounds_stand_as_a_reader_calls_them() -> None:
