@@ -13,7 +13,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PAGES: Final = (ROOT / "README.md", ROOT / "charts/whimbrel/README.md", *sorted((ROOT / "docs").glob("*.md")))
-NEEDS: Final = ("AWS", "Argo CD", "a registry", "PolarDB")
+NEEDS: Final = ("AWS", "Argo CD", "a container engine", "PolarDB")
 PROGRAMS: Final = ("kubectl", "helm", "whimbrel", "make")
 _FENCE: Final = re.compile(r"^```(\w*)$")
 _MARK: Final = re.compile(r"^<!-- needs ([^:>]+?)(?:: [^>]*)? -->$")

@@ -17,7 +17,7 @@ from whimbrel_cli.main import whimbrel
 # A reader's own tools, behind a pipe or before it.
 READERS = {"echo", "export", "jq"}
 LANGUAGES = {"", "sh", "console", "text", "yaml", "json", "sql"}
-OUTSIDE = {"AWS": "aws|AWS", "Argo CD": "argocd", "a registry": "docker", "PolarDB": "psql"}
+OUTSIDE = {"AWS": "aws|AWS", "Argo CD": "argocd", "a container engine": "docker|buildah", "PolarDB": "psql"}
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 COMMANDS = commands()
