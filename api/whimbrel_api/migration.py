@@ -215,6 +215,9 @@ class ReverseSyncPolicy(Model):
         default=OnTruncate.STOP,
         description="What becomes of a TRUNCATE on the server, which names no items: stop, or pass it over.",
     )
+    fenced_writes: bool = Field(
+        default=False, description="Whether each write back to DynamoDB checks the epoch in its transaction."
+    )
 
 
 class MigrationSpec(Model):

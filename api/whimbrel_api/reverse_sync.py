@@ -25,7 +25,11 @@ from whimbrel_api.reports import UnreadLog
 
 
 class ReverseDynamoDB(Model):
-    """DynamoDB, or what speaks its protocol at `endpoint`. Without a Secret the process's own AWS identity is used."""
+    """DynamoDB, or what speaks its protocol at `endpoint`. Without a Secret the process's own AWS identity is used.
+
+    With `fencedWrites` every write is a transaction that checks the worker's own control row: none of a worker that
+    stood still lands after a rollback. It costs twice the write units and is slower.
+    """
 
     region: Region = Field(description="The tables' region, such as us-east-1.")
     endpoint: Url | None = Field(default=None, description="Another endpoint than AWS's own of that region.")
@@ -34,6 +38,7 @@ class ReverseDynamoDB(Model):
         description="With `accessKeyId`, `secretAccessKey`, `sessionToken`; without it the pod's own AWS identity.",
     )
     role_arn: RoleArn | None = Field(default=None, description="The role that is assumed with these keys.")
+    fenced_writes: bool = Field(default=False, description="Whether each write checks the epoch in its transaction.")
     tls: Tls = Tls()
 
 
