@@ -75,6 +75,9 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             config.install(str(CHART), "whimbrel", VALUES, wait="watcher", timeout=120)
         cluster.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": _things()}))
         for each in PLACES[:3]:
+            # As long as nothing has begun, a reader may still put other ends into a Migration.
+            begins = ("--subresource=status", "--type=merge", "-p", '{"status":{"phase":"Pending"}}')
+            cluster.kubectl("-n", each, "patch", "migrations", "flights", "shop", *begins)
             cluster.kubectl("-n", each, "wait", "--for=condition=Complete", "job/job", "--timeout=60s")
         yield Stage(cluster, folder)
 
@@ -126,7 +129,8 @@ def test_kubectl_takes_it(stage: Stage, command: Command) -> None:
     done = stage.run(line.arguments, _given(command))
     allowed = bool(line.may_fail) and line.may_fail in done.stderr
     assert done.returncode == 0 or allowed, f"{command.place}: {' '.join(line.arguments)}\n{done.stderr}"
-    assert "deprecated" not in done.stderr.lower()
+    # The API server drops a field that it does not know, and only warns.
+    assert not [word for word in ("unknown field", "deprecated") if word in done.stderr], done.stderr
 
 
 def _given(command: Command) -> str | None:
