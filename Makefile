@@ -62,8 +62,9 @@ test-aws: $(DEV_STAMP) ## the same migration to a real Aurora DSQL cluster of yo
 bench: $(DEV_STAMP) ## speed beside its peers, as CPU seconds per million rows and ratios (minutes)
 	$(BIN)/python -m bench $(ARGS)
 
-generate: $(DEV_STAMP) ## write anew from the code: crds/, docs/metrics.md, the chart's and Argo CD's generated files
+generate: $(DEV_STAMP) ## write anew from the code: crds/, docs/reference.md, docs/metrics.md, the chart's and Argo CD's files
 	$(BIN)/python -m whimbrel_api.crds $(TREE)/crds
+	$(BIN)/python -m whimbrel_api.reference $(TREE)/docs
 	$(BIN)/python -m whimbrel_operator.specs.chart $(TREE)/charts/whimbrel/files
 	$(BIN)/python -m whimbrel_operator.figures $(TREE)/docs $(TREE)/charts/whimbrel/files
 	PYTHONPATH="tests$${PYTHONPATH:+:$$PYTHONPATH}" $(BIN)/python -m support.argo_files $(TREE)/charts/argocd
@@ -73,7 +74,7 @@ check-generated: $(DEV_STAMP)
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; stale=; \
 	  find crds docs charts -type d -exec mkdir -p "$$fresh/{}" \; ; \
 	  $(MAKE) --silent generate TREE="$$fresh"; \
-	  for each in crds charts/whimbrel/files charts/argocd docs/metrics.md; do \
+	  for each in crds charts/whimbrel/files charts/argocd docs/reference.md docs/metrics.md; do \
 	    diff -r --exclude=alerts.yaml --exclude='*.lua' "$$each" "$$fresh/$$each" || stale="$$stale $$each"; done; \
 	  [ -z "$$stale" ] || { echo "Not what the code says:$$stale. Run make generate and commit."; exit 1; }
 

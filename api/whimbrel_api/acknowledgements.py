@@ -20,12 +20,18 @@ class Proof(Model):
     `position` is theirs. `differences`: in how many rows source and target may differ for a comparison to prove a step.
     """
 
-    step: str = Field(default="", max_length=64)
-    plan: str = Field(default="", max_length=128)
-    attempt: int = 0
-    position: str = Field(default="", max_length=POSITION_LENGTH)
-    before: list[str] = Field(default=[], max_length=8)
-    differences: int = 0
+    step: str = Field(default="", max_length=64, description="The step's name; empty: nothing is written.")
+    plan: str = Field(default="", max_length=128, description="The hash of the plan that was approved.")
+    attempt: int = Field(default=0, description="The plan's attempt.")
+    position: str = Field(default="", max_length=POSITION_LENGTH, description="The position that it is proven at.")
+    before: list[str] = Field(
+        default=[],
+        max_length=8,
+        description="Steps that were proven before it, without a task that reaches the journal.",
+    )
+    differences: int = Field(
+        default=0, description="In how many rows source and target may differ for a comparison to prove it."
+    )
 
 
 class Acknowledgement(Model):
@@ -35,13 +41,13 @@ class Acknowledgement(Model):
     attempt and position, the first.
     """
 
-    step: str = Field(max_length=64)
-    plan: str = Field(default="", max_length=128)
-    attempt: int = 0
-    position: str = Field(default="", max_length=POSITION_LENGTH)
-    by: str = Field(default="", max_length=512)
-    detail: str = Field(default="", max_length=1024)
-    at: Moment | None = None
+    step: str = Field(max_length=64, description="The step's name.")
+    plan: str = Field(default="", max_length=128, description="The hash of the plan that was approved.")
+    attempt: int = Field(default=0, description="The plan's attempt.")
+    position: str = Field(default="", max_length=POSITION_LENGTH, description="The position that it was proven at.")
+    by: str = Field(default="", max_length=512, description="The worker that wrote it down.")
+    detail: str = Field(default="", max_length=1024, description="What was seen.")
+    at: Moment | None = Field(default=None, description="When it was written down, by the target's clock.")
 
     def same_as(self, other: "Acknowledgement") -> bool:
         """Whether both say the same of the same attempt, whoever said it when."""

@@ -113,14 +113,14 @@ class Model(BaseModel):
 class SecretRef(Model):
     """A Secret in the resource's own namespace; there is no namespace field on purpose."""
 
-    name: Name
+    name: Name = Field(description="Its name, in this namespace.")
 
 
 class SecretKeyRef(Model):
     """One key of a Secret in the resource's own namespace."""
 
-    name: Name
-    key: SecretKey = "ca.crt"
+    name: Name = Field(description="The Secret's name, in this namespace.")
+    key: SecretKey = Field(default="ca.crt", description="Which of its keys.")
 
 
 class TlsMode(StrEnum):
@@ -133,8 +133,13 @@ class TlsMode(StrEnum):
 class Tls(Model):
     """TLS towards one server. Without caSecretRef the system's own authorities are trusted."""
 
-    mode: TlsMode = TlsMode.VERIFY_FULL
-    ca_secret_ref: SecretKeyRef | None = None
+    mode: TlsMode = Field(
+        default=TlsMode.VERIFY_FULL, description="VerifyFull checks certificate and name; Disabled goes without TLS."
+    )
+    ca_secret_ref: SecretKeyRef | None = Field(
+        default=None,
+        description="The authority's certificate as PEM, in a Secret of this namespace; else the system's own.",
+    )
 
 
 class OwnerReference(BaseModel):
@@ -171,12 +176,14 @@ ConditionStatus = Literal["True", "False", "Unknown"]
 class Condition(Model):
     """A Kubernetes condition, keyed by type."""
 
-    type: str = Field(max_length=316)
-    status: ConditionStatus
-    reason: str = Field(max_length=1024)
-    message: str = Field(default="", max_length=32768)
-    last_transition_time: Moment
-    observed_generation: int = 0
+    type: str = Field(max_length=316, description="What it speaks of, such as Stalled or LagWithinThreshold.")
+    status: ConditionStatus = Field(description="Whether it is so; Unknown where that cannot be told.")
+    reason: str = Field(max_length=1024, description="Why, in one word for programs.")
+    message: str = Field(
+        default="", max_length=32768, description="Why, for a reader: what happened, where, and what to do."
+    )
+    last_transition_time: Moment = Field(description="Since when the status has been what it is.")
+    observed_generation: int = Field(default=0, description="The generation of the spec that it speaks of.")
 
 
 def require_one_origin(migration: object | None, source: object | None, target: object | None) -> None:

@@ -180,6 +180,16 @@ DEFINITIONS: Final = (
 )  # fmt: skip
 
 
+def spec_of(definition: Definition, *, told: bool = False) -> Node:
+    """The schema of a kind's spec, with the rules of its types; `told` as in structural."""
+    return structural(definition.spec, rules=_spec_rules(), told=told)
+
+
+def status_of(definition: Definition, *, told: bool = False) -> Node:
+    """The schema of a kind's status; `told` as in structural."""
+    return structural(definition.status, status=True, told=told)
+
+
 def _schema(definition: Definition) -> Node:
     schema: Node = {
         "description": inspect.getdoc(definition.model) or definition.kind,
@@ -188,8 +198,8 @@ def _schema(definition: Definition) -> Node:
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
-            "spec": structural(definition.spec, rules=_spec_rules()),
-            "status": structural(definition.status, status=True),
+            "spec": spec_of(definition),
+            "status": status_of(definition),
         },
         "required": ["spec"],
     }

@@ -54,7 +54,10 @@ PrincipalPattern = Annotated[
 class FreezePolicy(Model):
     """How the operator stops the writes to the source, where `sourceFreeze` is Operator."""
 
-    method: FreezeMethod = FreezeMethod.SUPER_READ_ONLY
+    method: FreezeMethod = Field(
+        default=FreezeMethod.SUPER_READ_ONLY,
+        description="How: SuperReadOnly or LockAccounts for MySQL, DenyPolicy for DynamoDB.",
+    )
     accounts: list[Annotated[str, Field(min_length=1, max_length=300, description="Such as app@%.")]] = Field(
         default=[], max_length=20, description="The accounts to lock, such as app@%, and to unlock again."
     )
@@ -72,7 +75,7 @@ class Window(Model):
         pattern=r"^\S+( +\S+){4}$",
         description="When the window opens, as cron writes it: minute hour day month weekday.",
     )
-    duration: Annotated[Duration, Within("1m", "24h")] = "1h"
+    duration: Annotated[Duration, Within("1m", "24h")] = Field(default="1h", description="How long it stays open.")
     time_zone: str = Field(default="UTC", min_length=1, max_length=64, description="Such as Europe/Berlin.")
 
 
@@ -87,11 +90,16 @@ class TargetExclusive(StrEnum):
 class Cutover(Model):
     """When and how traffic may move. An approval is the hash of the plan it is given for."""
 
-    mode: CutoverMode = CutoverMode.MANUAL
+    mode: CutoverMode = Field(
+        default=CutoverMode.MANUAL,
+        description="Manual: a person approves the plan. Automatic: nobody has to, until a rollback.",
+    )
     approved_plan: str = Field(default="", max_length=128, description="The status.plan.hash that is approved.")
     not_before: Moment | None = Field(default=None, description="No cutover begins earlier.")
     window: Window | None = Field(default=None, description="No cutover begins outside of it.")
-    source_freeze: SourceFreeze = SourceFreeze.USER
+    source_freeze: SourceFreeze = Field(
+        default=SourceFreeze.USER, description="Who stops the writes to the source: you, or Whimbrel as `freeze` says."
+    )
     freeze: FreezePolicy = FreezePolicy()
     target_exclusive: TargetExclusive = Field(
         default=TargetExclusive.WARN,
@@ -104,7 +112,9 @@ class Cutover(Model):
     switch: list[SwitchStep] = Field(
         default=[], max_length=MOST, description="How applications find the target, changed after the fence, in order."
     )
-    timeout: Annotated[Duration, Within("1s", "24h")] = "10m"
+    timeout: Annotated[Duration, Within("1s", "24h")] = Field(
+        default="10m", description="How long a cutover may take before it is given up and the source goes on."
+    )
     rollback: bool = Field(
         default=False,
         description="After a cutover with a way back: go back to the source. No cutover begins while it is true.",
@@ -129,7 +139,7 @@ class CutoverState(StrEnum):
 class RollbackStatus(Model):
     """Where a rollback stands, or how the last one was given up."""
 
-    started_at: Moment | None = None
+    started_at: Moment | None = Field(default=None, description="When it began.")
     position: str = Field(
         default="", max_length=16384, description="Where the target's log came to rest, such as 0/16B3748."
     )
@@ -154,15 +164,17 @@ class CutoverStatus(Model):
     """Where the cutover stands. `steps`: what is proven of the attempt at hand; hooks have their own records."""
 
     state: CutoverState = CutoverState.NOT_READY
-    freeze_position: str = Field(default="", max_length=16384)
+    freeze_position: str = Field(
+        default="", max_length=16384, description="The position at which the source came to rest."
+    )
     source_frozen: bool = Field(
         default=False, description="Whether Whimbrel has stopped the writes to the source, or is about to."
     )
     sealed: bool = Field(
         default=False, description="Whether the target is sealed: nothing forward may be written, nor is it open yet."
     )
-    started_at: Moment | None = None
-    completed_at: Moment | None = None
+    started_at: Moment | None = Field(default=None, description="When it began.")
+    completed_at: Moment | None = Field(default=None, description="When the traffic could move.")
     rolled_back_at: Moment | None = Field(
         default=None, description="The last rollback; from then on a cutover needs an approval, whatever the mode."
     )
@@ -170,17 +182,21 @@ class CutoverStatus(Model):
     left_unread: str = Field(
         default="", max_length=4096, description="What was written to the target after a rollback had held it."
     )
-    message: str = Field(default="", max_length=4096)
-    hooks: list[HookStatus] = Field(default=[], max_length=50)
+    message: str = Field(default="", max_length=4096, description="What it waits for, or why it was given up.")
+    hooks: list[HookStatus] = Field(
+        default=[], max_length=50, description="One entry for each hook and switch that was begun."
+    )
     steps: list[CutoverStep] = Field(default=[], max_length=20, description="The steps that the target's journal has.")
 
 
 class WayBackStatus(Model):
     """What the last look at the way back found: the pre-flight of its ReverseSync."""
 
-    checked_at: Moment | None = None
+    checked_at: Moment | None = Field(default=None, description="When that was.")
     plan: str = Field(default="", max_length=128, description="The hash of the plan that it was for.")
-    problems: list[str] = Field(default=[], max_length=20)
+    problems: list[str] = Field(
+        default=[], max_length=20, description="What keeps the way back from beginning, each with what to do."
+    )
 
 
 WRITERS_NAMED: Final = 10
@@ -193,13 +209,13 @@ class TargetWriters(Model):
     Names as SQL takes them. `unknown`: why it could not be told; then the rest is empty.
     """
 
-    checked_at: Moment | None = None
+    checked_at: Moment | None = Field(default=None, description="When that was.")
     account: str = Field(default="", description="The migration's own account.")
     tables: int = Field(default=0, description="How many of the migration's tables were looked at.")
     roles: list[str] = Field(default=[], max_length=WRITERS_NAMED, description="Who may write, and by what.")
-    roles_total: int = 0
+    roles_total: int = Field(default=0, description="How many may write.")
     remedies: list[str] = Field(default=[], max_length=WRITERS_NAMED, description="The SQL that would end it.")
     superusers: list[str] = Field(default=[], max_length=WRITERS_NAMED, description="Who always may.")
-    superusers_total: int = 0
-    notes: list[str] = Field(default=[], max_length=WRITERS_NAMED)
-    unknown: str = Field(default="", max_length=1024)
+    superusers_total: int = Field(default=0, description="How many always may.")
+    notes: list[str] = Field(default=[], max_length=WRITERS_NAMED, description="What else is worth knowing.")
+    unknown: str = Field(default="", max_length=1024, description="Why it could not be told.")

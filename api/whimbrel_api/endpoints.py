@@ -12,31 +12,37 @@ Url = Annotated[
     Field(
         max_length=300,
         pattern=r"^https?://[^\s/@?#]+$",
-        description="Where the service is reached, such as https://dynamodb.us-east-1.amazonaws.com; without a path.",
+        description="An address such as https://dynamodb.us-east-1.amazonaws.com, without a path.",
     ),
 ]
 RoleArn = Annotated[
     str,
-    Field(max_length=2048, pattern=r"^arn:[a-z-]+:iam::[0-9]{12}:role/\S+$", description="The role to assume."),
+    Field(
+        max_length=2048,
+        pattern=r"^arn:[a-z-]+:iam::[0-9]{12}:role/\S+$",
+        description="The ARN of a role, such as arn:aws:iam::123456789012:role/mover.",
+    ),
 ]
 
 
 class MySQLSource(Model):
     """A MySQL server. The Secret holds `username` and `password`."""
 
-    host: Host
-    port: Port = 3306
-    credentials_secret_ref: SecretRef
+    host: Host = Field(description="Where the server is reached.")
+    port: Port = Field(default=3306, description="The server's port.")
+    credentials_secret_ref: SecretRef = Field(description="The Secret with `username` and `password`.")
     tls: Tls = Tls()
 
 
 class PolarDBSource(Model):
     """A PolarDB for PostgreSQL server whose log is read on the way back. The Secret holds `username` and `password`."""
 
-    host: Host
-    port: Port = 5432
-    database: Identifier = "polardb_internal_dynamodb"
-    credentials_secret_ref: SecretRef
+    host: Host = Field(description="Where the primary is reached; a slot lives on it.")
+    port: Port = Field(default=5432, description="The server's port.")
+    database: Identifier = Field(
+        default="polardb_internal_dynamodb", description="The database in which the items' tables stand."
+    )
+    credentials_secret_ref: SecretRef = Field(description="The Secret with `username` and `password`.")
     tls: Tls = Tls()
 
 
@@ -46,22 +52,25 @@ class AuroraDSQLTarget(Model):
     Without a Secret the process's own AWS identity is used.
     """
 
-    endpoint: Host
-    port: Port = 5432
-    region: Region
-    database: Identifier = "postgres"
-    user: Identifier = "admin"
-    credentials_secret_ref: SecretRef | None = None
+    endpoint: Host = Field(description="The cluster's endpoint, such as abc.dsql.us-east-1.on.aws.")
+    port: Port = Field(default=5432, description="The endpoint's port.")
+    region: Region = Field(description="The cluster's region, such as us-east-1; the one in the endpoint's name.")
+    database: Identifier = Field(default="postgres", description="The database that the tables go to.")
+    user: Identifier = Field(default="admin", description="The database role that is signed in as.")
+    credentials_secret_ref: SecretRef | None = Field(
+        default=None,
+        description="With `accessKeyId`, `secretAccessKey`, `sessionToken`; without it the pod's own AWS identity.",
+    )
     tls: Tls = Tls()
 
 
 class PostgreSQLTarget(Model):
     """A plain PostgreSQL server. The Secret holds `username` and `password`."""
 
-    host: Host
-    port: Port = 5432
-    database: Identifier
-    credentials_secret_ref: SecretRef
+    host: Host = Field(description="Where the server is reached.")
+    port: Port = Field(default=5432, description="The server's port.")
+    database: Identifier = Field(description="The database that the tables go to.")
+    credentials_secret_ref: SecretRef = Field(description="The Secret with `username` and `password`.")
     tls: Tls = Tls()
 
 
@@ -90,10 +99,15 @@ class DynamoDBSource(Model):
     entry that fits, all others by DynamoDB Streams.
     """
 
-    region: Region
-    endpoint: Url | None = None
-    credentials_secret_ref: SecretRef | None = None
-    role_arn: RoleArn | None = None
+    region: Region = Field(description="The tables' region, such as us-east-1.")
+    endpoint: Url | None = Field(
+        default=None, description="Another endpoint than AWS's own of that region, such as http://10.0.0.5:8000."
+    )
+    credentials_secret_ref: SecretRef | None = Field(
+        default=None,
+        description="With `accessKeyId`, `secretAccessKey`, `sessionToken`; without it the pod's own AWS identity.",
+    )
+    role_arn: RoleArn | None = Field(default=None, description="The role that is assumed with these keys.")
     kinesis_streams: list[KinesisStream] = Field(
         default=[],
         max_length=100,
@@ -118,11 +132,19 @@ class DynamoDBTarget(Model):
     endpoint takes TransactWriteItems.
     """
 
-    endpoint: Url | None = None
-    region: Region = "us-east-1"
-    dialect: Dialect = Dialect.POLARDB
-    credentials_secret_ref: SecretRef | None = None
-    role_arn: RoleArn | None = None
+    endpoint: Url | None = Field(
+        default=None,
+        description="The endpoint, such as http://pc-abc.pg.polardb.rds.aliyuncs.com:5432; needed for PolarDB.",
+    )
+    region: Region = Field(default="us-east-1", description="The region that requests are signed for.")
+    dialect: Dialect = Field(
+        default=Dialect.POLARDB, description="Whose endpoint it is: PolarDB's, or DynamoDB itself."
+    )
+    credentials_secret_ref: SecretRef | None = Field(
+        default=None,
+        description="The Secret with `accessKeyId` and `secretAccessKey`, for PolarDB an account and its password.",
+    )
+    role_arn: RoleArn | None = Field(default=None, description="The role that is assumed with these keys; AWS only.")
     fenced_writes: bool = Field(default=False, description="Whether each write checks the epoch in its transaction.")
     tls: Tls = Tls()
 

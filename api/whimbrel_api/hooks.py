@@ -54,15 +54,15 @@ class HookPoint(StrEnum):
 class KeyRef(Model):
     """One key of a Secret or ConfigMap in the resource's own namespace."""
 
-    name: Name
-    key: SecretKey
+    name: Name = Field(description="Its name, in this namespace.")
+    key: SecretKey = Field(description="Which of its keys.")
 
 
 class EnvSource(Model):
     """Where the value of an environment variable comes from: one of these."""
 
-    secret_key_ref: KeyRef | None = None
-    config_map_key_ref: KeyRef | None = None
+    secret_key_ref: KeyRef | None = Field(default=None, description="A key of a Secret.")
+    config_map_key_ref: KeyRef | None = Field(default=None, description="A key of a ConfigMap.")
 
 
 class EnvVar(Model):
@@ -102,9 +102,14 @@ class Hook(Model):
     automount_service_account_token: bool = Field(
         default=False, description="Whether the pod finds the account's token, for hooks that call the API server."
     )
-    pod_security: PodSecurity = PodSecurity.RESTRICTED
+    pod_security: PodSecurity = Field(
+        default=PodSecurity.RESTRICTED,
+        description="Restricted: as the standard of that name asks. Unset: as namespace and image have it.",
+    )
     run_as_user: int = Field(default=65532, ge=1, le=2147483647, description="The user id, where it is Restricted.")
-    timeout: Annotated[Duration, Within("1s", "24h")] = "5m"
+    timeout: Annotated[Duration, Within("1s", "24h")] = Field(
+        default="5m", description="How long it may run; then it has failed."
+    )
     backoff_limit: int = Field(default=0, ge=0, le=10, description="How often a failed pod is replaced.")
 
 
@@ -130,27 +135,29 @@ class Hooks(Model):
 class ConfigMapSwitch(Model):
     """A key of a ConfigMap and its new value."""
 
-    name: Name
-    key: SecretKey
+    name: Name = Field(description="The ConfigMap.")
+    key: SecretKey = Field(description="Which of its keys.")
     value: str = Field(max_length=16384, description="The new value; what is secret belongs into a Secret.")
 
 
 class SecretSwitch(Model):
     """A key of a Secret that takes the value of a key of another Secret."""
 
-    name: Name
-    key: SecretKey
+    name: Name = Field(description="The Secret.")
+    key: SecretKey = Field(description="Which of its keys.")
     from_: KeyRef = Field(alias="from", description="The Secret and key whose value it takes.")
 
 
 class ServiceSwitch(Model):
     """A Service that leads elsewhere: by another selector, or by another external name where it is of that type."""
 
-    name: Name
+    name: Name = Field(description="The Service.")
     selector: dict[str, LabelValue] = Field(
         default={}, max_length=20, description="The whole new selector; the old one is replaced, not added to."
     )
-    external_name: Host | None = Field(default=None, description="For a Service of type ExternalName.")
+    external_name: Host | None = Field(
+        default=None, description="The new host name, for a Service of type ExternalName."
+    )
 
 
 class SwitchStep(Model):
@@ -161,7 +168,9 @@ class SwitchStep(Model):
     config_map: ConfigMapSwitch | None = None
     secret: SecretSwitch | None = None
     service: ServiceSwitch | None = None
-    timeout: Annotated[Duration, Within("1s", "24h")] = "5m"
+    timeout: Annotated[Duration, Within("1s", "24h")] = Field(
+        default="5m", description="How long it may take; then it has failed."
+    )
 
     @property
     def place(self) -> str:
@@ -200,11 +209,11 @@ class HookState(StrEnum):
 class HookStatus(Model):
     """One hook or switch of a cutover. `id` tells those of different attempts apart; `job` is its Job's name."""
 
-    id: str = Field(max_length=63)
-    point: HookPoint
-    name: str = Field(max_length=LONGEST_NAME)
-    state: HookState
-    job: str = Field(default="", max_length=63)
-    started_at: Moment | None = None
-    finished_at: Moment | None = None
-    message: str = Field(default="", max_length=2048)
+    id: str = Field(max_length=63, description="Its id, another one at each attempt.")
+    point: HookPoint = Field(description="When in the cutover it runs.")
+    name: str = Field(max_length=LONGEST_NAME, description="Its name, as in the spec.")
+    state: HookState = Field(description="How far it is; Lost: its Job was deleted before its end was seen.")
+    job: str = Field(default="", max_length=63, description="Its Job: `kubectl logs job/…`.")
+    started_at: Moment | None = Field(default=None, description="When it began.")
+    finished_at: Moment | None = Field(default=None, description="When it ended.")
+    message: str = Field(default="", max_length=2048, description="How it failed, and what to do.")

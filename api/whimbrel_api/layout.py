@@ -12,14 +12,16 @@ from whimbrel_api.base import Identifier, Model
 class KeyColumn(Model):
     """A key column and its DynamoDB type. Written out, as the letter N alone is a boolean to many YAML readers."""
 
-    name: Identifier
+    name: Identifier = Field(description="The column's name.")
     type: Literal["String", "Number", "Binary"] = Field(description="What DynamoDB calls S, N and B.")
 
 
 class Layout(Model):
     """How items stand in the server's tables: the document's column, the keys, and the rule for a table's name."""
 
-    document_column: Identifier | None = None
+    document_column: Identifier | None = Field(
+        default=None, description="The column that holds the whole item; polardb_document when absent."
+    )
     key_columns: list[KeyColumn] = Field(
         default=[],
         max_length=4,
@@ -52,7 +54,10 @@ class SlotGuard(Model):
 
     warn_bytes: int = Field(default=1 << 30, ge=1 << 20, description="From here on a condition and an event warn.")
     limit_bytes: int = Field(default=10 << 30, ge=1 << 20, description="From here on `onLimit` is done.")
-    on_limit: OnLimit = OnLimit.DROP_SLOT
+    on_limit: OnLimit = Field(
+        default=OnLimit.DROP_SLOT,
+        description="What is done at `limitBytes`: drop the slot, which ends the way back, or warn only.",
+    )
 
 
 def own_name(owner: str) -> str:

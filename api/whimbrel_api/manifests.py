@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from whimbrel_api.base import API_VERSION
 from whimbrel_api.documents import Document, DocumentError, Location, read
 from whimbrel_api.errors import ManifestError, Problem
+from whimbrel_api.forms import form_of
 from whimbrel_api.migration import Migration
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_api.rules import breaches
@@ -236,11 +237,12 @@ _TYPES: Final = {
 
 
 def _allowed(node: Node) -> str:
-    """What a field takes, out of its schema: type, choices, bounds, and the words written for it."""
+    """What a field takes, out of its schema: type, choices, bounds, and the words for its form, else for the field."""
     if "enum" in node:
         return "allowed: " + ", ".join(str(choice) for choice in node["enum"])
     kind = _TYPES.get(node.get("type", ""), "another value")
-    words = str(node.get("description", "")).split("\n", 1)[0].rstrip(".")
+    told = form_of(node.get("pattern", "")) or str(node.get("description", ""))
+    words = told.split("\n", 1)[0].rstrip(".")
     parts = [kind + _bounds(node)]
     if "properties" in node:
         parts[0] += " with " + ", ".join(node["properties"])

@@ -33,7 +33,7 @@ class Mode(StrEnum):
 class ColumnOverride(Model):
     """Another target type for one column."""
 
-    name: Identifier
+    name: Identifier = Field(description="The column of the source.")
     type: str = Field(min_length=1, max_length=200, description="The type on the target, such as bigint.")
 
 
@@ -45,7 +45,9 @@ TypedValue = Annotated[
 class ItemFilter(Model):
     """A DynamoDB FilterExpression: items that do not fit are not copied. Values are DynamoDB-typed JSON as text."""
 
-    expression: str = Field(min_length=1, max_length=4096, description="Such as `#s = :open`.")
+    expression: str = Field(
+        min_length=1, max_length=4096, description="DynamoDB's filter expression, such as `#s = :open`."
+    )
     names: dict[str, Identifier255] = Field(default={}, max_length=20, description="What #names stand for.")
     values: dict[str, TypedValue] = Field(default={}, max_length=20, description="What :values stand for.")
 
@@ -53,7 +55,7 @@ class ItemFilter(Model):
 class TableOverride(Model):
     """What is different for one table: its key, its name on the target, its column types."""
 
-    name: Glob
+    name: Glob = Field(description="The tables that it is for: a glob over database.table, such as `shop.*`.")
     primary_key: list[Identifier] = Field(
         default=[], max_length=8, description="The columns that make the key; the source's own key when empty."
     )
@@ -85,7 +87,10 @@ class SchemaMode(StrEnum):
 class Schema(Model):
     """How the target's tables come to be. `Recreate` drops those named in `recreate` first; the others are as usual."""
 
-    mode: SchemaMode = SchemaMode.CREATE_IF_MISSING
+    mode: SchemaMode = Field(
+        default=SchemaMode.CREATE_IF_MISSING,
+        description="Make missing tables; or take them as they are; or drop those in `recreate` and make them anew.",
+    )
     recreate: list[Identifier255] = Field(
         default=[], max_length=1000, description="The target's tables that are dropped and made anew, each by its name."
     )
@@ -94,14 +99,16 @@ class Schema(Model):
 class RateLimit(Model):
     """An upper bound over all workers of the task together."""
 
-    rows_per_second: Annotated[int, Field(ge=1, le=100_000_000, description="Rows per second.")]
+    rows_per_second: Annotated[int, Field(ge=1, le=100_000_000, description="Rows per second.")] = Field(
+        description="Rows per second."
+    )
 
 
 class CapacityLimit(Model):
     """An upper bound in DynamoDB's capacity units over all workers of the task together."""
 
-    read_units_per_second: int | None = Field(default=None, ge=1, description="Of the source.")
-    write_units_per_second: int | None = Field(default=None, ge=1, description="Of the target.")
+    read_units_per_second: int | None = Field(default=None, ge=1, description="Read units of the source.")
+    write_units_per_second: int | None = Field(default=None, ge=1, description="Write units of the target.")
 
 
 class Snapshot(Model):
@@ -112,8 +119,10 @@ class Snapshot(Model):
     chunk_rows: int = Field(
         default=50_000, ge=100, le=10_000_000, description="How many rows a worker takes at a time."
     )
-    rate_limit: RateLimit | None = None
-    capacity_limit: CapacityLimit | None = None
+    rate_limit: RateLimit | None = Field(default=None, description="The most rows per second, all workers together.")
+    capacity_limit: CapacityLimit | None = Field(
+        default=None, description="The most of DynamoDB's capacity units per second, all workers together."
+    )
 
 
 class TtlDeletes(StrEnum):
@@ -144,13 +153,22 @@ class Stream(Model):
     workers: int = Field(
         default=1, ge=1, le=64, description="How many processes share the shards; one where the log has none."
     )
-    ttl_deletes: TtlDeletes = TtlDeletes.CARRY
-    new_tables: NewTables = NewTables.REPORT
+    ttl_deletes: TtlDeletes = Field(
+        default=TtlDeletes.CARRY,
+        description="What becomes of items that DynamoDB deletes by their time to live: carried, or left out.",
+    )
+    new_tables: NewTables = Field(
+        default=NewTables.REPORT, description="What becomes of DynamoDB tables made later: taken in, or told of."
+    )
     spool: Spool | None = Field(
         default=None, description="A volume into which changes are read during the copy, for one of more than a day."
     )
-    flush_interval: Annotated[Duration, Within("1ms", "1m")] = "200ms"
-    checkpoint_interval: Annotated[Duration, Within("100ms", "1h")] = "6s"
+    flush_interval: Annotated[Duration, Within("1ms", "1m")] = Field(
+        default="200ms", description="How long changes are gathered before they are written to the target."
+    )
+    checkpoint_interval: Annotated[Duration, Within("100ms", "1h")] = Field(
+        default="6s", description="How often the position is kept while none of the tables changes; else every second."
+    )
     apply_connections: int = Field(default=4, ge=1, le=32, description="How many connections apply changes.")
     retention_guard: float = Field(
         default=0.8, gt=0, le=1, description="The share of the log's retention after which the lag is an alarm."
@@ -160,7 +178,9 @@ class Stream(Model):
 class Thresholds(Model):
     """What counts as good enough."""
 
-    lag: Annotated[Duration, Within("1ms", "24h")] = "5s"
+    lag: Annotated[Duration, Within("1ms", "24h")] = Field(
+        default="5s", description="How far the target may be behind for a cutover to begin."
+    )
     differences: int = Field(default=0, ge=0, description="In how many rows source and target may differ.")
     samples: int = Field(default=3, ge=1, le=100, description="In how many readings in a row the lag must hold.")
 
@@ -177,7 +197,9 @@ class ValidationPolicy(Model):
 
     mode: CheckMode = Field(default="Full", description="Every row, or a sample of a DynamoDB table's items.")
     sample_rows: SampleRows = 1000
-    max_age: Annotated[Duration, Within("1s", "720h")] = "1h"
+    max_age: Annotated[Duration, Within("1s", "720h")] = Field(
+        default="1h", description="How old the comparison's result may be when a cutover begins."
+    )
 
 
 class ReverseSyncPolicy(Model):
@@ -187,9 +209,12 @@ class ReverseSyncPolicy(Model):
         default=False, description="Whether changes flow back after the cutover. Only where a way back exists."
     )
     polardb: PolarDBSource | None = Field(default=None, description="The server behind the target's endpoint.")
-    layout: Layout = Layout()
+    layout: Layout = Field(default=Layout(), description="How items stand in the server's tables.")
     guard: SlotGuard = SlotGuard()
-    on_truncate: OnTruncate = OnTruncate.STOP
+    on_truncate: OnTruncate = Field(
+        default=OnTruncate.STOP,
+        description="What becomes of a TRUNCATE on the server, which names no items: stop, or pass it over.",
+    )
     fenced_writes: bool = Field(
         default=False, description="Whether each write back to DynamoDB checks the epoch in its transaction."
     )
@@ -198,15 +223,20 @@ class ReverseSyncPolicy(Model):
 class MigrationSpec(Model):
     """What a user asks for."""
 
-    mode: Mode = Mode.SNAPSHOT_AND_STREAM
+    mode: Mode = Field(
+        default=Mode.SNAPSHOT_AND_STREAM,
+        description="SnapshotAndStream follows the source until a cutover; SnapshotOnly copies once and ends.",
+    )
     source: Source
     target: Target
     tables: Tables = Tables()
-    schema_: Schema = Field(default=Schema(), alias="schema")
-    snapshot: Snapshot = Snapshot()
-    stream: Stream = Stream()
+    schema_: Schema = Field(default=Schema(), alias="schema", description="How the target's tables come to be.")
+    snapshot: Snapshot = Field(default=Snapshot(), description="How the copy is shared out.")
+    stream: Stream = Field(default=Stream(), description="How changes are applied.")
     thresholds: Thresholds = Thresholds()
-    validation: ValidationPolicy = ValidationPolicy()
+    validation: ValidationPolicy = Field(
+        default=ValidationPolicy(), description="The comparison that a cutover asks for."
+    )
     cutover: Cutover = Cutover()
     reverse_sync: ReverseSyncPolicy = ReverseSyncPolicy()
     paused: bool = Field(default=False, description="Hold the work; the position is kept.")
@@ -234,34 +264,46 @@ class Phase(StrEnum):
 class Plan(Model):
     """What an approval is given for. The attempt is kept in the target."""
 
-    hash: str = ""
-    attempt: int = 1
+    hash: str = Field(
+        default="",
+        description="What `cutover.approvedPlan` names; another one once the plan is another.",
+    )
+    attempt: int = Field(default=1, description="It grows with every cutover that timed out or was rolled back.")
 
 
 class SnapshotStatus(Model):
     """The copy in figures; `eta` in seconds."""
 
-    tables_total: int = 0
-    tables_done: int = 0
-    rows_total: int = 0
-    rows_copied: int = 0
-    bytes_copied: int = 0
-    rows_per_second: float = 0.0
-    eta: float | None = None
+    tables_total: int = Field(default=0, description="How many tables are copied.")
+    tables_done: int = Field(default=0, description="How many are copied whole.")
+    rows_total: int = Field(default=0, description="How many rows there are, by the source's estimate.")
+    rows_copied: int = Field(default=0, description="How many rows are in the target.")
+    bytes_copied: int = Field(default=0, description="How many bytes were copied.")
+    rows_per_second: float = Field(default=0.0, description="How fast the copy is now.")
+    eta: float | None = Field(
+        default=None, description="How many seconds it still takes; null where that is not known."
+    )
 
 
 class StreamStatus(Model):
     """The change stream in figures. `lagSeconds` is null when it is not known."""
 
-    position: str = Field(default="", max_length=16384)
-    lag_seconds: float | None = None
-    lag_observed_at: Moment | None = None
+    position: str = Field(
+        default="", max_length=16384, description="Up to where the target has everything, as the source counts."
+    )
+    lag_seconds: float | None = Field(
+        default=None,
+        description="How far the target is behind; null where that is not known, 0 only where the log's end is proven.",
+    )
+    lag_observed_at: Moment | None = Field(default=None, description="When that was measured.")
     quiet: bool = Field(
         default=False, description="No shard has given a change for a while; DynamoDB Streams cannot prove more."
     )
-    changes_applied: int = 0
+    changes_applied: int = Field(default=0, description="How many changes its worker has applied.")
     collected_bytes: int = Field(default=0, description="While the copy runs: what was read onto the spool's volume.")
-    last_change_time: Moment | None = None
+    last_change_time: Moment | None = Field(
+        default=None, description="When the newest of them was committed on the source."
+    )
     retention_deadline: Moment | None = Field(
         default=None, description="Until when the source's log certainly keeps what comes next."
     )
@@ -271,9 +313,9 @@ class StreamStatus(Model):
 class Differences(Model):
     """Rows that differ, by kind."""
 
-    missing: int = 0
-    extra: int = 0
-    changed: int = 0
+    missing: int = Field(default=0, description="Rows that the target lacks.")
+    extra: int = Field(default=0, description="Rows that only the target has.")
+    changed: int = Field(default=0, description="Rows whose values differ.")
 
     @property
     def total(self) -> int:
@@ -292,51 +334,64 @@ class CheckResult(StrEnum):
 class MigrationValidationStatus(Model):
     """The last comparison."""
 
-    name: str = ""
-    result: CheckResult | None = None
+    name: str = Field(default="", description="Which comparison it was.")
+    result: CheckResult | None = Field(default=None, description="Its result; the last two block a cutover.")
     differences: Differences = Differences()
-    inconclusive: int = 0
-    rows_compared: int = 0
+    inconclusive: int = Field(default=0, description="Rows that changed too fast to be compared.")
+    rows_compared: int = Field(default=0, description="How many rows were compared.")
     tables_compared: int = Field(default=0, description="0 where they were not counted.")
-    tables_total: int = 0
+    tables_total: int = Field(default=0, description="How many tables there were.")
     took_seconds: float | None = Field(default=None, description="From the start of its worker to the result.")
     sampled: bool = Field(default=False, description="Whether only a sample was compared.")
     compared: str = Field(default="", max_length=300, description="What was compared, where it was not every row.")
-    validated_through: str = Field(default="", max_length=16384)
-    completed_at: Moment | None = None
+    validated_through: str = Field(
+        default="", max_length=16384, description="The source's position that the result speaks of."
+    )
+    completed_at: Moment | None = Field(default=None, description="When it ended.")
 
 
 class Checkpoint(Model):
     """A mirror of the target's own checkpoint, never ahead of it."""
 
-    position: str = Field(default="", max_length=16384)
-    snapshot: str = Field(default="", max_length=1024)
-    recorded_at: Moment | None = None
+    position: str = Field(
+        default="", max_length=16384, description="The position in the source's log that the target has kept."
+    )
+    snapshot: str = Field(
+        default="", max_length=1024, description="How much of the copy the target has kept, such as 12/40 chunks."
+    )
+    recorded_at: Moment | None = Field(default=None, description="When that was reported.")
 
 
 class TableStatus(Model):
     """One table. `state`: Pending, Copying, Copied, Following, Stopped."""
 
-    name: str
-    state: str
-    rows_total: int = 0
-    rows_copied: int = 0
-    differences: int | None = None
-    message: str = Field(default="", max_length=4096)
+    name: str = Field(description="The table.")
+    state: str = Field(description="Pending, Copying, Copied, Following or Stopped.")
+    rows_total: int = Field(default=0, description="How many rows it has, by the source's estimate.")
+    rows_copied: int = Field(default=0, description="How many of them are in the target.")
+    differences: int | None = Field(
+        default=None, description="How many rows the last comparison found different; null where it did not look."
+    )
+    message: str = Field(default="", max_length=4096, description="Why it has stopped, and what to do.")
 
 
 class MigrationStatus(Model):
     """What the operator reports. Rebuilt from the target's control tables when it is lost."""
 
-    observed_generation: int = 0
+    observed_generation: int = Field(default=0, description="The generation of the spec that the status speaks of.")
     phase: Phase = Phase.PENDING
-    progress: str = ""
+    progress: str = Field(default="", description="How much of the rows is copied, such as 42%.")
     lag: str = Field(default="", description="stream.lagSeconds for a reader: 0.4s, 3m20s, quiet, unknown.")
     remaining: str = Field(default="", description="snapshot.eta for a reader: 21m5s.")
-    conditions: list[Condition] = Field(default=[], max_length=32)
+    conditions: list[Condition] = Field(
+        default=[], max_length=32, description="What holds and what does not, each with reason and message."
+    )
     plan: Plan = Plan()
-    epoch: int = 0
-    write_path: str = ""
+    epoch: int = Field(default=0, description="The fence: workers of another epoch cannot write.")
+    write_path: str = Field(
+        default="",
+        description="How rows are written: copy, unnest or values; to DynamoDB batch or transaction. Probed once.",
+    )
     snapshot: SnapshotStatus = SnapshotStatus()
     stream: StreamStatus = StreamStatus()
     validation: MigrationValidationStatus = MigrationValidationStatus()
@@ -344,7 +399,9 @@ class MigrationStatus(Model):
     cutover: CutoverStatus = CutoverStatus()
     way_back: WayBackStatus = WayBackStatus()
     target_writers: TargetWriters = TargetWriters()
-    tables: list[TableStatus] = Field(default=[], max_length=100)
+    tables: list[TableStatus] = Field(
+        default=[], max_length=100, description="One entry for each table, at most 100, the worst first."
+    )
 
 
 class Migration(Model):

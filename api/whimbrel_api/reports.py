@@ -36,11 +36,11 @@ class ErrorCategory(StrEnum):
 class ReportedError(Model):
     """A failure for a tired person: what happened, where, why, what to do next."""
 
-    category: ErrorCategory
-    what: str = Field(max_length=4096)
-    where: str = Field(default="", max_length=1024)
-    why: str = Field(default="", max_length=4096)
-    todo: str = Field(default="", max_length=4096)
+    category: ErrorCategory = Field(description="What kind of failure it is.")
+    what: str = Field(max_length=4096, description="What happened.")
+    where: str = Field(default="", max_length=1024, description="To which table, where that is known.")
+    why: str = Field(default="", max_length=4096, description="Why.")
+    todo: str = Field(default="", max_length=4096, description="What to do.")
 
     def sentence(self) -> str:
         """All of it on one line."""
@@ -68,9 +68,9 @@ class JournalEntry(Model):
     """A step that the target's journal holds: `started`, `schema-ready`, `snapshot-complete`, `indexes-ready`,
     `freezing`, `unfreezing`, `unfrozen`, `sealed`, `switched`, `timed-out`, `rolled-back`, `cancelled`, `refused`."""
 
-    step: str
-    detail: str = ""
-    recorded_at: Moment
+    step: str = Field(description="The step's name.")
+    detail: str = Field(default="", description="What was seen.")
+    recorded_at: Moment = Field(description="When, by the target's clock.")
 
 
 class Record(Model):
@@ -80,18 +80,20 @@ class Record(Model):
     so that none of many attempts crowds a milestone out.
     """
 
-    exists: bool = False
-    source_id: str = ""
-    epoch: int = 0
-    plan_attempt: int = 1
-    start_position: str = ""
-    stream_position: str = ""
-    snapshot_complete: bool = False
-    chunks_total: int = 0
-    chunks_done: int = 0
-    validated_through: str = ""
-    journal: list[JournalEntry] = Field(default=[], max_length=100)
-    acknowledged: list[Acknowledgement] = Field(default=[], max_length=KEPT)
+    exists: bool = Field(default=False, description="Whether the target has control tables for it.")
+    source_id: str = Field(default="", description="Which source it is, as that itself says.")
+    epoch: int = Field(default=0, description="The epoch; workers of another one cannot write.")
+    plan_attempt: int = Field(default=1, description="The plan's attempt.")
+    start_position: str = Field(default="", description="The position that was taken before the first read.")
+    stream_position: str = Field(default="", description="The position up to which the stream has come.")
+    snapshot_complete: bool = Field(default=False, description="Whether the copy is whole.")
+    chunks_total: int = Field(default=0, description="How many chunks the copy has.")
+    chunks_done: int = Field(default=0, description="How many of them are copied.")
+    validated_through: str = Field(default="", description="The position that the last comparison speaks of.")
+    journal: list[JournalEntry] = Field(default=[], max_length=100, description="The newest milestones.")
+    acknowledged: list[Acknowledgement] = Field(
+        default=[], max_length=KEPT, description="The newest proven steps of a cutover, the oldest first."
+    )
 
     def last(self, step: str) -> JournalEntry | None:
         """The newest journal entry of that step."""
@@ -127,28 +129,28 @@ class TableAssessment(Model):
     demand. `stream`: the view type, or `disabled`.
     """
 
-    name: str = Field(max_length=255)
-    items: int = 0
-    size_bytes: int = 0
-    key: list[str] = Field(default=[], max_length=2)
-    indexes: list[str] = Field(default=[], max_length=50)
-    billing_mode: str = ""
-    read_units: int = 0
-    write_units: int = 0
-    ttl_attribute: str = ""
-    stream: str = ""
-    copy_seconds: float = 0.0
+    name: str = Field(max_length=255, description="The table.")
+    items: int = Field(default=0, description="How many items it has.")
+    size_bytes: int = Field(default=0, description="How large it is.")
+    key: list[str] = Field(default=[], max_length=2, description="Its key, in words.")
+    indexes: list[str] = Field(default=[], max_length=50, description="Its indexes, in words.")
+    billing_mode: str = Field(default="", description="How its capacity is paid for.")
+    read_units: int = Field(default=0, description="Its read capacity; 0 on demand.")
+    write_units: int = Field(default=0, description="Its write capacity; 0 on demand.")
+    ttl_attribute: str = Field(default="", description="The attribute by which items expire, if there is one.")
+    stream: str = Field(default="", description="Its stream's view type, or disabled.")
+    copy_seconds: float = Field(default=0.0, description="How long its copy takes by its own, as an estimate.")
 
 
 class PreflightResult(Model):
     """What the pre-flight found; `warnings` are things that will not be carried, `assessment` the largest tables."""
 
-    source_id: str
-    source_version: str = ""
-    target_version: str = ""
-    write_path: str = ""
-    warnings: list[str] = Field(default=[], max_length=200)
-    assessment: list[TableAssessment] = Field(default=[], max_length=100)
+    source_id: str = Field(description="Which source it is, as that itself says.")
+    source_version: str = Field(default="", description="The source's version.")
+    target_version: str = Field(default="", description="The target's version.")
+    write_path: str = Field(default="", description="How rows can be written.")
+    warnings: list[str] = Field(default=[], max_length=200, description="What will not be carried.")
+    assessment: list[TableAssessment] = Field(default=[], max_length=100, description="The largest tables.")
     record: Record = Record()
 
 
@@ -163,27 +165,37 @@ class StreamResult(Model):
     applied as it is read, or where that is not known.
     """
 
-    position: str = ""
-    quiet: bool = False
-    lag_seconds: float | None = None
-    lag_observed_at: Moment | None = None
-    fetch_lag_seconds: float | None = None
-    changes_applied: int = 0
-    last_change_time: Moment | None = None
-    end_of_log_at: Moment | None = None
-    drained_to: str = ""
-    collected_bytes: int = 0
-    retention_deadline: Moment | None = None
-    retention_seconds: float | None = None
+    position: str = Field(default="", description="Up to where the target has everything.")
+    quiet: bool = Field(
+        default=False, description="Whether a log without a provable end has given nothing for a while."
+    )
+    lag_seconds: float | None = Field(
+        default=None, description="How far the target is behind; null where that is not known."
+    )
+    lag_observed_at: Moment | None = Field(default=None, description="When that was measured.")
+    fetch_lag_seconds: float | None = Field(
+        default=None, description="Age of the oldest commit that was not read yet, at most."
+    )
+    changes_applied: int = Field(default=0, description="How many changes were applied.")
+    last_change_time: Moment | None = Field(default=None, description="When the newest of them was committed.")
+    end_of_log_at: Moment | None = Field(
+        default=None, description="When the target was last proven to hold the whole log."
+    )
+    drained_to: str = Field(default="", description="The position of a drain that was reached.")
+    collected_bytes: int = Field(default=0, description="While the copy runs: what was read onto the spool's volume.")
+    retention_deadline: Moment | None = Field(
+        default=None, description="Until when the source's log certainly keeps what comes next."
+    )
+    retention_seconds: float | None = Field(default=None, description="How long the source's log keeps a change.")
 
 
 class SlotReport(Model):
     """A replication slot as the server reports it. `retained_bytes`: how much of the log it holds back."""
 
-    name: str = ""
-    active: bool = False
-    wal_status: str = ""
-    retained_bytes: int | None = None
+    name: str = Field(default="", description="The slot's name.")
+    active: bool = Field(default=False, description="Whether somebody reads it.")
+    wal_status: str = Field(default="", description="The server's own word for how safe its log is.")
+    retained_bytes: int | None = Field(default=None, description="How much of the log it holds back.")
 
 
 class UnreadLog(Model):
@@ -193,12 +205,12 @@ class UnreadLog(Model):
     `unknown`: why it could not be looked at.
     """
 
-    changes: int = 0
-    first: str = Field(default="", max_length=64)
-    last: str = Field(default="", max_length=64)
-    tables: list[str] = Field(default=[], max_length=20)
-    more: bool = False
-    unknown: str = Field(default="", max_length=1024)
+    changes: int = Field(default=0, description="How many changes.")
+    first: str = Field(default="", max_length=64, description="Where the first one's commit starts, such as 0/16B3748.")
+    last: str = Field(default="", max_length=64, description="Where the last one's commit starts.")
+    tables: list[str] = Field(default=[], max_length=20, description="The tables that they are in.")
+    more: bool = Field(default=False, description="Whether others may stand behind these.")
+    unknown: str = Field(default="", max_length=1024, description="Why it could not be looked at.")
 
 
 class ReverseResult(Model):
@@ -215,23 +227,27 @@ class ReverseResult(Model):
     `problems`: of a task that only looks, what keeps the way back from beginning.
     """
 
-    armed: bool = False
+    armed: bool = Field(default=False, description="Whether slot, publication and kept position are there.")
     slot: SlotReport = SlotReport()
-    position: str = ""
-    end_of_log: str = ""
-    drained_to: str = ""
-    lag_seconds: float | None = None
-    lag_observed_at: Moment | None = None
-    changes_applied: int = 0
-    last_change_time: Moment | None = None
-    last_change_position: str = ""
-    unread: UnreadLog | None = None
-    proven_at: Moment | None = None
-    quiet_seconds: float | None = None
-    held: bool = False
-    problems: list[str] = Field(default=[], max_length=20)
-    left_behind: list[str] = Field(default=[], max_length=20)
-    warnings: list[str] = Field(default=[], max_length=50)
+    position: str = Field(default="", description="Up to where DynamoDB has everything.")
+    end_of_log: str = Field(default="", description="The end of the server's log.")
+    drained_to: str = Field(default="", description="The position that DynamoDB holds.")
+    lag_seconds: float | None = Field(
+        default=None, description="How far DynamoDB is behind; null where that is not known."
+    )
+    lag_observed_at: Moment | None = Field(default=None, description="When that was measured.")
+    changes_applied: int = Field(default=0, description="How many changes were written.")
+    last_change_time: Moment | None = Field(default=None, description="When the newest of them was committed.")
+    last_change_position: str = Field(
+        default="", description="Where the newest commit of a change starts that was heard of."
+    )
+    unread: UnreadLog | None = Field(default=None, description="What stands in the log unread.")
+    proven_at: Moment | None = Field(default=None, description="Everything committed before has come.")
+    quiet_seconds: float | None = Field(default=None, description="For how long nothing had been committed then.")
+    held: bool = Field(default=False, description="Whether it takes no more, for a rollback.")
+    problems: list[str] = Field(default=[], max_length=20, description="What keeps the way back from beginning.")
+    left_behind: list[str] = Field(default=[], max_length=20, description="What could not be taken away.")
+    warnings: list[str] = Field(default=[], max_length=50, description="What is worth knowing.")
 
 
 class CheckReport(Model):
@@ -240,18 +256,22 @@ class CheckReport(Model):
     Of those a sample takes its part; 0 for tables of rows, or where they were not counted yet.
     """
 
-    result: CheckResult | None = None
+    result: CheckResult | None = Field(
+        default=None, description="Equal, Different or Inconclusive; absent until it has ended."
+    )
     differences: Differences = Differences()
-    inconclusive: int = 0
-    rows_compared: int = 0
-    sampled: bool = False
-    rows_known: int = 0
-    rows_total: int = 0
-    tables_compared: int = 0
-    tables_total: int = 0
-    validated_through: str = ""
-    report_file: str = ""
-    examples: list[str] = Field(default=[], max_length=20)
+    inconclusive: int = Field(default=0, description="Rows that changed too fast to be compared.")
+    rows_compared: int = Field(default=0, description="How many rows were compared.")
+    sampled: bool = Field(default=False, description="Whether only a sample was compared.")
+    rows_known: int = Field(default=0, description="How many items there were when the source last counted them.")
+    rows_total: int = Field(default=0, description="How many rows are to be compared.")
+    tables_compared: int = Field(default=0, description="How many tables were compared.")
+    tables_total: int = Field(default=0, description="How many tables there are.")
+    validated_through: str = Field(default="", description="The source's position that the result speaks of.")
+    report_file: str = Field(default="", description="The file with the differences.")
+    examples: list[str] = Field(
+        default=[], max_length=20, description="Some of the rows that differ, without their values."
+    )
 
 
 def check_passes(result: CheckResult | None, differences: Differences, inconclusive: int, allowed: int) -> bool:
@@ -268,25 +288,27 @@ class FreezeResult(Model):
     `unread`: why the source could not be looked at, where a fence was refused for that.
     """
 
-    position: str = ""
-    quiet_seconds: float = 0.0
-    last_position: str = ""
-    tables: dict[str, int] = Field(default={}, max_length=100)
-    unread: str = Field(default="", max_length=4096)
+    position: str = Field(default="", description="Where the source came to rest; empty while it has not.")
+    quiet_seconds: float = Field(default=0.0, description="For how long it has been quiet.")
+    last_position: str = Field(default="", description="The newest position that was seen.")
+    tables: dict[str, int] = Field(
+        default={}, max_length=100, description="How many rows were written after the rest, by table."
+    )
+    unread: str = Field(default="", max_length=4096, description="Why the source could not be looked at.")
 
 
 class Counters(Model):
     """What a worker has done since it started. `retries` and the like are the target's, `source_…` the source's."""
 
-    rows: int = 0
-    bytes: int = 0
-    transactions: int = 0
-    retries: int = 0
-    conflicts: int = 0
-    connections: int = 0
-    throttled: int = 0
-    source_retries: int = 0
-    source_throttled: int = 0
+    rows: int = Field(default=0, description="Rows written or compared.")
+    bytes: int = Field(default=0, description="Bytes of them.")
+    transactions: int = Field(default=0, description="Transactions in the target.")
+    retries: int = Field(default=0, description="Tries that the target made necessary.")
+    conflicts: int = Field(default=0, description="Conflicts with other writers of the target.")
+    connections: int = Field(default=0, description="Connections to the target opened.")
+    throttled: int = Field(default=0, description="Times that the target asked to be slower.")
+    source_retries: int = Field(default=0, description="Tries that the source made necessary.")
+    source_throttled: int = Field(default=0, description="Times that the source asked to be slower.")
 
 
 class WorkerReport(Model):
@@ -296,26 +318,32 @@ class WorkerReport(Model):
     `started_at`: when this process began; its counters count from then.
     """
 
-    task: TaskKind
-    task_id: str
-    index: int = 0
-    state: WorkerState = WorkerState.STARTING
-    epoch: int = 0
-    attempt: int = 0
+    task: TaskKind = Field(description="What the worker does.")
+    task_id: str = Field(description="The task that it works on.")
+    index: int = Field(default=0, description="Which of the task's workers it is.")
+    state: WorkerState = Field(default=WorkerState.STARTING, description="Where it stands.")
+    epoch: int = Field(default=0, description="The epoch that it holds.")
+    attempt: int = Field(default=0, description="Its attempt; a successor has a higher one.")
     counters: Counters = Counters()
-    tables: list[TableStatus] = Field(default=[], max_length=100)
-    tables_total: int = 0
-    tables_done: int = 0
-    rows_total: int = 0
-    rows_done: int = 0
-    last_error: ReportedError | None = None
-    observed_at: Moment
+    tables: list[TableStatus] = Field(default=[], max_length=100, description="One entry for each table, at most 100.")
+    tables_total: int = Field(default=0, description="How many tables there are.")
+    tables_done: int = Field(default=0, description="How many are done.")
+    rows_total: int = Field(default=0, description="How many rows there are, by the source's estimate.")
+    rows_done: int = Field(default=0, description="How many are done, by all workers of the task.")
+    last_error: ReportedError | None = Field(default=None, description="Its last failure.")
+    observed_at: Moment = Field(description="When this was written.")
     preflight: PreflightResult | None = None
     record: Record | None = None
     stream: StreamResult | None = None
     check: CheckReport | None = None
     freeze: FreezeResult | None = None
     reverse: ReverseResult | None = None
-    acknowledged: list[Acknowledgement] = Field(default=[], max_length=KEPT)
-    started_at: Moment | None = None
+    acknowledged: list[Acknowledgement] = Field(
+        default=[],
+        max_length=KEPT,
+        description="The steps of a cutover that it found in the target's journal, or wrote there.",
+    )
+    started_at: Moment | None = Field(
+        default=None, description="When this process began; the counters count from then."
+    )
     writers: TargetWriters | None = None

@@ -31,10 +31,13 @@ class ReverseDynamoDB(Model):
     stood still lands after a rollback. It costs twice the write units and is slower.
     """
 
-    region: Region
-    endpoint: Url | None = None
-    credentials_secret_ref: SecretRef | None = None
-    role_arn: RoleArn | None = None
+    region: Region = Field(description="The tables' region, such as us-east-1.")
+    endpoint: Url | None = Field(default=None, description="Another endpoint than AWS's own of that region.")
+    credentials_secret_ref: SecretRef | None = Field(
+        default=None,
+        description="With `accessKeyId`, `secretAccessKey`, `sessionToken`; without it the pod's own AWS identity.",
+    )
+    role_arn: RoleArn | None = Field(default=None, description="The role that is assumed with these keys.")
     fenced_writes: bool = Field(default=False, description="Whether each write checks the epoch in its transaction.")
     tls: Tls = Tls()
 
@@ -61,9 +64,11 @@ class Cleanup(Model):
 class ReverseSyncSpec(Model):
     """Which changes flow back, and how. Either a Migration is named or both ends are."""
 
-    migration_ref: SecretRef | None = None
-    source: ReverseSource | None = None
-    target: ReverseTarget | None = None
+    migration_ref: SecretRef | None = Field(
+        default=None, description="The Migration whose cutover it leads back from, in place of `source` and `target`."
+    )
+    source: ReverseSource | None = Field(default=None, description="Where changes come from.")
+    target: ReverseTarget | None = Field(default=None, description="Where changes go to.")
     slot_name: str = Field(
         default="", max_length=63, pattern=r"^[a-z0-9_]*$", description="The replication slot; made up when empty."
     )
@@ -71,9 +76,14 @@ class ReverseSyncSpec(Model):
     create_publication: bool = Field(default=True, description="Make the publication if it is missing.")
     layout: Layout = Layout()
     guard: SlotGuard = SlotGuard()
-    on_truncate: OnTruncate = OnTruncate.STOP
+    on_truncate: OnTruncate = Field(
+        default=OnTruncate.STOP,
+        description="What becomes of a TRUNCATE on the server, which names no items: stop, or pass it over.",
+    )
     tables: Tables = Tables()
-    checkpoint_interval: Annotated[Duration, Within("100ms", "1h")] = "3s"
+    checkpoint_interval: Annotated[Duration, Within("100ms", "1h")] = Field(
+        default="3s", description="How often the position is kept."
+    )
     paused: bool = Field(default=False, description="Hold the stream; the slot keeps the log.")
     cleanup: Cleanup = Cleanup()
 
@@ -95,10 +105,15 @@ class ReverseSyncPhase(StrEnum):
 class SlotStatus(Model):
     """The replication slot as the server reports it."""
 
-    name: str = ""
-    active: bool = False
-    wal_status: str = ""
-    retained_bytes: int | None = None
+    name: str = Field(default="", description="The slot's name.")
+    active: bool = Field(default=False, description="Whether somebody reads it.")
+    wal_status: str = Field(
+        default="",
+        description="The server's own word: reserved, extended, unreserved or lost; empty where it is not known.",
+    )
+    retained_bytes: int | None = Field(
+        default=None, description="How much of the log it holds back; null where it is not known."
+    )
 
 
 class Resolved(Model):
@@ -107,26 +122,30 @@ class Resolved(Model):
     Kept so that the Migration's end does not end it, and that what was made at these ends is taken away there.
     """
 
-    source: ReverseSource
-    target: ReverseTarget
+    source: ReverseSource = Field(description="Where changes come from.")
+    target: ReverseTarget = Field(description="Where changes go to.")
     tables: Tables = Tables()
     layout: Layout = Layout()
     guard: SlotGuard = SlotGuard()
     on_truncate: OnTruncate = OnTruncate.STOP
-    slot_name: str = Field(default="", max_length=63)
-    publication_name: str = Field(default="", max_length=63)
+    slot_name: str = Field(default="", max_length=63, description="The slot's name.")
+    publication_name: str = Field(default="", max_length=63, description="The publication's name.")
 
 
 class ReverseSyncStatus(Model):
     """Where the stream back stands. `lagSeconds` is null when it is not known."""
 
-    observed_generation: int = 0
+    observed_generation: int = Field(default=0, description="The generation of the spec that the status speaks of.")
     phase: ReverseSyncPhase = ReverseSyncPhase.PENDING
     slot: SlotStatus = SlotStatus()
     lag: str = Field(default="", description="lagSeconds for a reader: 0.4s, 3m20s, unknown.")
-    lag_seconds: float | None = None
-    lag_observed_at: Moment | None = None
-    position: str = Field(default="", max_length=16384)
+    lag_seconds: float | None = Field(
+        default=None, description="How far DynamoDB is behind; null where that is not known."
+    )
+    lag_observed_at: Moment | None = Field(default=None, description="When that was measured.")
+    position: str = Field(
+        default="", max_length=16384, description="Up to where DynamoDB has everything, as an LSN such as 0/16B3748."
+    )
     end_of_log: str = Field(default="", max_length=64, description="The end of the server's log, while it is known.")
     drained_to: str = Field(default="", max_length=64, description="The position of a rollback that DynamoDB holds.")
     proven_at: Moment | None = Field(
@@ -138,8 +157,8 @@ class ReverseSyncStatus(Model):
     held: bool = Field(
         default=False, description="Whether a rollback holds it: nothing is taken, nor on its way to DynamoDB."
     )
-    changes_applied: int = 0
-    last_change_time: Moment | None = None
+    changes_applied: int = Field(default=0, description="How many changes the present worker has written.")
+    last_change_time: Moment | None = Field(default=None, description="When the newest of them was committed.")
     last_change_position: str = Field(
         default="",
         max_length=64,
@@ -150,8 +169,12 @@ class ReverseSyncStatus(Model):
         description="What stands in the slot's log while a rollback holds it, or was left when it was dropped.",
     )
     resolved: Resolved | None = None
-    tables: list[TableStatus] = Field(default=[], max_length=100)
-    conditions: list[Condition] = Field(default=[], max_length=32)
+    tables: list[TableStatus] = Field(
+        default=[], max_length=100, description="One entry for each table, at most 100, those that have stopped first."
+    )
+    conditions: list[Condition] = Field(
+        default=[], max_length=32, description="What holds and what does not, each with reason and message."
+    )
 
 
 class ReverseSync(Model):

@@ -5,6 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from whimbrel_api.forms import form_of
+
 Node = dict[str, Any]
 
 _KEPT = (
@@ -18,12 +20,18 @@ _UNSPOKEN = frozenset({"propertyNames", "writeOnly"})
 
 
 class _Builder:
-    """Turns one JSON schema (draft 2020-12) into one structural schema; `rules` are CEL rules by type name."""
+    """Turns one JSON schema (draft 2020-12) into one structural schema; `rules` are CEL rules by type name.
 
-    def __init__(self, definitions: Mapping[str, Node], rules: Mapping[str, list[Node]], status: bool) -> None:
+    `told`: for a reader, not for the API server, so that defaults stand in lists too, and forms apart.
+    """
+
+    def __init__(
+        self, definitions: Mapping[str, Node], rules: Mapping[str, list[Node]], *, status: bool, told: bool
+    ) -> None:
         self._definitions = definitions
         self._rules = rules
         self._status = status
+        self._told = told
 
     def node(self, schema: Node, *, listed: bool = False) -> Node:
         """One node. `listed`: it stands in a list."""
@@ -31,16 +39,22 @@ class _Builder:
         unknown = flat.keys() - set(_KEPT) - _DROPPED - _CONVERTED - _UNSPOKEN - {"nullable"}
         if unknown:
             raise ValueError(f"no structural form is known for {sorted(unknown)} in {flat}")
-        built: Node = {"description": flat["description"]} if flat.get("description") else {}
+        built: Node = {"description": self._words(flat)} if flat.get("description") else {}
         built |= {key: flat[key] for key in (*_KEPT, "nullable") if key in flat}
         if "const" in flat:
             built["enum"] = [flat["const"]]
         if built.get("type") == "integer":
             built["format"] = "int64"
-        built |= _exclusive(flat) | self._children(flat, listed) | ({} if listed else self._default(flat))
+        bare = listed and not self._told
+        built |= _exclusive(flat) | self._children(flat, listed) | ({} if bare else self._default(flat))
         if rules := [*flat.get(_RULES, []), *self._rules.get(flat.get("title", ""), [])]:
             built[_RULES] = rules
         return built
+
+    def _words(self, flat: Node) -> str:
+        """What the field is for; for the API server, whose schema is all that kubectl explains, also its form."""
+        words, form = flat["description"], "" if self._told else form_of(flat.get("pattern", ""))
+        return f"{words} {form}" if form and form not in words else words
 
     def _flat(self, schema: Node) -> Node:
         """The node with its reference and its `or null` resolved; what stands beside them wins."""
@@ -110,12 +124,19 @@ def _holds_conditions(children: Node) -> bool:
     return "lastTransitionTime" in children.get("items", {}).get("properties", {})
 
 
-def structural(model: type[BaseModel], *, rules: Mapping[str, list[Node]] | None = None, status: bool = False) -> Node:
+def structural(
+    model: type[BaseModel],
+    *,
+    rules: Mapping[str, list[Node]] | None = None,
+    status: bool = False,
+    told: bool = False,
+) -> Node:
     """The structural schema of a type: no references, no alternatives, camelCase names.
 
     `rules` are CEL rules by the name of the type they belong to. `status`: no defaults, and what may be unknown is
-    nullable. Raises ValueError for a type that has no structural form.
+    nullable. `told`: for a reader, with the defaults in lists, which Whimbrel fills in and not the API server. Raises
+    ValueError for a type that has no structural form.
     """
     schema = model.model_json_schema(by_alias=True)
     definitions = schema.pop("$defs", {})
-    return _Builder(definitions, rules or {}, status).node(schema)
+    return _Builder(definitions, rules or {}, status=status, told=told).node(schema)

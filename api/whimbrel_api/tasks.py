@@ -195,13 +195,15 @@ class Orders(Model):
     no more until told otherwise, and go on reporting. `disarm`: with `retire`, take away what was made on the server.
     """
 
-    drain_to: str = ""
-    proof: Proof = Proof()
-    retire: bool = False
-    hold: bool = False
-    disarm: bool = False
-    rows_per_second: int | None = Field(default=None, ge=0)
-    workers: int | None = Field(default=None, ge=1)
+    drain_to: str = Field(default="", description="Bring the target to this position, and report at once.")
+    proof: Proof = Field(default=Proof(), description="What to write into the target's journal when it is there.")
+    retire: bool = Field(default=False, description="Finish, then exit with 0.")
+    hold: bool = Field(default=False, description="Take no more until told otherwise; go on reporting.")
+    disarm: bool = Field(default=False, description="With `retire`: take away what was made on the server.")
+    rows_per_second: int | None = Field(
+        default=None, ge=0, description="The limit over all workers together; 0 for none."
+    )
+    workers: int | None = Field(default=None, ge=1, description="How many share the task now.")
 
     def share(self, limit: int | None, workers: int) -> float | None:
         """One worker's part of the rows per second, orders before the task file's figures; None without a limit."""

@@ -14,7 +14,7 @@ class Failures(Model):
 
     count: int = Field(default=0, ge=0, description="How often in a row.")
     last_at: Moment | None = Field(default=None, description="When it failed last.")
-    last_error: ReportedError | None = None
+    last_error: ReportedError | None = Field(default=None, description="How it failed last.")
 
 
 class WorkerReportSpec(Model):

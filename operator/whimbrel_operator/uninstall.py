@@ -76,7 +76,7 @@ def verdict(found: Sequence[Held]) -> str:
             "Delete them first; that ends migrations under way, and targets keep their data:",
             *commands[:_MOST_TOLD],
             "then `helm uninstall` again; or go on as before with `helm rollback RELEASE REVISION`, the last revision.",
-            "Where the operator cannot run any more: docs/kubernetes.md, Uninstall.",
+            "Where the operator cannot run any more: docs/install.md, Uninstall.",
         ]
     )
 

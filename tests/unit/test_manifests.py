@@ -56,7 +56,7 @@ def test_documents_keep_their_order_and_empty_ones_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (changed("port: 3307", "port: 70000"), "shop.yaml:6 (document 1): Migration/shop: spec.source.mysql.port: given 70000; allowed: a whole number from 1 to 65535: a TCP port"),
+        (changed("port: 3307", "port: 70000"), "shop.yaml:6 (document 1): Migration/shop: spec.source.mysql.port: given 70000; allowed: a whole number from 1 to 65535: the server's port"),
         (changed("port: 3307", 'port: "3307"'), "spec.source.mysql.port: given '3307'; allowed: a whole number"),
         (changed("port: 3307", "prot: 3307"), "spec.source.mysql.prot: unknown field, did you mean port?; allowed here: host, port, credentialsSecretRef, tls"),
         (changed("port: 3307", "password: hunter2"), "spec.source.mysql.password: unknown field; credentials stand in a Secret"),
