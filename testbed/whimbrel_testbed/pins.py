@@ -50,3 +50,9 @@ JAVA_SHA256: Final = {
     "amd64": "383d71d8639d072752d2eaafc84944e0d8de7f1c45d30c28f6dfef8a4a65543c",
     "arm64": "b7246170d605dd7b65340994fedea2615737e63955f0b95389202e0ab4a166ac",
 }
+
+PROMETHEUS_PACKAGE: Final = "prometheus"
+"""Of the machine's own release: rules and queries are held to what any Prometheus of these years takes."""
+
+PROMETHEUS_OLDEST: Final = (2, 40)
+"""The oldest release that the tests are run with."""
