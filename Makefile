@@ -14,7 +14,7 @@ RUN_TESTS := $(BIN)/pytest -n $(PARALLEL) --dist loadfile
 PACKAGES := api operator worker cli testbed
 IMAGE ?= localhost/whimbrel:dev
 BUILDER ?= $(if $(shell command -v buildah),buildah,docker)
-REVISION = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+REVISION = $(shell git describe --always --abbrev=40 --dirty --exclude '*' 2>/dev/null || echo unknown)
 # Below what `make generate` writes.
 TREE := .
 
@@ -66,8 +66,8 @@ bench: $(DEV_STAMP) ## speed beside its peers, as CPU seconds per million rows a
 	$(BIN)/python -m bench $(ARGS)
 
 image: ## build the image: IMAGE=name, BASE=another base, SOURCE=where its code is read, BUILDER=buildah|docker
-	$(BUILDER) build --tag $(IMAGE) --build-arg REVISION=$(REVISION) $(if $(BASE),--build-arg BASE=$(BASE)) \
-	  $(if $(SOURCE),--build-arg SOURCE=$(SOURCE)) $(ARGS) .
+	$(BUILDER) build $(if $(findstring buildah,$(BUILDER)),--layers) --tag $(IMAGE) --build-arg REVISION=$(REVISION) \
+	  $(if $(BASE),--build-arg BASE=$(BASE)) $(if $(SOURCE),--build-arg SOURCE=$(SOURCE)) $(ARGS) .
 
 image-figures: $(DEV_STAMP) ## the image's size by layers, and how long its programs take to start (buildah)
 	$(BIN)/python -m bench.image $(IMAGE)

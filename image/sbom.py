@@ -122,8 +122,7 @@ def debian_packages(status: str, system: Mapping[str, str]) -> list[JSON]:
 
 def base_parts(root: Path) -> Iterator[JSON]:
     """The system below a root, the interpreter where no package of it brings that, and its Debian packages."""
-    release, status = root / "etc/os-release", root / "var/lib/dpkg/status"
-    system = platform.freedesktop_os_release() if root == Path("/") else _release(release)
+    status, system = root / "var/lib/dpkg/status", _release(root / "etc/os-release")
     if "ID" in system:
         version = {"version": system["VERSION_ID"]} if "VERSION_ID" in system else {}
         yield {"type": "operating-system", "bom-ref": "operating-system", "name": system["ID"], **version}
@@ -134,7 +133,9 @@ def base_parts(root: Path) -> Iterator[JSON]:
 
 
 def _release(path: Path) -> dict[str, str]:
-    pairs = (line.split("=", 1) for line in path.read_text("utf-8").splitlines() if "=" in line)
+    """The fields of os-release(5); none where the base has no such file."""
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    pairs = (line.split("=", 1) for line in lines if re.match(r"[A-Z_]+=", line))
     return {name: value.strip("\"'") for name, value in pairs}
 
 
