@@ -10,7 +10,9 @@ FROM ${BASE} AS packages
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python3 -m venv /opt/whimbrel
 COPY locks/image.txt /src/locks/image.txt
-RUN /opt/whimbrel/bin/pip install --require-hashes --only-binary :all: --no-compile --report /src/installed.json \
+# Settings of pip, such as an index of your own, may be lent for this step: --secret id=pip,src=/etc/pip.conf
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf,required=false \
+    /opt/whimbrel/bin/pip install --require-hashes --only-binary :all: --no-compile --report /src/installed.json \
       -r /src/locks/image.txt
 COPY image/slim.py /src/image/slim.py
 # A file's time may change on its way into the image, and nobody can write there later: compiled for good.
@@ -63,9 +65,10 @@ COPY --from=bare / /
 COPY --from=packages /opt/whimbrel /opt/whimbrel
 COPY --from=own /own /
 COPY --from=checked /bill /
-# With PYTHONSAFEPATH nothing is imported from the working directory, the one place that can be written.
+# With PYTHONSAFEPATH nothing is imported from the working directory, the one place that can be written. The user has no
+# name, and therefore no home but the one given here.
 ENV PATH=/opt/whimbrel/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-    LANG=C.UTF-8 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONSAFEPATH=1
+    HOME=/tmp LANG=C.UTF-8 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONSAFEPATH=1
 # Nobody's own number: the pods demand a user that is not root by number, not by name.
 USER 65532:65532
 WORKDIR /tmp

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "Dockerfile"
 BASE = "localhost/whimbrel-test-base:trixie"
 _NEEDED = ("buildah", "debootstrap")
-_LENT = (Path("/etc/ssl/certs"), Path("/etc/pip.conf"))
+_CERTIFICATES, _PIP_SETTINGS = Path("/etc/ssl/certs"), Path("/etc/pip.conf")
 
 needs_builder = pytest.mark.skipif(
     os.geteuid() != 0 or not all(map(shutil.which, _NEEDED)),
@@ -67,7 +67,8 @@ def build(name: str, base_image: str, **variables: str) -> str:
     What this machine needs to reach its package index is lent to the build alone. As one layer: the cache of layers
     would grow with every change of the tree.
     """
-    lent = " ".join(f"--volume={path}:{path}:ro" for path in _LENT if path.exists())
+    lent = f"--volume={_CERTIFICATES}:{_CERTIFICATES}:ro" if _CERTIFICATES.exists() else ""
+    lent += f" --secret id=pip,src={_PIP_SETTINGS}" if _PIP_SETTINGS.exists() else ""
     told = {"IMAGE": name, "BASE": base_image, "BUILDER": "buildah"}
     told["ARGS"] = f"--isolation chroot --timestamp 0 --layers=false {lent}"
     command = ["make", "image", *(f"{key}={value}" for key, value in (told | variables).items())]
