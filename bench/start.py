@@ -52,7 +52,7 @@ def measure(python: Sequence[str]) -> list[Start]:
     for program, arguments, code in _PROGRAMS:
         command = [*python, "-c", _STOPWATCH, json.dumps([arguments, code, _RUNS])]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=_surroundings())
-        if done.returncode:
+        if done.returncode or not done.stdout:
             raise RuntimeError(f"the {program} does not start: {done.stderr.strip()}")
         starts.append(Start(program, *json.loads(done.stdout)))
     return starts

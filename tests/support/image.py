@@ -1,12 +1,16 @@
 """Builds the image as root with buildah, on a base made by debootstrap, and runs commands in it; and reads its lock.
 Nothing is pulled: the packages come from where this machine's apt and pip get theirs."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,25 +82,40 @@ def build(name: str, base_image: str, **variables: str) -> str:
     return done.stdout.strip()
 
 
-def outcome(container: str, *command: str) -> subprocess.CompletedProcess[str]:
-    """A command in a container as the image's user, to its end."""
-    told = ["buildah", "run", "--isolation", "chroot", container, "--", *command]
-    return subprocess.run(told, capture_output=True, text=True, check=False)
+@dataclass(frozen=True)
+class Container:
+    """A container of an image, mounted: its files, and what its configuration says."""
+
+    root: Path
+    configuration: dict[str, Any]
+
+    def outcome(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """A command as pods run it, to its end: a root that is read-only but for /tmp, the image's user, no rights.
+
+        Not by buildah, which now and then loses what a short command printed.
+        """
+        user, environment = self.configuration["User"], self.configuration["Env"]
+        script = (
+            'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && mount -t tmpfs -o mode=1777 tmpfs "$0/tmp"'
+            ' && mount -t proc proc "$0/proc" && user="$1" && shift'
+            ' && exec setpriv --no-new-privs chroot --userspec "$user" --groups= "$0" env -i "$@"'
+        )
+        told = ["unshare", "--mount", "--pid", "--fork", "sh", "-c", script, str(self.root), user]
+        return subprocess.run([*told, *environment, *command], capture_output=True, text=True, check=False)
+
+    def run(self, *command: str) -> str:
+        """What a command printed; fails with its words."""
+        done = self.outcome(*command)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        return done.stdout.strip()
 
 
-def run(container: str, *command: str) -> str:
-    """What a command in a container printed; fails with its words."""
-    done = outcome(container, *command)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return done.stdout.strip()
-
-
-def run_read_only(root: str, environment: Sequence[str], *command: str) -> subprocess.CompletedProcess[str]:
-    """A command in a mounted container as pods run it: read-only but for /tmp, as the image's user, without rights."""
-    script = (
-        'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && mount -t tmpfs -o mode=1777 tmpfs "$0/tmp"'
-        ' && mount -t proc proc "$0/proc"'
-        ' && exec setpriv --no-new-privs chroot --userspec 65532:65532 --groups= "$0" env -i "$@"'
-    )
-    told = ["unshare", "--mount", "--pid", "--fork", "sh", "-c", script, root, *environment, *command]
-    return subprocess.run(told, capture_output=True, text=True, check=False)
+@contextmanager
+def container(name: str) -> Iterator[Container]:
+    """A container of an image that is there, for as long as it is needed."""
+    made = buildah("from", "--pull-never", name)
+    try:
+        told = json.loads(buildah("inspect", "--type", "image", name))["OCIv1"]["config"]
+        yield Container(Path(buildah("mount", made)), told)
+    finally:
+        buildah("rm", made)
