@@ -9,6 +9,7 @@ import click
 import pytest
 from pydantic import BaseModel
 
+from whimbrel_api import logs
 from whimbrel_api.base import Condition
 from whimbrel_api.cutover import CutoverState
 from whimbrel_api.endpoints import PolarDBSource
@@ -20,7 +21,7 @@ from whimbrel_api.validation import ValidationPhase, ValidationSpec, ValidationS
 from whimbrel_cli.exits import Exit
 from whimbrel_cli.main import whimbrel
 from whimbrel_operator import unreadable
-from whimbrel_operator.domain.cutover import hooks, rollback, steps
+from whimbrel_operator.domain.cutover import hooks, rollback, setbacks
 from whimbrel_operator.domain.migration import phases
 from whimbrel_operator.domain.reverse.end import DISARMED, LEFT, NOTHING_MADE
 from whimbrel_operator.figures import table
@@ -235,8 +236,8 @@ def _events() -> set[str]:
     watched = {"TableStopped", "Retrying", "OldPlan", "Different", "OthersMayWrite", "RetentionNear", "InvalidSpec"}
     watched |= {"RetentionOver", "NotOver", "WayBackKept", "RetireFailed"}
     own = {runtime.NOT_STARTED, runtime.NOT_GONE, runtime.HOOK_REFUSED, *hooks.EVENTS, str(ValidationPhase.RUNNING)}
-    setbacks = {each.reason for each in steps.SETBACKS} | {each.reason for each in rollback.WAYS_OUT}
-    return states | results | literal | watched | own | setbacks | (_stalling() - REFUSALS) | _exits()
+    back = {each.reason for each in (*setbacks.SETBACKS, *rollback.SETBACKS)}
+    return states | results | literal | watched | own | back | (_stalling() - REFUSALS) | _exits()
 
 
 def test_every_event_is_told_and_no_other() -> None:
@@ -264,7 +265,8 @@ _GATES = ("gates.py", "exclusive.py", "retention.py", "window.py")
 
 def test_every_setting_of_the_operator_is_told_and_no_other() -> None:
     source = (ROOT / "operator/whimbrel_operator/settings.py").read_text(encoding="utf-8")
-    assert _first_words("## Settings", CLUSTER) == set(re.findall(r'"(WHIMBREL_\w+)"', source))
+    read = {*re.findall(r'"(WHIMBREL_\w+)"', source), logs.FORMAT_VARIABLE, logs.LEVEL_VARIABLE}
+    assert _first_words("## Settings", CLUSTER) == read
 
 
 def test_every_metric_is_told_and_no_other() -> None:
