@@ -16,7 +16,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf,required=false \
       -r /src/locks/image.txt
 COPY image/slim.py /src/image/slim.py
 # A file's time may change on its way into the image, and nobody can write there later: compiled for good.
-RUN /opt/whimbrel/bin/pip uninstall --yes --quiet pip \
+RUN /opt/whimbrel/bin/pip uninstall --yes --quiet setuptools pip \
  && /opt/whimbrel/bin/python /src/image/slim.py /opt/whimbrel \
  && /opt/whimbrel/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/whimbrel/lib
 
