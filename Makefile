@@ -12,10 +12,13 @@ PARALLEL ?= 2
 # A file's tests share a process, and each process its own servers: two of each at once, whatever the machine has.
 RUN_TESTS := $(BIN)/pytest -n $(PARALLEL) --dist loadfile
 PACKAGES := api operator worker cli testbed
+IMAGE ?= localhost/whimbrel:dev
+BUILDER ?= $(if $(shell command -v buildah),buildah,docker)
+REVISION = $(shell git describe --always --abbrev=40 --dirty --exclude '*' 2>/dev/null || echo unknown)
 # Below what `make generate` writes.
 TREE := .
 
-.PHONY: help demo test lint unit component cluster chart faults bench generate check-generated lock clean test-aws
+.PHONY: help demo test lint unit component cluster chart faults bench generate check-generated lock clean test-aws image image-figures
 
 help: ## explain every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +39,7 @@ test: lint unit component cluster chart faults ## all that CI runs: lint, types,
 lint: $(DEV_STAMP) check-generated ## ruff, mypy --strict, import-linter, and generated files are up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(PACKAGES) tests bench
+	$(BIN)/mypy $(PACKAGES) tests bench image
 	$(BIN)/lint-imports
 
 unit: $(DEV_STAMP) ## pure tests, seconds
@@ -61,6 +64,13 @@ test-aws: $(DEV_STAMP) ## the same migration to a real Aurora DSQL cluster of yo
 
 bench: $(DEV_STAMP) ## speed beside its peers, as CPU seconds per million rows and ratios (minutes)
 	$(BIN)/python -m bench $(ARGS)
+
+image: ## build the image: IMAGE=name, BASE=another base, SOURCE=where its code is read, BUILDER=buildah|docker
+	$(BUILDER) build $(if $(findstring buildah,$(BUILDER)),--layers) --tag $(IMAGE) --build-arg REVISION=$(REVISION) \
+	  $(if $(BASE),--build-arg BASE=$(BASE)) $(if $(SOURCE),--build-arg SOURCE=$(SOURCE)) $(ARGS) .
+
+image-figures: $(DEV_STAMP) ## the image's size by layers, and how long its programs take to start (buildah)
+	$(BIN)/python -m bench.image $(IMAGE)
 
 generate: $(DEV_STAMP) ## write anew from the code: crds/, docs/reference.md, docs/metrics.md, the chart's and Argo CD's files
 	$(BIN)/python -m whimbrel_api.crds $(TREE)/crds
