@@ -23,8 +23,8 @@ def failures(live: LiveRun, name: str) -> int:
 
 
 def starts(live: LiveRun) -> int:
-    """How many processes have signed in to the task's log: one line of an error each."""
-    return sum("whimbrel_worker.runner" in line for line in live.store.log_tail(live.key, 1000).get("preflight-0", ()))
+    """How many processes have signed in to the task's log."""
+    return sum("whimbrel_worker.runner: begins" in line for line in live.store.log_tail(live.key, 1000).get("preflight-0", ()))
 
 
 def test_an_unreachable_source_is_named_and_tried_again_with_growing_waits(

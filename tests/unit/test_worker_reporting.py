@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from whimbrel_api.logs import places
 from whimbrel_api.reports import ErrorCategory, ReportedError, WorkerReport, WorkerState
 from whimbrel_api.tasks import Orders, TaskFile, TaskKind
 from whimbrel_worker.lastline import LastLine, fitting
@@ -22,7 +23,7 @@ from whimbrel_worker.reporting.files import FileMailbox, FileSink
 from whimbrel_worker.reporting.link import Link
 from whimbrel_worker.reporting.ports import Undelivered
 from whimbrel_worker.reporting.reporter import Reporter
-from whimbrel_worker.runner import _places, run_task
+from whimbrel_worker.runner import run_task
 from whimbrel_worker.signals import watching
 
 SOURCE = {"mysql": {"host": "127.0.0.1", "credentialsSecretRef": {"name": "none"}, "tls": {"mode": "Disabled"}}}
@@ -277,7 +278,7 @@ def test_an_unforeseen_error_shows_places_and_no_values() -> None:
         except ValueError as error:
             raise KeyError("password") from error
     except KeyError as error:
-        text = _places(error)
+        text = places(error)
     assert "KeyError" in text
     assert "ValueError" in text
     assert f"in {test_an_unforeseen_error_shows_places_and_no_values.__name__}" in text

@@ -53,7 +53,7 @@ class FileMailbox:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._orders = Orders()
-        self._looked = 0.0
+        self._looked, self._complained = 0.0, ""
 
     def orders(self) -> Orders:
         """What is ordered now. A half-written or missing file leaves the orders as they were."""
@@ -61,9 +61,15 @@ class FileMailbox:
         if self._path is not None and now - self._looked >= _LOOK_SECONDS:
             self._looked = now
             try:
-                self._orders = Orders.model_validate_json(self._path.read_bytes())
+                self._orders, self._complained = Orders.model_validate_json(self._path.read_bytes()), ""
             except FileNotFoundError:
                 pass
             except ValidationError as error:
-                _log.warning("the orders in %s cannot be read and are left out: %s", self._path.name, error)
+                self._complain(self._path.name, str(error))
         return self._orders
+
+    def _complain(self, name: str, why: str) -> None:
+        """Once until they can be read, or cannot for another reason."""
+        if why != self._complained:
+            _log.warning("the orders in %s cannot be read, those before stay in force: %s", name, why)
+        self._complained = why

@@ -26,6 +26,7 @@ def main(environment: Mapping[str, str]) -> int:
     logs.configure(environment)
     try:
         order = _order(environment)
+        logs.switches(order)
         carry_out(order, Objects(address(environment), Path(order.access), order.namespace))
     except WorkerError as error:
         _log.error("%s", error)
@@ -44,4 +45,5 @@ def _order(environment: Mapping[str, str]) -> SwitchOrder:
 
 
 if __name__ == "__main__":
+    logs.catch_what_nobody_catches()
     sys.exit(main(os.environ))

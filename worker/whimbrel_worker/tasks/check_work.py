@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from zlib import crc32
 
+from whimbrel_api.logs import lines_about
 from whimbrel_api.migration import CheckResult, TableStatus
 from whimbrel_api.reports import CheckReport
 from whimbrel_worker.endpoints.dynamodb.calls.failures import Refused
@@ -154,7 +155,8 @@ class CheckWork:
         state.state = "Comparing"
         self.findings.begin(table)
         try:
-            self._compare(comparison, table, changed)
+            with lines_about(table=table.name):
+                self._compare(comparison, table, changed)
         except (Incompatible, Refused) as error:
             self._give_up(table.name, str(error))
             return
@@ -165,7 +167,7 @@ class CheckWork:
     def _compare(self, comparison: Comparison, table: Table, changed: ChangedKeys | None) -> None:
         options = self.context.file.check
         if options.mode == "Sample":
-            _log.info("table %s: a sample drawn with seed %d", table.name, self.seed, extra={"table": table.name})
+            _log.info("table %s: a sample drawn with seed %d", table.name, self.seed)
             comparison.sample(table, options.sample_rows, self.sizes[table.name], self.seed)
         elif changed is None or table.name in changed.crowded:
             comparison.table(table)
