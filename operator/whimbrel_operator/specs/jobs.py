@@ -138,7 +138,7 @@ def _container(wanted: WantedTask, secrets: Sequence[str], settings: PodSettings
         "image": settings.image,
         "imagePullPolicy": settings.pull_policy,
         "command": ["python", "-m", "whimbrel_worker", f"{TASK_FOLDER}/{TASK_FILE}"],
-        "env": [{"name": name, "value": value} for name, value in _variables(settings).items()],
+        "env": [{"name": name, "value": value} for name, value in variables(settings).items()],
         "resources": _resources(settings.resources_of(wanted.kind)),
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -156,8 +156,8 @@ def _container(wanted: WantedTask, secrets: Sequence[str], settings: PodSettings
     }
 
 
-def _variables(settings: PodSettings) -> dict[str, str]:
-    """How it logs is left out where it is as usual."""
+def variables(settings: PodSettings) -> dict[str, str]:
+    """The environment of a worker. How it logs is left out where it is as usual."""
     told = {FORMAT_VARIABLE: (settings.log_format, "plain"), LEVEL_VARIABLE: (settings.log_level, "INFO")}
     chosen = {name: value for name, (value, usual) in told.items() if value != usual}
     return {"HOME": SCRATCH, "TMPDIR": SCRATCH, **chosen}
