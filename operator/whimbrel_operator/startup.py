@@ -69,7 +69,7 @@ async def ready(api: client.ApiClient, namespaces: Sequence[str], own: str, heal
 
 async def _look(api: client.ApiClient, namespaces: Sequence[str], own: str) -> None:
     """Raises an error for the first thing that is missing."""
-    missing = await _missing_kinds(api)
+    missing = await missing_kinds(api)
     if missing:
         raise NotInstalled(
             f"the cluster does not know {', '.join(missing)} of {GROUP}/{VERSION}", todo=f"install them: {_CRDS}"
@@ -82,7 +82,8 @@ async def _look(api: client.ApiClient, namespaces: Sequence[str], own: str) -> N
         raise Forbidden(f"the operator's account lacks rights: {shown}", todo=f"install the roles: {_ROLES}")
 
 
-async def _missing_kinds(api: client.ApiClient) -> list[str]:
+async def missing_kinds(api: client.ApiClient) -> list[str]:
+    """The kinds that the API server does not serve, by their plurals. Raises ApiException."""
     answer = await _ask(api, "GET", f"/apis/{GROUP}/{VERSION}", accept_missing=True)
     known = {each.get("name") for each in answer.get("resources", [])}
     return [name for name in (*KINDS, _INTERNAL) if name not in known]

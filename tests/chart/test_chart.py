@@ -1,7 +1,8 @@
 """The chart rendered and checked without a cluster: schemas, values, rights. On a cluster: see test_install."""
 
 import json
-from pathlib import Path
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import helm_python
@@ -9,13 +10,18 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from support.chart import CHART, is_hook, of_kind, rendered
 from whimbrel_api.tasks import TaskKind
-from whimbrel_operator.settings import Settings
+from whimbrel_operator.settings import PORT, Settings
 from whimbrel_operator.specs import pods_form
 from whimbrel_operator.specs.settings import PodSettings, Resources, usual_resources
 
-CHART = Path(__file__).parents[2] / "charts" / "whimbrel"
 KUBERNETES = "1.36"
+OWN_KINDS = {"ServiceMonitor", "PrometheusRule", "CustomResourceDefinition"}
+PEER = {"ipBlock": {"cidr": "10.20.0.0/16", "except": ["10.20.3.0/24"]}}
+ENDPOINTS = [
+    {"to": [PEER, {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "mysql"}}}], "ports": [3306]}
+]
 VALUES: list[dict[str, Any]] = [
     {},
     {"namespaces": ["shop", "stock"], "replicas": 1, "metrics": {"service": False}},
@@ -29,7 +35,29 @@ VALUES: list[dict[str, Any]] = [
         "tolerations": [{"key": "databases", "operator": "Exists"}],
         "priorityClassName": "high",
         "fullnameOverride": "x" * 52,
+        "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}],
+        "affinity": {"nodeAffinity": {}},
+        "extraEnv": [
+            {"name": "HTTPS_PROXY", "value": "http://proxy:3128"},
+            {"name": "WHIMBREL_LOG_LEVEL", "value": "DEBUG"},
+        ],
+        "extraEnvFrom": [{"prefix": "A_", "configMapRef": {"name": "more"}}],
+        "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
+        "extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/ca", "readOnly": True}],
     },
+    {
+        "namespaces": ["shop", "stock"],
+        "networkPolicy": {
+            "enabled": True,
+            "metricsFrom": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}],
+            "apiServer": {"cidrs": ["10.0.0.1/32", "fd00::1/128"], "ports": [6443]},
+            "workers": {"endpoints": ENDPOINTS},
+        },
+    },
+    {"networkPolicy": {"enabled": True, "workers": {"enabled": False}}, "podDisruptionBudget": {"enabled": False}},
+    {"userRoles": {"enabled": False}, "guards": {"uninstall": False, "namespaces": False}, "namespaces": ["shop"]},
+    {"userRoles": {"aggregate": False}, "crds": {"enabled": True, "keep": False}},
+    {"metrics": {"serviceMonitor": {"enabled": True, "interval": "1m", "labels": {"release": "prometheus"}}}},
 ]
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"image": {"tog": "1"}}, "tog"),
@@ -49,6 +77,29 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"workers": {"resources": {"check": {"limits": {"memory": "lots"}}}}}, "memory"),
     ({"workers": {"image": "mine"}}, "image"),
     ({"workers": {"terminationGracePeriodSeconds": 0}}, "terminationGracePeriodSeconds"),
+    ({"workers": {"extraEnv": [{"name": "HOME", "value": "/"}]}}, "extraEnv"),
+    ({"workers": {"extraVolumes": [{"name": "secret-0"}]}}, "extraVolumes"),
+    ({"workers": {"extraVolumeMounts": [{"name": "ca"}]}}, "mountPath"),
+    ({"crds": {"install": True}}, "install"),
+    ({"crds": {"keep": "yes"}}, "keep"),
+    ({"chart": ""}, "chart"),
+    ({"userRoles": {"view": True}}, "view"),
+    ({"guards": {"uninstal": True}}, "uninstal"),
+    ({"extraEnv": [{"name": "WHIMBREL_PODS", "value": "{}"}]}, "extraEnv"),
+    ({"extraEnv": [{"name": "A", "value": 1}]}, "value"),
+    ({"extraEnv": [{"name": "A", "valueFrom": {"secretKey": {}}}]}, "secretKey"),
+    ({"extraEnvFrom": [{"secretRef": {}}]}, "name"),
+    ({"extraVolumes": [{"name": "tmp"}]}, "extraVolumes"),
+    ({"extraVolumeMounts": [{"name": "ca"}]}, "mountPath"),
+    ({"podDisruptionBudget": {"minAvailable": 1}}, "minAvailable"),
+    ({"metrics": {"serviceMonitor": {"interval": "soon"}}}, "interval"),
+    ({"metrics": {"dashboard": {"namespace": "No"}}}, "namespace"),
+    ({"metrics": {"prometheusRule": {"docs": "here"}}}, "docs"),
+    ({"networkPolicy": {"workers": {"endpoints": [{"to": [], "ports": [3306]}]}}}, "endpoints"),
+    ({"networkPolicy": {"workers": {"endpoints": [{"to": [{"cidr": "10.0.0.0/8"}], "ports": [1]}]}}}, "cidr"),
+    ({"networkPolicy": {"workers": {"endpoints": [{"to": [PEER], "ports": [70000]}]}}}, "ports"),
+    ({"networkPolicy": {"apiServer": {"cidrs": ["api.example.com"]}}}, "cidrs"),
+    ({"topologySpreadConstraints": [{"topologyKey": "zone"}]}, "maxSkew"),
 ]
 WORKERS: dict[str, Any] = {
     "resources": {"snapshot": {"requests": {"cpu": 2}, "limits": {"memory": "4Gi"}}, "stream": {}},
@@ -59,22 +110,12 @@ WORKERS: dict[str, Any] = {
     "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
     "priorityClassName": "high",
     "serviceAccountAnnotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/whimbrel"},
+    "serviceAccountName": "dynamodb",
+    "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
+    "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
+    "extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/ca", "readOnly": True}],
     "terminationGracePeriodSeconds": 90,
 }
-
-
-def rendered(
-    values: dict[str, Any], name: str = "whimbrel", namespace: str = "whimbrel-system"
-) -> list[dict[str, Any]]:
-    """All objects of the chart, its notes and its CRDs apart."""
-    with helm_python.Chart.load(str(CHART)) as chart:
-        files = chart.render(values, name=name, namespace=namespace)
-    texts = [text for file, text in sorted(files.items()) if file.endswith(".yaml") and "/crds/" not in file]
-    return [found for text in texts for found in yaml.safe_load_all(text) if found]
-
-
-def of_kind(objects: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    return [each for each in objects if each["kind"] == kind]
 
 
 @pytest.mark.parametrize("values", VALUES, ids=range(len(VALUES)))
@@ -82,7 +123,8 @@ def test_every_object_passes_the_strict_schemas(values: dict[str, Any]) -> None:
     objects = rendered(values)
     assert len(of_kind(objects, "Deployment")) == 1
     for each in objects:
-        kubernetes_validate.validate(each, KUBERNETES, strict=True)
+        if each["kind"] not in OWN_KINDS:
+            kubernetes_validate.validate(each, KUBERNETES, strict=True)
 
 
 @pytest.mark.parametrize(("values", "named"), REFUSED, ids=[str(values) for values, _ in REFUSED])
@@ -100,21 +142,34 @@ def test_lint_finds_nothing_wrong() -> None:
     assert helm_python.lint(str(CHART))["errors"] == []
 
 
-def test_the_pod_meets_the_restricted_standard() -> None:
-    pod = of_kind(rendered({}), "Deployment")[0]["spec"]["template"]["spec"]
-    assert pod["securityContext"]["runAsNonRoot"]
-    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    for container in pod["containers"]:
-        assert container["securityContext"] == {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        }
+def pod_specs(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of all pods that the chart makes, those of hooks too."""
+    owners = [each for kind in ("Deployment", "Job") for each in of_kind(objects, kind)]
+    return [each["spec"]["template"]["spec"] for each in owners] + [each["spec"] for each in of_kind(objects, "Pod")]
+
+
+@pytest.mark.parametrize("values", VALUES, ids=range(len(VALUES)))
+def test_every_pod_meets_the_restricted_standard(values: dict[str, Any]) -> None:
+    for pod in pod_specs(rendered(values)):
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert {"hostNetwork", "hostPID", "hostIPC"} & pod.keys() == set()
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
 
 
 def test_named_namespaces_get_roles_of_their_own_and_nothing_else_is_touched() -> None:
-    objects = rendered({"namespaces": ["shop", "stock"]})
-    assert of_kind(objects, "ClusterRoleBinding") == of_kind(objects, "ClusterRole") == []
+    objects = [each for each in rendered({"namespaces": ["shop", "stock"]}) if not is_hook(each)]
+    assert of_kind(objects, "ClusterRoleBinding") == []
+    # These are nobody's until somebody binds them.
+    assert {each["metadata"]["name"] for each in of_kind(objects, "ClusterRole")} == {
+        "whimbrel-viewer",
+        "whimbrel-editor",
+    }
     bound = {each["metadata"]["namespace"] for each in of_kind(objects, "RoleBinding")}
     assert bound == {"shop", "stock", "whimbrel-system"}
 
@@ -140,13 +195,15 @@ def test_the_operator_reads_what_the_chart_says_about_workers() -> None:
     assert (pods.affinity, pods.priority_class) == (WORKERS["affinity"], "high")
     assert pods.account_annotations == WORKERS["serviceAccountAnnotations"]
     assert (pods.grace, pods.image_pull_secrets) == (90, ("pull",))
+    assert (pods.account, list(pods.env)) == ("dynamodb", WORKERS["extraEnv"])
+    assert (list(pods.volumes), list(pods.volume_mounts)) == (WORKERS["extraVolumes"], WORKERS["extraVolumeMounts"])
 
 
 def test_the_usual_values_leave_workers_as_the_code_has_them() -> None:
     told = environment({})
     assert pods_form.parse(told["WHIMBREL_PODS"]).settings("image", "Always") == PodSettings("image", "Always")
     assert (
-        Settings.from_environment({**told, "WHIMBREL_NAMESPACE": "x", "KUBERNETES_SERVICE_HOST": "x"}).listen[1] == 8080
+        Settings.from_environment({**told, "WHIMBREL_NAMESPACE": "x", "KUBERNETES_SERVICE_HOST": "x"}).listen[1] == PORT
     )
 
 
@@ -167,7 +224,7 @@ def test_labels_of_ones_own_never_hide_the_selectors() -> None:
 
 def test_releases_of_one_name_with_namespaces_of_their_own_share_nothing() -> None:
     def names(namespace: str, watched: str) -> set[tuple[str, str, str]]:
-        found = rendered({"namespaces": [watched]}, namespace=namespace)
+        found = rendered({"namespaces": [watched], "userRoles": {"enabled": False}}, namespace=namespace)
         return {(each["kind"], each["metadata"].get("namespace", ""), each["metadata"]["name"]) for each in found}
 
     assert not names("one", "shop") & names("two", "stock")
@@ -175,17 +232,51 @@ def test_releases_of_one_name_with_namespaces_of_their_own_share_nothing() -> No
 
 def test_a_second_release_in_one_namespace_meets_the_first_ones_role() -> None:
     first, second = rendered({"namespaces": ["shop"]}, "one"), rendered({"namespaces": ["stock"]}, "two")
-    names = [{(each["kind"], each["metadata"]["name"]) for each in objects} for objects in (first, second)]
+    names = [
+        {(each["kind"], each["metadata"]["name"]) for each in all_ if not is_hook(each)} for all_ in (first, second)
+    ]
     assert names[0] & names[1] == {("Role", "whimbrel-operator-lease"), ("RoleBinding", "whimbrel-operator-lease")}
 
 
-def test_every_value_is_in_the_readme() -> None:
-    table = (CHART / "README.md").read_text()
+def paths_of(values: dict[str, Any], table: str, prefix: str = "") -> list[str]:
+    """The values by their paths, each as deep as the table goes."""
+    found = []
+    for name, value in values.items():
+        path = f"{prefix}{name}"
+        deeper = isinstance(value, dict) and f"`{path}." in table
+        found += paths_of(value, table, f"{path}.") if deeper else [path]
+    return found
+
+
+def test_the_readme_has_every_value_with_its_default_and_no_other() -> None:
+    told = dict(re.findall(r"^\| `([\w.]+)` \| (.+?) \|", (CHART / "README.md").read_text(), re.MULTILINE))
     values = yaml.safe_load((CHART / "values.yaml").read_text())
-    grouped = ("image", "serviceAccount", "workers", "metrics")
-    paths = [f"{name}.{inner}" if inner else name for name in values for inner in _inner(values, name, grouped)]
-    assert [path for path in paths if f"`{path}`" not in table] == []
+    paths = paths_of(values, "".join(f"`{path}`" for path in told))
+    assert sorted(told) == sorted(paths)
+    for path, shown in told.items():
+        value: Any = values
+        for part in path.split("."):
+            value = value[part]
+        # What stands in backticks is the default as YAML; other words describe it.
+        assert not shown.startswith("`") or yaml.safe_load(shown.split("`")[1]) == value, path
 
 
-def _inner(values: dict[str, Any], name: str, grouped: tuple[str, ...]) -> list[str]:
-    return list(values[name]) if name in grouped else [""]
+def test_the_schema_has_every_value_and_no_other() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert set(schema["properties"]) - {"global"} == set(values)
+
+
+def strict_and_open(part: Any, path: str = "") -> Iterator[str]:
+    """Objects of the schema that would let an unknown name pass, without being meant to."""
+    if isinstance(part, dict):
+        if part.get("type") == "object" and part.get("properties") and part.get("additionalProperties") is not False:
+            yield path
+        for name, inner in part.items():
+            yield from strict_and_open(inner, f"{path}/{name}")
+
+
+def test_the_schema_is_strict_wherever_it_names_properties() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    # A volume is one of thirty kinds: the API server judges it.
+    assert list(strict_and_open(schema)) == ["/definitions/named/items"]

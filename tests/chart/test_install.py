@@ -23,6 +23,8 @@ REVERSE = {
     "spec": {"migrationRef": {"name": "shop"}},
 }
 IMAGE = {"repository": "whimbrel", "tag": "test"}
+# The cluster has the definitions already, and several releases share it.
+SHARED = {"image": IMAGE, "crds": {"enabled": False}, "userRoles": {"enabled": False}}
 pytestmark = pytest.mark.timeout(240)
 
 
@@ -49,7 +51,7 @@ def figures(address: str) -> str:
 def release(cluster: KubernetesCluster, namespace: str) -> Iterator[str]:
     """The chart's release, two replicas, watching its own namespace, where pods must meet the restricted standard."""
     cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
-    values = {"namespaces": [namespace], "replicas": 2, "image": {"repository": "whimbrel", "tag": "test"}}
+    values = {**SHARED, "namespaces": [namespace], "replicas": 2}
     with helm_python.Config(kubeconfig_path=str(cluster.kubeconfig), namespace=namespace) as helm:
         helm.install(str(CHART), "whimbrel", values, wait="watcher", timeout=120)
         yield namespace
@@ -92,7 +94,7 @@ def test_releases_of_one_name_look_after_namespaces_of_their_own(cluster: Kubern
         with pytest.raises(TestbedError, match="exit code 1"):
             cluster.kubectl("-n", other, "auth", "can-i", "list", "migrations", account)
         with pytest.raises(helm_python.HelmError, match="whimbrel-operator-lease"):
-            helms[0].install(str(CHART), "second", {"namespaces": ["elsewhere"], "image": IMAGE})
+            helms[0].install(str(CHART), "second", {**SHARED, "namespaces": ["elsewhere"]})
         for watched in (namespace, other):
             cluster.kubectl("-n", watched, "delete", "rsync", "back", "--timeout=30s")
     cluster.kubectl("delete", "namespace", other, "--wait=false")
@@ -111,7 +113,7 @@ def two_releases(cluster: KubernetesCluster, namespaces: list[str]) -> Iterator[
         helms = []
         for each in namespaces:
             helm = stack.enter_context(helm_python.Config(kubeconfig_path=str(cluster.kubeconfig), namespace=each))
-            values = {"namespaces": [each], "replicas": 1, "image": IMAGE}
+            values = {**SHARED, "namespaces": [each], "replicas": 1}
             helm.install(str(CHART), "whimbrel", values, wait="watcher", timeout=120)
             stack.callback(helm.uninstall, "whimbrel")
             helms.append(helm)

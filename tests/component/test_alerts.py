@@ -193,7 +193,7 @@ def test_an_alert_says_what_to_run_and_leads_to_its_section(rule: dict[str, Any]
     assert set(told) == {"summary", "description", "runbook_url"}
     assert rule["labels"]["severity"] in ("critical", "warning")
     assert re.search(r"Run: kubectl \S", told["description"])
-    assert told["runbook_url"] == f"https://whimbrel.dev/docs/runbook.md#{rule['alert'].lower()}"
+    assert told["runbook_url"] == f"docs/runbook.md#{rule['alert'].lower()}"
     assert len(told["summary"]) < 200
 
 

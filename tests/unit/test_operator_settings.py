@@ -46,6 +46,9 @@ def test_what_the_chart_says_about_worker_pods_arrives() -> None:
           "imagePullSecrets": ["pull"], "nodeSelector": {"disk": "fast"}, "priorityClassName": "high",
           "tolerations": [{"key": "db", "operator": "Exists"}], "labels": {"team": "data"}, "annotations": {"a": "1"},
           "affinity": {"nodeAffinity": {"x": 1}}, "serviceAccountAnnotations": {"eks.amazonaws.com/role-arn": "arn"},
+          "serviceAccountName": "mine", "extraEnv": [{"name": "A", "value": "1"}],
+          "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
+          "extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/ca", "readOnly": true}],
           "terminationGracePeriodSeconds": 90}"""
     ).pods
     assert pods.resources_of(TaskKind.SNAPSHOT) == Resources({"cpu": "2", "memory": "256Mi"}, {"memory": "4Gi"})
@@ -55,6 +58,26 @@ def test_what_the_chart_says_about_worker_pods_arrives() -> None:
     assert pods.affinity == {"nodeAffinity": {"x": 1}}
     assert (pods.labels, pods.annotations, pods.grace) == ({"team": "data"}, {"a": "1"}, 90)
     assert pods.account_annotations == {"eks.amazonaws.com/role-arn": "arn"}
+    assert (pods.account, pods.env) == ("mine", ({"name": "A", "value": "1"},))
+    assert pods.volumes == ({"name": "ca", "configMap": {"name": "ca"}},)
+    assert pods.volume_mounts == ({"name": "ca", "mountPath": "/etc/ca", "readOnly": True},)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ('{"extraEnv": [{"name": "HOME", "value": "/"}]}', "HOME is set by Whimbrel itself"),
+        ('{"extraVolumes": [{"name": "scratch", "emptyDir": {}}]}', "scratch is that of a volume"),
+        ('{"extraVolumes": [{"name": "secret-0", "emptyDir": {}}]}', "secret-0 is that of a volume"),
+        ('{"extraVolumes": [{"emptyDir": {}}]}', "no name that a volume can have"),
+        ('{"extraVolumeMounts": [{"name": "a", "mountPath": "/etc/whimbrel/secrets/x"}]}', "meets a folder"),
+        ('{"extraVolumeMounts": [{"name": "a", "mountPath": "/var/lib"}]}', "meets a folder"),
+        ('{"extraVolumeMounts": [{"name": "a", "mountPath": "/tmp/"}]}', "meets a folder"),
+    ],
+)
+def test_what_would_hide_whimbrels_own_in_a_worker_is_refused(said: str, why: str) -> None:
+    with pytest.raises(SettingsError, match=why):
+        settings(WHIMBREL_PODS=said)
 
 
 def test_nothing_said_about_worker_pods_is_the_usual() -> None:

@@ -231,6 +231,38 @@ def test_settings_reach_the_pod_and_leave_our_own_labels_alone() -> None:
     assert kubernetes_validate.validate(built.job, VERSIONS[-1], strict=True)
 
 
+def test_an_account_of_ones_own_is_bound_in_the_place_of_one_each() -> None:
+    built = bundle(OWNER, usual()["stream"], replace(SETTINGS, account="dynamodb"))
+    assert _pod(built)["serviceAccountName"] == "dynamodb"
+    assert "ServiceAccount" not in [each["kind"] for each in built.objects]
+    (subject,) = _one(built, "RoleBinding")["subjects"]
+    assert (subject["name"], subject["namespace"]) == ("dynamodb", OWNER.namespace)
+
+
+def test_a_running_job_keeps_the_account_that_its_pods_have() -> None:
+    own, shared = _bundle("stream"), bundle(OWNER, usual()["stream"], replace(SETTINGS, account="dynamodb"))
+    for now, running in ((own, shared), (shared, own)):
+        kinds = {each["kind"] for each in now.beside(running.job)}
+        assert kinds == {"ConfigMap", "WorkerReport", "Role"}
+        assert "RoleBinding" in {each["kind"] for each in now.beside(now.job)}
+
+
+def test_variables_and_volumes_of_ones_own_come_after_ours() -> None:
+    settings = replace(
+        SETTINGS,
+        env=[{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
+        volumes=[{"name": "authority", "configMap": {"name": "authority"}}],
+        volume_mounts=[{"name": "authority", "mountPath": "/etc/authority", "readOnly": True}],
+    )
+    built = bundle(OWNER, usual()["stream"], settings)
+    (container,) = _pod(built)["containers"]
+    assert [each["name"] for each in container["env"]] == ["HOME", "TMPDIR", "HTTPS_PROXY"]
+    assert container["volumeMounts"][-1]["mountPath"] == "/etc/authority"
+    assert _pod(built)["volumes"][-1]["name"] == "authority"
+    assert kubernetes_validate.validate(built.job, VERSIONS[-1], strict=True)
+    assert _breaches(_pod(built)) == []
+
+
 def test_tasks_that_carry_rows_get_more() -> None:
     large = {kind for kind, resources in usual_resources().items() if resources == LARGE}
     assert large == {TaskKind.SNAPSHOT, TaskKind.STREAM, TaskKind.CHECK, TaskKind.REVERSE}

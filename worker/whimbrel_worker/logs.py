@@ -14,6 +14,8 @@ from whimbrel_api.hooks import SwitchOrder
 from whimbrel_api.logs import (
     FORMAT_VARIABLE,
     LEVEL_VARIABLE,
+    USUAL_FORMAT,
+    USUAL_LEVEL,
     About,
     JsonFormatter,
     LogFormat,
@@ -52,7 +54,7 @@ def _in_brackets(found: Mapping[str, object]) -> str:
 
 def configure(environment: Mapping[str, str] = os.environ, stream: TextIO | None = None) -> None:
     """Set up the root logger at the start, as the operator's settings of the same names say; one that is stays."""
-    form, level = environment.get(FORMAT_VARIABLE, "plain"), environment.get(LEVEL_VARIABLE, "INFO")
+    form, level = environment.get(FORMAT_VARIABLE, USUAL_FORMAT), environment.get(LEVEL_VARIABLE, USUAL_LEVEL)
     root = logging.getLogger()
     if root.handlers:
         return
@@ -61,7 +63,7 @@ def configure(environment: Mapping[str, str] = os.environ, stream: TextIO | None
     handler.addFilter(_WORK)
     root.addHandler(handler)
     known = level in get_args(LogLevel)
-    root.setLevel(level if known else "INFO")
+    root.setLevel(level if known else USUAL_LEVEL)
     logging.captureWarnings(True)
     for name, least in _QUIET.items():
         logging.getLogger(name).setLevel(least)

@@ -44,7 +44,8 @@ CHART: Final = _ROOT / "charts" / "whimbrel"
 CRDS: Final = _ROOT / "crds"
 NAMESPACE: Final = "flights"
 SYSTEM: Final = "whimbrel-system"
-_VALUES: Final = {"replicas": 1}
+_VALUES: Final = {"replicas": 1, "crds": {"enabled": False}}
+_SHOWN_VALUES: Final = "--set replicas=1 --set crds.enabled=false --no-hooks"
 _POLL: Final = 0.3
 
 
@@ -103,8 +104,7 @@ def _install(console: Console, shell: Shell) -> None:
     console.print()
     shell.show(f"kubectl apply --server-side -f {CRDS.name}/     # done when the cluster started")
     shell.run("create", "namespace", SYSTEM)
-    values = " ".join(f"--set {name}={value}" for name, value in _VALUES.items())
-    shown = f"helm template whimbrel charts/whimbrel -n {SYSTEM} {values} | kubectl apply -n {SYSTEM} -f -"
+    shown = f"helm template whimbrel charts/whimbrel -n {SYSTEM} {_SHOWN_VALUES} | kubectl apply -n {SYSTEM} -f -"
     shell.run("apply", "-n", SYSTEM, "-f", "-", given=rendered_chart(), shown=shown)
     try:
         shell.run("rollout", "status", "-n", SYSTEM, "deployment/whimbrel", "--timeout=90s")
@@ -115,11 +115,11 @@ def _install(console: Console, shell: Shell) -> None:
 
 
 def rendered_chart() -> str:
-    """The objects of the chart as YAML documents, with the demo's values; neither its notes nor its CRDs."""
+    """The objects of the chart as YAML documents, with the demo's values; neither its notes nor its CRDs nor hooks."""
     helm_python.disable_logging()
     with helm_python.Chart.load(str(CHART)) as chart:
         files = chart.render(_VALUES, name="whimbrel", namespace=SYSTEM)
-    names = [name for name in files if name.endswith(".yaml") and "/crds/" not in name]
+    names = [name for name in files if name.endswith(".yaml") and "helm.sh/hook" not in files[name]]
     # A Deployment whose account is not there yet waits for longer than the account takes.
     return "\n---\n".join(files[name] for name in sorted(names, key=lambda name: ("deployment" in name, name)))
 

@@ -31,15 +31,15 @@ def role(owner: Owner, wanted: Sequence[WantedTask]) -> dict[str, Any]:
     }
 
 
-def role_binding(owner: Owner, wanted: WantedTask) -> dict[str, Any]:
-    """Gives the task's service account the task's Role."""
+def role_binding(owner: Owner, wanted: WantedTask, settings: PodSettings) -> dict[str, Any]:
+    """Gives the task's Role to the account that its pods run as."""
     name = names.job_name(owner, wanted.ref.task_id)
     return {
         "apiVersion": f"{_RBAC}/v1",
         "kind": "RoleBinding",
         "metadata": _metadata(owner, wanted),
         "roleRef": {"apiGroup": _RBAC, "kind": "Role", "name": name},
-        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": owner.namespace}],
+        "subjects": [{"kind": "ServiceAccount", "name": settings.account or name, "namespace": owner.namespace}],
     }
 
 

@@ -34,10 +34,12 @@ class Bundle:
         """What a running Job takes as it runs: orders, rights, and what its next pod reads.
 
         Pods of another image keep the task file that they were made with: an older worker need not know a newer one's.
+        Pods that run as another account keep that one and its binding.
         """
-        if _image(job) == _image(self.job):
-            return self.before
-        return tuple(each for each in self.before if each["kind"] != "ConfigMap")
+        kept = ["ConfigMap"] if _image(job) != _image(self.job) else []
+        if _account(job) != _account(self.job):
+            kept += ["ServiceAccount", "RoleBinding"]
+        return tuple(each for each in self.before if each["kind"] not in kept)
 
     @property
     def report_names(self) -> tuple[str, ...]:
@@ -49,6 +51,10 @@ def _image(job: Mapping[str, Any]) -> str:
     return str(job["spec"]["template"]["spec"]["containers"][0]["image"])
 
 
+def _account(job: Mapping[str, Any]) -> str:
+    return str(job["spec"]["template"]["spec"]["serviceAccountName"])
+
+
 def bundle(owner: Owner, wanted: Sequence[WantedTask], settings: PodSettings) -> Bundle:
     """The objects of a task from all its wanted instances. Raises TaskTooLarge."""
     first = _alike(wanted)
@@ -58,10 +64,10 @@ def bundle(owner: Owner, wanted: Sequence[WantedTask], settings: PodSettings) ->
         count=len(wanted),
         before=(
             taskfile.config_map(owner, first),
-            access.service_account(owner, first, settings),
+            *([] if settings.account else [access.service_account(owner, first, settings)]),
             *(reports.orders_report(owner, each) for each in wanted),
             access.role(owner, wanted),
-            access.role_binding(owner, first),
+            access.role_binding(owner, first, settings),
         ),
         job=jobs.job(owner, wanted, settings),
     )

@@ -7,14 +7,30 @@ from typing import Final
 
 import yaml
 
-from whimbrel_operator.specs.rights import LEASE_RULES, OPERATOR_RULES, Rule
+from whimbrel_operator.specs.rights import (
+    EDITOR_RULES,
+    LEASE_RULES,
+    OPERATOR_RULES,
+    TEST_RULES,
+    UNINSTALL_RULES,
+    VIEWER_RULES,
+    Rule,
+)
 
 _HEADER: Final = "# Generated from operator/whimbrel_operator/specs/rights.py by `make generate`.\n"
 
 
 def render() -> dict[str, str]:
     """The files as YAML text, by name."""
-    return {"operator-rules.yaml": _rules(OPERATOR_RULES), "lease-rules.yaml": _rules(LEASE_RULES)}
+    rules = {
+        "operator-rules.yaml": OPERATOR_RULES,
+        "lease-rules.yaml": LEASE_RULES,
+        "viewer-rules.yaml": VIEWER_RULES,
+        "editor-rules.yaml": EDITOR_RULES,
+        "uninstall-rules.yaml": UNINSTALL_RULES,
+        "test-rules.yaml": TEST_RULES,
+    }
+    return {name: _rules(each) for name, each in rules.items()}
 
 
 def _rules(rules: Sequence[Rule]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from whimbrel_api.logs import FORMAT_VARIABLE, LEVEL_VARIABLE
+from whimbrel_api.logs import FORMAT_VARIABLE, LEVEL_VARIABLE, USUAL_FORMAT, USUAL_LEVEL
 from whimbrel_api.tasks import ExitCode
 from whimbrel_operator.domain.decision import WantedTask
 from whimbrel_operator.specs import names
@@ -16,6 +16,10 @@ TASK_FOLDER: Final = "/etc/whimbrel/task"
 SECRETS_FOLDER: Final = "/etc/whimbrel/secrets"
 ACCESS_FOLDER: Final = "/etc/whimbrel/access"
 SCRATCH: Final = "/tmp"  # noqa: S108
+_SCRATCH_VARIABLES: Final = ("HOME", "TMPDIR")
+OWN_VARIABLES: Final = (*_SCRATCH_VARIABLES, FORMAT_VARIABLE, LEVEL_VARIABLE)
+OWN_FOLDERS: Final = ("/etc/whimbrel", SPOOL_FOLDER, SCRATCH)
+OWN_VOLUMES: Final = ("task", "access", "scratch", "spool")
 USER: Final = 65532
 BACKOFF_LIMIT: Final = 6
 TTL_SECONDS: Final = 86400
@@ -96,7 +100,7 @@ def _pod_metadata(labelled: Mapping[str, str], annotated: Mapping[str, str], set
 def _pod(name: str, wanted: WantedTask, settings: PodSettings) -> dict[str, Any]:
     secrets = wanted.work.secret_names()
     return {
-        "serviceAccountName": name,
+        "serviceAccountName": settings.account or name,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "restartPolicy": "Never",
@@ -116,6 +120,7 @@ def _pod(name: str, wanted: WantedTask, settings: PodSettings) -> dict[str, Any]
             _scratch_volume(),
             *_secret_volumes(secrets),
             *_spool_volumes(wanted),
+            *(dict(each) for each in settings.volumes),
         ],
     }
 
@@ -138,7 +143,7 @@ def _container(wanted: WantedTask, secrets: Sequence[str], settings: PodSettings
         "image": settings.image,
         "imagePullPolicy": settings.pull_policy,
         "command": ["python", "-m", "whimbrel_worker", f"{TASK_FOLDER}/{TASK_FILE}"],
-        "env": [{"name": name, "value": value} for name, value in variables(settings).items()],
+        "env": [*variables(settings), *(dict(each) for each in settings.env)],
         "resources": _resources(settings.resources_of(wanted.kind)),
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -152,15 +157,17 @@ def _container(wanted: WantedTask, secrets: Sequence[str], settings: PodSettings
             {"name": "scratch", "mountPath": SCRATCH},
             *(_secret_mount(number, name) for number, name in enumerate(secrets)),
             *({"name": each["name"], "mountPath": SPOOL_FOLDER} for each in _spool_volumes(wanted)),
+            *(dict(each) for each in settings.volume_mounts),
         ],
     }
 
 
-def variables(settings: PodSettings) -> dict[str, str]:
-    """The environment of a worker. How it logs is left out where it is as usual."""
-    told = {FORMAT_VARIABLE: (settings.log_format, "plain"), LEVEL_VARIABLE: (settings.log_level, "INFO")}
+def variables(settings: PodSettings) -> list[dict[str, str]]:
+    """OWN_VARIABLES for a container of Whimbrel's own; how it logs is left out where it is as usual."""
+    told = {FORMAT_VARIABLE: (settings.log_format, USUAL_FORMAT), LEVEL_VARIABLE: (settings.log_level, USUAL_LEVEL)}
     chosen = {name: value for name, (value, usual) in told.items() if value != usual}
-    return {"HOME": SCRATCH, "TMPDIR": SCRATCH, **chosen}
+    found = {**dict.fromkeys(_SCRATCH_VARIABLES, SCRATCH), **chosen}
+    return [{"name": name, "value": value} for name, value in found.items()]
 
 
 def _resources(resources: Resources) -> dict[str, dict[str, str]]:

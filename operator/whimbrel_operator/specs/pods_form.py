@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from whimbrel_api.base import Model, Name
 from whimbrel_api.tasks import TaskKind
+from whimbrel_operator.specs.jobs import OWN_FOLDERS, OWN_VARIABLES, OWN_VOLUMES
 from whimbrel_operator.specs.settings import PodSettings, PullPolicy, Resources, usual_resources
 
 _QUANTITY: Final = re.compile(r"^([0-9]+(?:\.[0-9]+)?)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")
@@ -19,6 +20,7 @@ _DECIMAL: Final = {unit: Decimal(1000) ** power for power, unit in enumerate("kM
 _BINARY: Final = {f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", 1)}
 _UNITS: Final = {"": Decimal(1), "m": Decimal("0.001"), **_DECIMAL, **_BINARY}
 _MOST_TOLD: Final = 5
+_VOLUME: Final = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
 
 
 def _text(value: Any) -> Any:
@@ -69,6 +71,50 @@ class _Affinity(Model):
     pod_anti_affinity: dict[str, Any] = Field(default={})
 
 
+class _Variable(Model):
+    """As in a container's spec."""
+
+    name: str = Field(pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$")
+    value: str = ""
+    value_from: dict[str, Any] = Field(default={})
+
+    @field_validator("name")
+    @classmethod
+    def _not_ours(cls, name: str) -> str:
+        if name in OWN_VARIABLES:
+            raise ValueError(f"{name} is set by Whimbrel itself")
+        return name
+
+
+class _Mount(Model):
+    """As in a container's spec."""
+
+    name: str = Field(min_length=1, max_length=63)
+    mount_path: str = Field(pattern="^/")
+    read_only: bool = False
+    sub_path: str = ""
+
+    @field_validator("mount_path")
+    @classmethod
+    def _not_ours(cls, path: str) -> str:
+        if any(_within(path, own) or _within(own, path) for own in OWN_FOLDERS):
+            raise ValueError(f"{path} meets a folder of Whimbrel's own: {', '.join(OWN_FOLDERS)}")
+        return path
+
+
+def _volume(value: dict[str, Any]) -> dict[str, Any]:
+    name = str(value.get("name") or "")
+    if not _VOLUME.match(name):
+        raise ValueError("it has no name that a volume can have")
+    if name in OWN_VOLUMES or name.startswith("secret-"):
+        raise ValueError(f"the name {name} is that of a volume of Whimbrel's own")
+    return value
+
+
+def _within(path: str, folder: str) -> bool:
+    return f"{path.rstrip('/')}/".startswith(f"{folder}/")
+
+
 class PodsForm(Model):
     """All that may be said. Names are those of a pod's spec; `resources` goes by task."""
 
@@ -81,6 +127,10 @@ class PodsForm(Model):
     labels: Labels = Field(default={})
     annotations: Labels = Field(default={})
     service_account_annotations: Labels = Field(default={})
+    service_account_name: Name | Literal[""] = ""
+    extra_env: list[_Variable] = Field(default=[])
+    extra_volumes: list[Annotated[dict[str, Any], AfterValidator(_volume)]] = Field(default=[])
+    extra_volume_mounts: list[_Mount] = Field(default=[])
     termination_grace_period_seconds: int = Field(default=25, ge=1, le=3600)
 
     @model_validator(mode="after")
@@ -113,6 +163,10 @@ class PodsForm(Model):
             labels=self.labels,
             annotations=self.annotations,
             account_annotations=self.service_account_annotations,
+            account=self.service_account_name,
+            env=tuple(_said(each) for each in self.extra_env),
+            volumes=tuple(self.extra_volumes),
+            volume_mounts=tuple(_said(each) for each in self.extra_volume_mounts),
             grace=self.termination_grace_period_seconds,
         )
 

@@ -1,4 +1,7 @@
-"""The rights of the operator's service account, as small as can be. None on Secrets: workers read those as files."""
+"""Rights as RBAC rules, as small as can be: the operator's, people's, and those of the chart's own questions.
+
+None on Secrets: workers read those as files. What a task may do stands in access.
+"""
 
 from typing import Any, Final
 
@@ -33,6 +36,33 @@ OPERATOR_RULES: Final[tuple[Rule, ...]] = (
 
 LEASE_RULES: Final[tuple[Rule, ...]] = (_rule("coordination.k8s.io", ["leases"], ["get", "create", "update"]),)
 """In the operator's own namespace."""
+
+_KINDS: Final = ["migrations", "validations", "reversesyncs"]
+
+VIEWER_RULES: Final[tuple[Rule, ...]] = (
+    _rule(GROUP, [*_KINDS, "workerreports"], ["get", "list", "watch"]),
+    _rule(GROUP, [f"{kind}/status" for kind in _KINDS], ["get"]),
+    # What status, tree and logs of the command line show more; Kubernetes' own role view has these already.
+    _rule("", ["pods", "events"], ["get", "list", "watch"]),
+    _rule("", ["pods/log"], ["get"]),
+    _rule("batch", ["jobs"], ["get", "list", "watch"]),
+)
+"""Of people who look. Rows that differ stand in WorkerReports, as they do in the workers' logs."""
+
+EDITOR_RULES: Final[tuple[Rule, ...]] = (
+    *VIEWER_RULES,
+    _rule(GROUP, _KINDS, ["create", "update", "patch", "delete", "deletecollection"]),
+)
+"""Of people who steer, who also look. Status and reports are the operator's and the workers' alone."""
+
+UNINSTALL_RULES: Final[tuple[Rule, ...]] = (_rule(GROUP, _KINDS, ["list"]),)
+"""In all namespaces, of whoever asks before the chart goes."""
+
+TEST_RULES: Final[tuple[Rule, ...]] = (
+    _rule("", ["pods"], ["list"]),
+    _rule("coordination.k8s.io", ["leases"], ["get"]),
+)
+"""In the operator's own namespace, of whoever looks whether it works."""
 
 
 def cluster_role(name: str) -> dict[str, Any]:

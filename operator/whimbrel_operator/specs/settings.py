@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from whimbrel_api.logs import LogFormat, LogLevel
+from whimbrel_api.logs import USUAL_FORMAT, USUAL_LEVEL, LogFormat, LogLevel
 from whimbrel_api.tasks import TaskKind
 
 PullPolicy = Literal["Always", "IfNotPresent", "Never"]
@@ -34,7 +34,9 @@ class PodSettings:
 
     `resources` overrides the usual ones by task. `labels` and `annotations` are added to pods, never over Whimbrel's
     own. `account_annotations` stand at the service accounts, such as a role's ARN where AWS identities come that way.
-    `log_format` and `log_level` are the operator's own.
+    `account` is one of the namespace that all tasks run as, in the place of one each. `env`, `volumes` and
+    `volume_mounts` are added to the worker's, as a pod's spec has them. `log_format` and `log_level` are the
+    operator's own.
     """
 
     image: str
@@ -48,9 +50,13 @@ class PodSettings:
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     account_annotations: Mapping[str, str] = field(default_factory=dict)
+    account: str = ""
+    env: Sequence[Mapping[str, Any]] = ()
+    volumes: Sequence[Mapping[str, Any]] = ()
+    volume_mounts: Sequence[Mapping[str, Any]] = ()
     grace: int = 25
-    log_format: LogFormat = "plain"
-    log_level: LogLevel = "INFO"
+    log_format: LogFormat = USUAL_FORMAT
+    log_level: LogLevel = USUAL_LEVEL
 
     def resources_of(self, kind: TaskKind) -> Resources:
         """What a pod of that task gets."""

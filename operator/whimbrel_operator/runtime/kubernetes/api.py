@@ -50,7 +50,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Call:
-    """What is asked of whom, for the words of an error."""
+    """What is asked of whom, for the words of an error. An empty namespace is all of them."""
 
     method: str
     kind: Kind
@@ -61,7 +61,8 @@ class Call:
     @property
     def path(self) -> str:
         """The path of the request."""
-        parts = [self.kind.root, "namespaces", self.namespace, self.kind.plural, self.name, self.sub]
+        within = ["namespaces", self.namespace] if self.namespace else []
+        parts = [self.kind.root, *within, self.kind.plural, self.name, self.sub]
         return "/" + "/".join(part for part in parts if part)
 
     @property
@@ -75,8 +76,8 @@ class Call:
         return f"{self.kind.plural}/{self.sub}" if self.sub else self.kind.plural
 
     def __str__(self) -> str:
-        named = f"{self.namespace}/{self.name}" if self.name else f"in namespace {self.namespace}"
-        return f"{self.resource} {named}"
+        within = f"in namespace {self.namespace}" if self.namespace else "in all namespaces"
+        return f"{self.resource} {f'{self.namespace}/{self.name}' if self.name else within}"
 
 
 def always() -> bool:
