@@ -39,8 +39,7 @@ def decide(observed: Observed, now: datetime) -> Decision:
 
 def _view(observed: Observed, now: datetime) -> View:
     bare = View(observed, now, observed.memory)
-    memory = remember_gates(observed.memory, bare.status.conditions)
-    memory = remember_lag(memory, bare.stream_state, now)
+    memory = remember_lag(remember_gates(bare), bare.stream_state, now)
     return View(observed, now, remember_rows(memory, observed.tasks.words(SNAPSHOT), rows_done(bare)))
 
 

@@ -10,7 +10,7 @@ from whimbrel_operator.domain.conditions import find, is_true
 from whimbrel_operator.domain.cutover import hooks, rollback
 from whimbrel_operator.domain.cutover.window import DUE
 from whimbrel_operator.domain.decision import Event
-from whimbrel_operator.domain.migration.gate_news import gate_news
+from whimbrel_operator.domain.migration.gate_news import awaits_news, gate_news
 from whimbrel_operator.domain.migration.status import Move
 from whimbrel_operator.domain.migration.view import PREFLIGHT, View
 from whimbrel_operator.domain.unread import WRITTEN_AFTER_ROLLBACK
@@ -51,15 +51,16 @@ def _phase(before: MigrationStatus, move: Move, after: MigrationStatus) -> Itera
 def _traffic(view: View, move: Move, after: MigrationStatus) -> Iterable[Event]:
     out = rollback.way_out(view)
     if out is None:
-        return _cutover(view.status, move, after)
+        return _cutover(view, move, after)
     return (Event("Warning", out.reason, after.cutover.message),)
 
 
-def _cutover(before: MigrationStatus, move: Move, after: MigrationStatus) -> Iterable[Event]:
-    state = after.cutover.state
+def _cutover(view: View, move: Move, after: MigrationStatus) -> Iterable[Event]:
+    before, state = view.status, after.cutover.state
+    known = state is CutoverState.AWAITING_APPROVAL and not awaits_news(view, after)
     if move.setback is not None:
         yield Event("Warning", move.setback.reason, after.cutover.message)
-    elif state is not before.cutover.state and state is not CutoverState.NOT_READY:
+    elif state is not before.cutover.state and state is not CutoverState.NOT_READY and not known:
         yield Event("Normal", f"Cutover{state.value}", _begun(before, after))
     if before.cutover.source_frozen and not after.cutover.source_frozen:
         yield Event("Normal", "SourceUnfrozen", "what Whimbrel had done to stop the writes to the source is undone")

@@ -9,8 +9,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from whimbrel_api.base import Condition
+from whimbrel_api.cutover import CutoverState
 from whimbrel_api.migration import MigrationStatus, Phase
 from whimbrel_operator.domain.cutover.gates import gates
+from whimbrel_operator.domain.cutover.window import DUE
 from whimbrel_operator.domain.decision import Event
 from whimbrel_operator.domain.migration.view import View
 from whimbrel_operator.domain.observed import Memory
@@ -19,9 +21,24 @@ _APPROVED, _ROLLBACK = "CutoverApproved", "RollbackReady"
 _NOT_MEASURED = ("TooFewSamples", "NoFreshReport")
 
 
-def remember_gates(memory: Memory, written: Sequence[Condition]) -> Memory:
-    """The memory with what the status says of gates, as far as it says anything."""
-    return replace(memory, gates=tuple(sorted({**dict(memory.gates), **_known(written)}.items())))
+def remember_gates(view: View) -> Memory:
+    """The memory with what the status says of gates, and of the plan that waits for approval, as far as it does."""
+    known = {**dict(view.memory.gates), **_known(view.status.conditions)}
+    return replace(view.memory, gates=tuple(sorted(known.items())), awaited=_awaited(view, known))
+
+
+def _awaited(view: View, known: dict[str, bool]) -> str:
+    """The plan that was said to wait for its approval only. A gate that has closed since, or a cutover, ends that."""
+    status = view.status
+    if status.cutover.state is CutoverState.AWAITING_APPROVAL:
+        return status.plan.hash
+    closed = any(known.get(gate.type) is False for gate in gates(view, status.validation) if gate.type != DUE)
+    return "" if closed or status.cutover.state is not CutoverState.NOT_READY else view.memory.awaited
+
+
+def awaits_news(view: View, after: MigrationStatus) -> bool:
+    """Whether it is news that this plan waits for its approval only."""
+    return view.memory.awaited != after.plan.hash
 
 
 def gate_news(view: View, after: MigrationStatus, told: Collection[str]) -> Iterable[Event]:
