@@ -199,9 +199,10 @@ class CheckWork:
         self.total = self.rows
         acknowledge_check(self.context, self._check(self.findings.result))
         self.report(self.findings.result)
-        _log.info("compared %d rows of %d tables: %s", self.rows, self.done, self.findings.result)
+        level = logging.INFO if self.findings.result is CheckResult.EQUAL else logging.WARNING
+        _log.log(level, "compared %d rows of %d tables: %s", self.rows, self.done, self.findings.result)
         for example in self.findings.examples:
-            _log.info("%s", example)
+            _log.log(level, "%s", example)
 
     def report(self, result: CheckResult | None = None) -> None:
         """Tell how far it is; with `result`, how it ended."""
