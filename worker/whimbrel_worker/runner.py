@@ -12,7 +12,7 @@ from whimbrel_api.reports import ErrorCategory, ReportedError, WorkerState
 from whimbrel_api.tasks import ExitCode, TaskFile
 from whimbrel_worker import logs, taskfile
 from whimbrel_worker.errors import WorkerError
-from whimbrel_worker.lastline import LastLine, fitting, in_full
+from whimbrel_worker.lastline import LastLine, fitting, in_full, level_of
 from whimbrel_worker.reporting.channel import Channel, opened
 from whimbrel_worker.reporting.ending import Ending
 from whimbrel_worker.reporting.reporter import OrderBook, Reporter
@@ -153,12 +153,12 @@ def _delivered(outcome: _Outcome, report: Reporter, channel: Channel, ending: En
 def _say(outcome: _Outcome, last: LastLine) -> None:
     """Log how the task ended. The last line of a failing worker's log becomes its pod's termination message."""
     if outcome.failure is not None:
-        last.say(in_full(outcome.failure))
+        last.say(in_full(outcome.failure), level_of(outcome.code))
     else:
         _log.info("stopped, as told" if outcome.code is ExitCode.TOLD_TO_STOP else "done")
 
 
 def _closed(outcome: _Outcome, last: LastLine) -> int:
     if outcome.failure is not None:
-        last.say(fitting(outcome.failure))
+        last.say(fitting(outcome.failure), level_of(outcome.code))
     return outcome.code

@@ -13,6 +13,7 @@ from whimbrel_api.hooks import SwitchOrder
 from whimbrel_api.tasks import ExitCode
 from whimbrel_worker import logs
 from whimbrel_worker.errors import ConfigurationError, WorkerError
+from whimbrel_worker.lastline import level_of
 from whimbrel_worker.reporting.apiserver import address
 from whimbrel_worker.switching.objects import Objects
 from whimbrel_worker.switching.switcher import carry_out
@@ -29,7 +30,7 @@ def main(environment: Mapping[str, str]) -> int:
         logs.switches(order)
         carry_out(order, Objects(address(environment), Path(order.access), order.namespace))
     except WorkerError as error:
-        _log.error("%s", error)
+        _log.log(level_of(error.exit_code), "%s", error)
         return int(error.exit_code)
     return int(ExitCode.DONE)
 
