@@ -151,14 +151,15 @@ def _delivered(outcome: _Outcome, report: Reporter, channel: Channel, ending: En
 
 
 def _say(outcome: _Outcome, last: LastLine) -> None:
-    """Log how the task ended. The last line of a failing worker's log becomes its pod's termination message."""
+    """Log a failure before it is delivered, which may take long."""
     if outcome.failure is not None:
         last.say(in_full(outcome.failure), level_of(outcome.code))
-    else:
-        _log.info("stopped, as told" if outcome.code is ExitCode.TOLD_TO_STOP else "done")
 
 
 def _closed(outcome: _Outcome, last: LastLine) -> int:
+    """Log how the task ended. The last line of a failing worker's log becomes its pod's termination message."""
     if outcome.failure is not None:
         last.say(fitting(outcome.failure), level_of(outcome.code))
+    else:
+        _log.info("stopped, as told" if outcome.code is ExitCode.TOLD_TO_STOP else "done")
     return outcome.code
