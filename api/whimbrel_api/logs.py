@@ -3,6 +3,8 @@
 import contextvars
 import json
 import logging
+import sys
+import threading
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -72,6 +74,17 @@ def places(error: BaseException) -> str:
         chain.append("".join(traceback.format_tb(cause.__traceback__)) + type(cause).__name__)
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return "\nwhich came while handling this:\n".join(chain)
+
+
+def catch_what_nobody_catches() -> None:
+    """An error that ends the process or a thread is a line as the others are, and quotes nothing."""
+    log = logging.getLogger(__name__)
+
+    def told(where: str, error: BaseException) -> None:
+        log.error("%s ended by an error that nobody foresaw:\n%s", where, places(error))
+
+    sys.excepthook = lambda _, error, __: told("the process", error)
+    threading.excepthook = lambda each: told("a thread", each.exc_value or RuntimeError())
 
 
 class PlacesFormatter(logging.Formatter):

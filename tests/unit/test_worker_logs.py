@@ -129,7 +129,8 @@ def test_a_switch_logs_as_workers_do() -> None:
 def test_what_nobody_catches_is_a_line_that_quotes_nothing(where: str) -> None:
     """As in a real process: an error's own text may quote a row."""
     code = (
-        "import threading\nfrom whimbrel_worker import logs\nlogs.configure()\nlogs.catch_what_nobody_catches()\n"
+        "import threading\nfrom whimbrel_api.logs import catch_what_nobody_catches\n"
+        "from whimbrel_worker import logs\nlogs.configure()\ncatch_what_nobody_catches()\n"
         "def fail():\n    raise KeyError('row' + '4711')\n"
     )
     code += "fail()" if where == "process" else "each = threading.Thread(target=fail)\neach.start()\neach.join()"

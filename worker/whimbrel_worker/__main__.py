@@ -2,8 +2,8 @@
 
 import sys
 
-from whimbrel_worker import logs
+from whimbrel_api.logs import catch_what_nobody_catches
 from whimbrel_worker.runner import main
 
-logs.catch_what_nobody_catches()
+catch_what_nobody_catches()
 sys.exit(main(sys.argv[1:]))

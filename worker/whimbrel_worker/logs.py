@@ -6,7 +6,6 @@ The table of a line comes from the code around it, `lines_about(table=name)`, or
 import logging
 import os
 import sys
-import threading
 from collections.abc import Mapping
 from typing import Final, TextIO, get_args
 
@@ -22,7 +21,6 @@ from whimbrel_api.logs import (
     LogLevel,
     PlacesFormatter,
     about,
-    places,
 )
 from whimbrel_api.tasks import TaskFile
 
@@ -69,16 +67,6 @@ def configure(environment: Mapping[str, str] = os.environ, stream: TextIO | None
         logging.getLogger(name).setLevel(least)
     if not known or form not in get_args(LogFormat):
         _log.warning("%s=%s %s=%s is not known: plain, INFO are taken", FORMAT_VARIABLE, form, LEVEL_VARIABLE, level)
-
-
-def catch_what_nobody_catches() -> None:
-    """An error that ends the process or a thread is a line as the others are, and quotes nothing."""
-
-    def told(where: str, error: BaseException) -> None:
-        _log.error("%s ended by an error that nobody foresaw:\n%s", where, places(error))
-
-    sys.excepthook = lambda _, error, __: told("the process", error)
-    threading.excepthook = lambda each: told("a thread", each.exc_value or RuntimeError())
 
 
 def works_for(file: TaskFile) -> None:

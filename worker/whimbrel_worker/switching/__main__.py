@@ -10,6 +10,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from whimbrel_api.hooks import SwitchOrder
+from whimbrel_api.logs import catch_what_nobody_catches
 from whimbrel_api.tasks import ExitCode
 from whimbrel_worker import logs
 from whimbrel_worker.errors import ConfigurationError, WorkerError
@@ -46,5 +47,5 @@ def _order(environment: Mapping[str, str]) -> SwitchOrder:
 
 
 if __name__ == "__main__":
-    logs.catch_what_nobody_catches()
+    catch_what_nobody_catches()
     sys.exit(main(os.environ))
