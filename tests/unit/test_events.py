@@ -7,14 +7,19 @@ from collections.abc import Iterator
 
 import pytest
 
+from support.both_ways import WITH_WAY_BACK
 from support.life import Life
 from support.memory_runtime import KEY, MemoryRuntime, migration
 from support.world import Failure, World
-from whimbrel_api.cutover import Cutover, CutoverMode, CutoverState
-from whimbrel_api.migration import CheckResult, MigrationStatus, Phase
+from whimbrel_api.cutover import Cutover, CutoverMode, CutoverState, TargetExclusive
+from whimbrel_api.migration import CheckResult, MigrationStatus, MigrationValidationStatus, Phase
 from whimbrel_api.reports import ErrorCategory, ReportedError
 from whimbrel_api.tasks import ExitCode, TaskKind
 from whimbrel_api.validation import Validation, ValidationPhase
+from whimbrel_operator.domain.cutover.gates import approval_gate, gates
+from whimbrel_operator.domain.migration.gate_news import gates_of
+from whimbrel_operator.domain.migration.view import View
+from whimbrel_operator.domain.observed import Memory, Observed
 from whimbrel_operator.reconcile import Reconciler
 from whimbrel_operator.runtime.port import Key
 
@@ -187,6 +192,18 @@ async def conflicted(life: Life) -> None:
 
     life.runtime.report = late  # type: ignore[method-assign,assignment]
     assert (await life.reconciler.reconcile(KEY)).events == ()
+
+
+@pytest.mark.parametrize("exclusive", list(TargetExclusive))
+@pytest.mark.parametrize("back", [False, True])
+def test_the_gates_that_are_told_are_those_that_there_are(exclusive: TargetExclusive, back: bool) -> None:
+    life = Life(World(), **(WITH_WAY_BACK if back else {}), cutover={"target_exclusive": exclusive})
+    observed = asyncio.run(life.runtime.observe(KEY, Memory()))
+    assert isinstance(observed, Observed)
+    view = View(observed, life.runtime.now, Memory())
+    judged = {gate.type for gate in (*gates(view, MigrationValidationStatus()), approval_gate(view))}
+    told = set(gates_of(view)) - (set() if back else {"ReverseSyncReady"})
+    assert judged == told
 
 
 def test_a_pause_and_its_end_are_told() -> None:

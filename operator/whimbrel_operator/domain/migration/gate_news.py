@@ -7,17 +7,22 @@ that was started since takes it from the status.
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from typing import Final
 
 from whimbrel_api.base import Condition
-from whimbrel_api.cutover import CutoverState
+from whimbrel_api.cutover import CutoverState, TargetExclusive
 from whimbrel_api.migration import MigrationStatus, Phase
-from whimbrel_operator.domain.cutover.gates import gates
+from whimbrel_operator.domain.cutover import exclusive
 from whimbrel_operator.domain.cutover.window import DUE
 from whimbrel_operator.domain.decision import Event
 from whimbrel_operator.domain.migration.view import View
 from whimbrel_operator.domain.observed import Memory
 
 _APPROVED, _ROLLBACK = "CutoverApproved", "RollbackReady"
+GATES: Final = (
+    *("LagWithinThreshold", "ValidationPassed", "NoStoppedTable", "IndexesReady", "RetentionSafe"),
+    *(exclusive.TYPE, "ReverseSyncReady", DUE, _APPROVED),
+)
 _NOT_MEASURED = ("TooFewSamples", "NoFreshReport")
 
 
@@ -32,7 +37,7 @@ def _awaited(view: View, known: dict[str, bool]) -> str:
     status = view.status
     if status.cutover.state is CutoverState.AWAITING_APPROVAL:
         return status.plan.hash
-    closed = any(known.get(gate.type) is False for gate in gates(view, status.validation) if gate.type != DUE)
+    closed = any(known.get(kind) is False for kind in gates_of(view) if kind not in (DUE, _APPROVED))
     return "" if closed or status.cutover.state is not CutoverState.NOT_READY else view.memory.awaited
 
 
@@ -54,10 +59,16 @@ def gate_news(view: View, after: MigrationStatus, told: Collection[str]) -> Iter
             yield Event("Normal", "GateClosed", f"{kind} is closed: {reasons[kind]}; its condition says more")
 
 
+def gates_of(view: View) -> tuple[str, ...]:
+    """The conditions that are gates of this migration, as far as it has them. None is judged here."""
+    required = view.spec.cutover.target_exclusive is TargetExclusive.REQUIRE
+    return GATES if required else tuple(each for each in GATES if each != exclusive.TYPE)
+
+
 def _asked(view: View, after: MigrationStatus) -> tuple[str, ...]:
     """The gates that count in this phase."""
     if after.phase is Phase.FOLLOWING:
-        return (*(gate.type for gate in gates(view, after.validation)), _APPROVED)
+        return gates_of(view)
     return (_ROLLBACK,) if after.phase is Phase.COMPLETED and view.has_way_back else ()
 
 
