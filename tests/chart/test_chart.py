@@ -14,6 +14,7 @@ from support.chart import CHART, is_hook, of_kind, rendered
 from whimbrel_api.tasks import TaskKind
 from whimbrel_operator.settings import PORT, Settings
 from whimbrel_operator.specs import pods_form
+from whimbrel_operator.specs.jobs import OWN_VARIABLES
 from whimbrel_operator.specs.settings import PodSettings, Resources, usual_resources
 
 KUBERNETES = "1.36"
@@ -131,6 +132,15 @@ def test_every_object_passes_the_strict_schemas(values: dict[str, Any]) -> None:
 def test_wrong_values_are_refused_by_name(values: dict[str, Any], named: str) -> None:
     with pytest.raises(helm_python.HelmError, match=named):
         rendered(values)
+
+
+@pytest.mark.parametrize("name", OWN_VARIABLES)
+def test_a_variable_of_whimbrels_own_is_no_extra_one_for_workers(name: str) -> None:
+    given = {"extraEnv": [{"name": name, "value": "x"}]}
+    with pytest.raises(helm_python.HelmError, match="extraEnv"):
+        rendered({"workers": given})
+    with pytest.raises(ValueError, match=f"{name} is set by Whimbrel itself"):
+        pods_form.parse(json.dumps(given))
 
 
 def test_an_account_of_ones_own_needs_a_name() -> None:

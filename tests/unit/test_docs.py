@@ -28,7 +28,7 @@ from whimbrel_cli.main import whimbrel
 from whimbrel_operator import unreadable
 from whimbrel_operator.domain import news
 from whimbrel_operator.domain.conditions import TABLE_STOPPED
-from whimbrel_operator.domain.cutover import hooks, rollback, steps
+from whimbrel_operator.domain.cutover import hooks, rollback, setbacks
 from whimbrel_operator.domain.migration import phases
 from whimbrel_operator.domain.reverse.end import DISARMED, LEFT, NOTHING_MADE
 from whimbrel_operator.domain.unread import WRITTEN_AFTER_ROLLBACK
@@ -244,8 +244,8 @@ def _events() -> set[str]:
     watched = {"TableStopped", "Retrying", "OldPlan", "OthersMayWrite", "RetentionNear"}
     watched |= {"RetentionOver", "NotOver", "WayBackKept", "RetireFailed"}
     own = {runtime.NOT_STARTED, runtime.NOT_GONE, runtime.HOOK_REFUSED, *hooks.EVENTS, str(ValidationPhase.RUNNING)}
-    setbacks = {each.reason for each in steps.SETBACKS} | {each.reason for each in rollback.WAYS_OUT}
-    return states | results | literal | watched | own | setbacks | _stalling() | _exits()
+    back = {each.reason for each in (*setbacks.SETBACKS, *rollback.SETBACKS)}
+    return states | results | literal | watched | own | back | _stalling() | _exits()
 
 
 def test_every_event_is_told_and_no_other() -> None:
