@@ -303,7 +303,7 @@ def test_an_operator_that_is_started_again_tells_nothing_again_and_logs_whose_li
     first.kill()
     second = stage.leading(WHIMBREL_LOG_FORMAT="json", WHIMBREL_LOG_LEVEL="DEBUG")
     passes = "whimbrel_reconcile_seconds_count"
-    until(lambda: stage.counted(second, passes) >= 2 * len(names), second.log)
+    until(lambda: stage.counted(second, passes) >= len(names), second.log)
     assert stage.events() == told
     stage.kubectl("patch", "mig", "m0", "--type=merge", "-p", '{"spec":{"paused":false}}')
     until(lambda: stage.events().get("Resumed") == 1, stage.log)
