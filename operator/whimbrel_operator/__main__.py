@@ -5,6 +5,7 @@ import asyncio
 import os
 import sys
 
+from whimbrel_api.logs import catch_what_nobody_catches
 from whimbrel_operator.errors import NoCluster, SettingsError
 from whimbrel_operator.logs import configure
 from whimbrel_operator.process import Process
@@ -22,6 +23,7 @@ def main() -> int:
     try:
         settings = Settings.from_environment(os.environ)
         configure(settings.log_format, settings.log_level)
+        catch_what_nobody_catches()
         return asyncio.run(_run(settings))
     except (SettingsError, NoCluster) as error:
         sys.stderr.write(f"whimbrel-operator: {error}\n")

@@ -58,7 +58,7 @@ class Abandoning:
         try:
             found = await self._runtime.observe(key, Memory())
         except ResourceUnreadable as error:
-            LOG.warning("%s is deleted and cannot be read, so nothing is put back in its source: %s", key, error)
+            LOG.error("deleted, but it cannot be read, so nothing is put back in its source: %s", error)
             return False
         if not isinstance(found, Observed) or found.resource.metadata.uid != uid:
             return False
@@ -84,6 +84,6 @@ class Abandoning:
 
     async def _gives_up(self, key: Key, found: Observed) -> bool:
         told = aftermath.by_hand(found.resource)
-        LOG.error("%s is let go: %s", key, told.message)
+        LOG.error("let go: %s", told.message)
         await self._runtime.event(key, told)
         return False

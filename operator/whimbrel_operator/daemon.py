@@ -5,9 +5,11 @@ import logging
 import math
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
+from whimbrel_api.logs import lines_about
+from whimbrel_api.repeats import Repeats
 from whimbrel_operator.errors import (
     OperatorDefect,
     OperatorError,
@@ -20,6 +22,7 @@ from whimbrel_operator.errors import (
 from whimbrel_operator.metrics import Metrics
 from whimbrel_operator.reconcile import Outcome, Reconciler
 from whimbrel_operator.runtime.port import Key
+from whimbrel_operator.telling import MINUTE, tell
 from whimbrel_operator.troubles import Told, told, unanswered
 from whimbrel_operator.wakeups import Board, Wakeup
 
@@ -37,7 +40,8 @@ _FIRST_BACKOFF: Final = 1.0
 _LONGEST_BACKOFF: Final = 60.0
 # An unforeseen error may be gone with the next pass; one that stays is a defect that a person should see.
 _STAYS: Final = 3
-Log = logging.LoggerAdapter[logging.Logger]
+_PERSONS: Final = (ResourceUnreadable, Refused, TaskTooLarge, StateUnreadable)
+"""What only a person can put right: work on the resource has stopped until then."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,8 @@ class Shared:
 
     `leads`: whether the Lease still holds, by the clock; without it nothing is begun. `clear` takes a step towards
     nothing of a resource being left, and says whether something is. `refuse` says in a resource's status why it cannot
-    be worked on until a person acts.
+    be worked on until a person acts. `repeats` keeps what goes on from being logged with each pass,
+    `steps` what flaps.
     """
 
     reconciler: Reconciler
@@ -92,16 +97,29 @@ class Shared:
     refuse: Callable[[Key, OperatorError], Awaitable[None]]
     pass_timeout: float = 30.0
     nearest: float = NEAREST
+    repeats: Repeats = field(default_factory=Repeats)
+    steps: Repeats = field(default_factory=lambda: Repeats(MINUTE))
 
 
-async def _refuse(shared: Shared, key: Key, error: OperatorError, log: Log) -> bool:
+async def _refuse(shared: Shared, key: Key, error: OperatorError) -> bool:
     """Whether its status says now what is wrong. Nobody who waits for a resource reads the operator's log."""
     try:
         await shared.refuse(key, error)
     except Exception as second:  # noqa: BLE001 - told, and tried again with the next pass
-        log.warning("its status could not say so, tries again: %s", told(second).line)
+        line = "its status could not say so, tries again: %s"
+        shared.repeats.log(LOG, logging.WARNING, (key, "unsaid"), line, told(second).line)
         return False
     return True
+
+
+def _level(trouble: Told, error: Exception) -> int:
+    """ERROR where a person must act or the program is wrong, WARNING where it is only tried again."""
+    return logging.ERROR if isinstance(error, _PERSONS) or not trouble.expected else logging.WARNING
+
+
+def _subject(key: Key, trouble: Told, error: Exception) -> tuple[object, ...]:
+    """What a failure is about: an API server that is silent is one thing, whichever resource was looked at."""
+    return (trouble.kind,) if unanswered(error) else (key, trouble.kind)
 
 
 class Daemon:
@@ -109,9 +127,7 @@ class Daemon:
 
     def __init__(self, shared: Shared, wakeup: Wakeup) -> None:
         self._shared, self._wakeup, self._key = shared, wakeup, wakeup.key
-        self._failures = 0
-        self._told: dict[str, object] = {"resource": str(wakeup.key)}
-        self._log = logging.LoggerAdapter(LOG, self._told)
+        self._failures, self._epoch, self._said = 0, 0, False
 
     async def run(self) -> None:
         """Pass after pass. Ends when the resource is gone; errors never end it."""
@@ -124,31 +140,36 @@ class Daemon:
     async def _next(self) -> Rest:
         """One pass in its turn: one at a time for a name, and a bounded number over all."""
         async with self._shared.board.lock(self._key), self._shared.slots:
-            if not self._shared.leads():
-                return Rest(NEAREST, patient=True)
-            self._wakeup.begin()
-            started = self._shared.clock()
-            try:
-                return await self._pass()
-            except Exception as error:  # noqa: BLE001 - a daemon that ends would leave its resource alone for ever
-                return await self._failed(error)
-            finally:
-                self._shared.metrics.took(self._key.kind, self._shared.clock() - started)
+            with lines_about(resource=str(self._key), epoch=self._epoch or None):
+                return await self._turn()
+
+    async def _turn(self) -> Rest:
+        if not self._shared.leads():
+            return Rest(NEAREST, patient=True)
+        self._wakeup.begin()
+        started = self._shared.clock()
+        try:
+            return await self._pass()
+        except Exception as error:  # noqa: BLE001 - a daemon that ends would leave its resource alone for ever
+            return await self._failed(error)
+        finally:
+            self._shared.metrics.took(self._key.kind, self._shared.clock() - started)
 
     async def _pass(self) -> Rest:
         async with asyncio.timeout(self._shared.pass_timeout):
             outcome = await self._shared.reconciler.reconcile(self._key)
-        if self._failures:
-            self._log.info("works again after %d failed passes", self._failures)
-        self._failures = 0
+        if self._said:
+            LOG.info("works again after %d failed passes", self._failures)
+        self._failures, self._said = 0, False
         if outcome.gone:
             # The news of its end may be lost, and kopf makes up none for what a new listing lacks.
             self._wakeup.gone = True
             self._shared.metrics.forget(self._key)
         elif outcome.status is not None:
             self._wakeup.phase = outcome.status.phase
-            self._told["epoch"] = getattr(outcome.status, "epoch", None)
+            self._epoch = getattr(outcome.status, "epoch", 0)
             self._shared.metrics.seen(self._key, outcome.status, outcome.observed)
+        tell(self._shared.steps, self._key, outcome)
         return self._owed(after(outcome))
 
     async def _failed(self, error: Exception) -> Rest:
@@ -157,28 +178,24 @@ class Daemon:
         trouble = told(error)
         self._shared.metrics.failed(self._key.kind, trouble.kind)
         rest = _longer(backoff(self._failures), error)
-        if isinstance(error, ResourceUnreadable):
-            self._log.warning("waits for a change of its spec: %s", error)
-            said = await _refuse(self._shared, self._key, error, self._log)
-            return self._owed(Rest(_spread(AT_REST), patient=True) if said else rest)
         self._say(trouble, error, rest)
-        if isinstance(error, Refused | TaskTooLarge | StateUnreadable):
-            await _refuse(self._shared, self._key, error, self._log)
+        if isinstance(error, ResourceUnreadable):
+            said = await _refuse(self._shared, self._key, error)
+            return self._owed(Rest(_spread(AT_REST), patient=True) if said else rest)
+        if isinstance(error, _PERSONS):
+            await _refuse(self._shared, self._key, error)
         elif not trouble.expected and self._failures >= _STAYS:
-            await _refuse(self._shared, self._key, OperatorDefect(type(error).__name__), self._log)
+            await _refuse(self._shared, self._key, OperatorDefect(type(error).__name__))
         return rest if unanswered(error) else self._owed(rest)
 
     def _say(self, trouble: Told, error: Exception, rest: Rest) -> None:
+        subject, trace = _subject(self._key, trouble, error), None if trouble.expected else error
         line = "pass %d in a row failed, next in %.0f s: %s"
-        trace = None if trouble.expected else error
-        self._log.log(
-            logging.WARNING if trouble.expected else logging.ERROR,
-            line,
-            self._failures,
-            rest.seconds,
-            trouble.line,
-            exc_info=trace,
-        )
+        values: tuple[object, ...] = (self._failures, rest.seconds, trouble.line)
+        if isinstance(error, ResourceUnreadable):
+            line, values = "waits for a change of its spec: %s", (trouble.line,)
+        level = _level(trouble, error)
+        self._said |= self._shared.repeats.log(LOG, level, subject, line, *values, exc_info=trace)
 
     def _owed(self, rest: Rest) -> Rest:
         """The pass has come to an end, good or bad: the next is owed only after the rest."""
@@ -207,10 +224,13 @@ class Clearing:
         self._shared, self._key, self._uid = shared, key, uid
         self._wakeup = shared.board.join(key, uid)
         self._failures = self._steps = 0
-        self._log = logging.LoggerAdapter(LOG, {"resource": str(key)})
 
     async def run(self) -> None:
         """Returns only when nothing is left: the finalizer must stay until then. Errors never end it."""
+        with lines_about(resource=str(self._key)):
+            await self._run()
+
+    async def _run(self) -> None:
         try:
             while not await self._done():
                 await asyncio.sleep(self._shared.nearest)
@@ -218,7 +238,7 @@ class Clearing:
             self._shared.board.leave(self._wakeup)
         self._shared.metrics.forget(self._key)
         self._shared.reconciler.forget(self._key)
-        self._log.info("deleted: nothing of it is left")
+        LOG.info("deleted: nothing of it is left")
 
     async def _done(self) -> bool:
         self._wakeup.begin()
@@ -243,9 +263,11 @@ class Clearing:
         trouble, rest = told(error), _longer(backoff(self._failures), error)
         self._shared.metrics.failed(self._key.kind, trouble.kind)
         trace = None if trouble.expected else error
-        self._log.warning("not cleared yet, next try in %.0f s: %s", rest.seconds, trouble.line, exc_info=trace)
-        if isinstance(error, ResourceUnreadable | Refused | TaskTooLarge | StateUnreadable):
-            await _refuse(self._shared, self._key, error, self._log)
+        subject, line = _subject(self._key, trouble, error), "not cleared yet, next try in %.0f s: %s"
+        level = _level(trouble, error)
+        self._shared.repeats.log(LOG, level, subject, line, rest.seconds, trouble.line, exc_info=trace)
+        if isinstance(error, _PERSONS):
+            await _refuse(self._shared, self._key, error)
         if not unanswered(error):
             self._wakeup.due = math.inf
         await asyncio.sleep(rest.seconds)

@@ -23,7 +23,9 @@ OperatorError
 
 
 class OperatorError(Exception):
-    """What the operator raises on purpose; str() is one sentence for a person."""
+    """What the operator raises on purpose; str() is one sentence for a person. `told`: an Event says so already."""
+
+    told = False
 
     def __init__(self, what: str, *, where: str = "", why: str = "", todo: str = "") -> None:
         self.what, self.where, self.why, self.todo = what, where, why, todo

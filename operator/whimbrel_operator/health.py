@@ -8,6 +8,7 @@ from typing import Final, Self
 
 from aiohttp import web
 
+from whimbrel_api.repeats import Repeats
 from whimbrel_operator.errors import SettingsError
 from whimbrel_operator.metrics import Metrics
 from whimbrel_operator.wakeups import Board
@@ -43,13 +44,14 @@ class Health:
 
     async def watch(self) -> None:
         """Measure for ever whether the event loop gets its turn."""
+        repeats = Repeats(60.0)
         while True:
             self._beat = self._clock()
             await asyncio.sleep(_BEAT)
             lag = self._clock() - self._beat - _BEAT
             if lag > _LAG:
                 self._late = (self._clock(), lag)
-                LOG.warning("the event loop was blocked for %.1f s", lag)
+                repeats.log(LOG, logging.WARNING, "blocked", "the event loop was blocked for %.1f s", lag)
 
 
 class HealthServer:

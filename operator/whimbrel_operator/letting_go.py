@@ -5,12 +5,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
+from whimbrel_api.repeats import Repeats
 from whimbrel_operator.domain.observed import Memory, ObservedReverseSync
 from whimbrel_operator.domain.reverse.end import by_hand, is_released
 from whimbrel_operator.domain.reverse.view import ReverseView
 from whimbrel_operator.errors import NamespaceEnding
 from whimbrel_operator.reconcile import Reconciler
 from whimbrel_operator.runtime.port import Key, Observation, Status
+from whimbrel_operator.telling import MINUTE, tell
 
 LOG: Final = logging.getLogger("whimbrel.reconcile")
 PATIENCE: Final = 20.0
@@ -45,6 +47,7 @@ class LettingGo:
         self._reconciler, self._place, self._clock, self._seen = reconciler, place, clock, seen
         self._patience = patience
         self._refused_since: dict[str, float] = {}
+        self._repeats = Repeats(MINUTE)
 
     async def clear(self, key: Key, uid: str) -> bool:
         """Take a step; whether something of it is left, on a server or on the cluster. Raises OperatorError."""
@@ -63,12 +66,13 @@ class LettingGo:
         try:
             outcome = await self._reconciler.reconcile(key)
         except NamespaceEnding:
-            return not self._given_up(key, uid, found)
+            return not self._given_up(uid, found)
+        tell(self._repeats, key, outcome)
         if outcome.status is not None:
             self._seen(key, outcome.status)
         return not (outcome.released or outcome.gone)
 
-    def _given_up(self, key: Key, uid: str, found: ObservedReverseSync) -> bool:
+    def _given_up(self, uid: str, found: ObservedReverseSync) -> bool:
         """No pod can be made any more in a namespace that ends: after a while it is let go.
 
         The log says what stays, as no event can be written there either.
@@ -77,5 +81,6 @@ class LettingGo:
         if self._clock() - since < self._patience:
             return False
         stays = by_hand(ReverseView(found, datetime.now(UTC)))
-        LOG.error("%s is let go with its namespace; its server still has, to be dropped by hand: %s", key, stays)
+        line = "let go with its namespace; its server still has, to be dropped by hand: %s"
+        self._repeats.log(LOG, logging.ERROR, uid, line, stays)
         return True

@@ -12,16 +12,20 @@ _KOPF: Final = ("kopf", "kopf.objects", "kopf.activities")
 _QUIET: Final = ("asyncio", "aiohttp", "kubernetes", "urllib3")
 
 
-class PlainFormatter(logging.Formatter):
-    """`time LEVEL resource: message`; a traceback follows, indented."""
+class PlainFormatter(logs.PlacesFormatter):
+    """`time LEVEL resource (task, epoch, table): message`; a traceback follows, indented."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One record as text."""
-        epoch = getattr(record, "epoch", 0)
-        where = (_resource(record) or record.name) + (f" (epoch {epoch})" if epoch else "")
+        where = (_resource(record) or record.name) + _in_brackets(logs.about(record))
         line = f"{logs.time_of(record)} {record.levelname:<7} {where}: {' '.join(record.getMessage().split())}"
         trace = self.formatException(record.exc_info) if record.exc_info else ""
         return "\n    ".join([line, *trace.splitlines()])
+
+
+def _in_brackets(found: Mapping[str, object]) -> str:
+    told = [f"{name} {found[name]}" for name in ("task", "epoch", "table") if found.get(name)]
+    return f" ({', '.join(told)})" if told else ""
 
 
 class JsonFormatter(logs.JsonFormatter):
@@ -48,9 +52,11 @@ def configure(form: LogFormat, level: LogLevel, stream: TextIO | None = None) ->
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else PlainFormatter())
     handler.addFilter(_Retries())
+    handler.addFilter(logs.About())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    logging.captureWarnings(True)
     for name in (*_KOPF, *_QUIET):
         logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -99,7 +99,7 @@ class Process:
         """The exit code, and a line that says why it ends."""
         if keeper.done():
             error = keeper.exception() or LeaseLost("the Lease is not kept any more")
-            LOG.error("ends: %s", error)
+            LOG.warning("ends, Kubernetes starts it again: %s", error)
             return FAILED
         if server.done():
             failure = server.exception()
@@ -111,11 +111,15 @@ class Process:
 
     def _shared(self, api: client.ApiClient, lease: LeaderLease) -> Shared:
         settings = self._settings
-        runtime = KubernetesRuntime(api, settings.pods, lambda: datetime.now(UTC), may_write=lease.holds)
+        runtime = KubernetesRuntime(
+            api, settings.pods, lambda: datetime.now(UTC), identity=settings.identity, may_write=lease.holds
+        )
         requests = Api(api, may_write=lease.holds)
 
         async def say_so(key: Key, error: OperatorError) -> None:
-            await refuse(requests, key, error)
+            news = await refuse(requests, key, error)
+            if news is not None:
+                await runtime.tell(*news)
 
         reconciler = Reconciler(runtime, lambda: datetime.now(UTC))
         going = Abandoning(runtime, lambda: datetime.now(UTC))
@@ -182,7 +186,7 @@ def _end_at_the_latest(seconds: float, code: int) -> None:
     """A process that has lost its Lease must not live on because something in it does not end."""
 
     def end() -> None:
-        LOG.error("ends by force: it was not done after %.0f s", seconds)
+        LOG.warning("ends by force: it was not done after %.0f s", seconds)
         os._exit(code or FAILED)
 
     timer = threading.Timer(seconds, end)

@@ -7,7 +7,7 @@ from datetime import datetime
 from whimbrel_api.migration import Phase
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_api.tasks import TaskKind
-from whimbrel_operator.domain.decision import Decision, ReverseSyncDecision, ValidationDecision, WantedTask
+from whimbrel_operator.domain.decision import Decision, Event, ReverseSyncDecision, ValidationDecision, WantedTask
 from whimbrel_operator.domain.migration.decide import decide
 from whimbrel_operator.domain.observed import Memory, Observed, ObservedValidation, TaskState
 from whimbrel_operator.domain.reverse.decide import decide_reverse_sync
@@ -25,7 +25,7 @@ class Outcome:
     `status` is what this pass decided, never what merely stood there: None when it could not be written. `busy`: tasks
     are there or wanted, so time alone may change something. `looking`: the target is being read, and until then what
     the status says may not be so. `released`: it is being deleted, and what it made on servers is taken away.
-    `observed`: what it was decided from.
+    `observed`: what it was decided from. `events`: what was told, once the status had it.
     """
 
     status: Status | None = None
@@ -35,6 +35,7 @@ class Outcome:
     looking: bool = False
     released: bool = False
     observed: Observation | None = None
+    events: tuple[Event, ...] = ()
 
     @property
     def gone(self) -> bool:
@@ -129,7 +130,9 @@ class Reconciler:
         for event in decision.events:
             await self._runtime.event(key, event)
         moved = after.phase is not before.phase
-        return Outcome(after, changed=True, moved=moved, busy=busy, looking=looking, released=released)
+        return Outcome(
+            after, changed=True, moved=moved, busy=busy, looking=looking, released=released, events=decision.events
+        )
 
 
 def _looks(observed: Observation, wanted: WantedTask) -> bool:

@@ -56,8 +56,9 @@ async def ready(api: client.ApiClient, namespaces: Sequence[str], own: str, heal
             break
         except Exception as error:  # noqa: BLE001 - whatever it is, a process that ends here would help nobody
             line = told(error).line
+            level = logging.ERROR if isinstance(error, NotInstalled | Forbidden) else logging.WARNING
         if line != said:
-            LOG.warning("cannot begin yet, tries again: %s", line)
+            LOG.log(level, "cannot begin yet, tries again: %s", line)
         health.waits_for, said = line, line
         await asyncio.sleep(wait)
         wait = min(_LONGEST, wait * 1.5)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from whimbrel_api.base import GROUP, VERSION
+from whimbrel_operator.domain.decision import Event
 from whimbrel_operator.errors import (
     Forbidden,
     OperatorError,
@@ -15,6 +16,7 @@ from whimbrel_operator.errors import (
 )
 from whimbrel_operator.runtime.kubernetes.api import Api, Kind
 from whimbrel_operator.runtime.port import Key
+from whimbrel_operator.specs.names import Owner
 
 DEFECT: Final = "OperatorDefect"
 # The first that fits.
@@ -31,16 +33,33 @@ _TYPES: Final = ("Stalled", "Reconciling")
 _LONGEST: Final = 32768
 
 
-async def refuse(api: Api, key: Key, error: OperatorError) -> None:
-    """Set the condition Stalled, unless it says the same; the rest of the status stays. Raises OperatorError."""
+async def refuse(api: Api, key: Key, error: OperatorError) -> tuple[Owner, Event] | None:
+    """Set the condition Stalled, unless it says the same; the rest of the status stays. Raises OperatorError.
+
+    Returns the Event to be told, where the reason is news and no other Event says so.
+    """
     kind = Kind(f"apis/{GROUP}/{VERSION}", f"{key.kind.lower()}s")
     found = await api.get(kind, key.namespace, key.name)
     if found is None:
-        return
+        return None
     reason = next((word for kind, word in REASONS.items() if isinstance(error, kind)), DEFECT)
     status = stalled(found, reason, str(error), datetime.now(UTC))
     if status != found.get("status"):
         await api.replace(kind, key.namespace, key.name, found | {"status": status}, sub="status")
+    if error.told or _says(found, reason):
+        return None
+    owner = Owner(key.kind, key.namespace, key.name, str(found["metadata"]["uid"]))
+    return owner, Event("Warning", reason, str(error))
+
+
+def _says(resource: Mapping[str, Any], reason: str) -> bool:
+    """Whether it is Stalled for that reason already."""
+    told = (resource.get("status") or {}).get("conditions") or []
+    return any(
+        isinstance(each, dict)
+        and (each.get("type"), each.get("status"), each.get("reason")) == ("Stalled", "True", reason)
+        for each in told
+    )
 
 
 def stalled(resource: Mapping[str, Any], reason: str, message: str, now: datetime) -> dict[str, Any]:

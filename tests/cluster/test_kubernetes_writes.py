@@ -30,6 +30,7 @@ from whimbrel_operator.errors import (
 from whimbrel_operator.runtime.kubernetes import kinds
 from whimbrel_operator.runtime.kubernetes.api import Api
 from whimbrel_operator.runtime.kubernetes.client import connect
+from whimbrel_operator.runtime.kubernetes.flow import ALIKE
 from whimbrel_operator.runtime.kubernetes.reads import parsed
 from whimbrel_operator.runtime.kubernetes.runtime import KubernetesRuntime
 from whimbrel_operator.specs.names import job_name
@@ -114,6 +115,19 @@ def test_an_event_said_again_only_counts(play: Play) -> None:
         assert "the password is wrong" in told
         listed = told.split("Events:")[1]
         assert listed.index("Stalled") < listed.index("Other"), "by their times"
+
+    play(scene)
+
+
+def test_many_events_alike_are_one_that_has_the_newest_message(play: Play) -> None:
+    async def scene(stage: Stage) -> None:
+        await stage.observe()
+        for number in range(ALIKE + 3):
+            await stage.runtime.event(stage.key, Event("Warning", "Retrying", f"port {number} is closed"))
+        found = await stage.admin.list(kinds.EVENTS, stage.owner.namespace)
+        told = {each["message"]: each["count"] for each in found if each["reason"] == "Retrying"}
+        assert len(told) == ALIKE + 1
+        assert told[f"(one of many alike) port {ALIKE + 2} is closed"] == 3
 
     play(scene)
 

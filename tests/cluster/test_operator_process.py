@@ -71,6 +71,20 @@ class Stage:
         found: dict[str, Any] = json.loads(text) if text else {}
         return found
 
+    def events(self) -> dict[str, int]:
+        """How often each reason was told in the namespace."""
+        found = json.loads(self.kubectl("get", "events", "-o", "json"))["items"]
+        told: dict[str, int] = {}
+        for each in found:
+            if each["involvedObject"]["apiVersion"].startswith("whimbrel.dev/"):
+                told[each["reason"]] = told.get(each["reason"], 0) + each["count"]
+        return told
+
+    def counted(self, operator: OperatorProcess, name: str) -> float:
+        """A figure of the operator, over all its labels."""
+        families = text_string_to_metric_families(operator.probe("/metrics")[1])
+        return sum(each.value for family in families for each in family.samples if each.name == name)
+
     def lease(self) -> dict[str, Any]:
         found: dict[str, Any] = self.get("lease", "whimbrel-operator")["spec"]
         return found
@@ -275,6 +289,28 @@ def test_a_spec_that_the_types_refuse_is_stalled_until_it_is_corrected(stage: St
     assert "Traceback" not in operator.log()
     stage.apply("Migration", "shop", **ENDS)
     stage.settled("Migration", "shop")
+    until(lambda: "Progressing" in stage.events(), stage.log)
+    assert stage.events()["InvalidSpec"] == 1
+
+
+def test_an_operator_that_is_started_again_tells_nothing_again_and_logs_whose_lines_they_are(stage: Stage) -> None:
+    first = stage.leading()
+    names = [f"m{number}" for number in range(10)]
+    for name in names:
+        stage.apply("Migration", name, **ENDS, paused=True)
+    until(lambda: stage.events().get("Paused") == len(names), stage.log)
+    told = stage.events()
+    first.kill()
+    second = stage.leading(WHIMBREL_LOG_FORMAT="json", WHIMBREL_LOG_LEVEL="DEBUG")
+    passes = "whimbrel_reconcile_seconds_count"
+    until(lambda: stage.counted(second, passes) >= len(names), second.log)
+    assert stage.events() == told
+    stage.kubectl("patch", "mig", "m0", "--type=merge", "-p", '{"spec":{"paused":false}}')
+    until(lambda: stage.events().get("Resumed") == 1, stage.log)
+    lines = [json.loads(line) for line in second.log().splitlines()]
+    (resumed,) = [line for line in lines if line["message"].startswith("Resumed: ")]
+    assert (resumed["level"], resumed["migration"]) == ("info", f"{stage.namespace}/m0")
+    assert all(line["resource"].startswith(stage.namespace) for line in lines if line["logger"] == "whimbrel.reconcile")
 
 
 def test_what_the_cluster_refuses_stalls_the_migration_until_it_is_allowed(stage: Stage) -> None:

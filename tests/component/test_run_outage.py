@@ -23,8 +23,10 @@ def failures(live: LiveRun, name: str) -> int:
 
 
 def starts(live: LiveRun) -> int:
-    """How many processes have signed in to the task's log: one line of an error each."""
-    return sum("whimbrel_worker.runner" in line for line in live.store.log_tail(live.key, 1000).get("preflight-0", ()))
+    """How many processes have signed in to the task's log."""
+    return sum(
+        "whimbrel_worker.runner: begins" in line for line in live.store.log_tail(live.key, 1000).get("preflight-0", ())
+    )
 
 
 def test_an_unreachable_source_is_named_and_tried_again_with_growing_waits(
@@ -72,4 +74,6 @@ def test_a_source_that_dies_and_comes_back_loses_nothing(postgres_move: Move, my
             live.execute("INSERT INTO t VALUES (3, 3)")
             live.until(lambda _: live.move.look(f'SELECT count(*) FROM "{database}".t') == [(3,)])
             assert run.poll() is None
+            lines = live.store.log_tail(live.key, 1000)[STREAM]
+            assert len([line for line in lines if " WARNING " in line or " ERROR " in line]) <= 6, "no flood"
         assert live.differences(["t"]) == []

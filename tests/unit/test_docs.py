@@ -1,9 +1,13 @@
 """What README and docs say holds: commands parse, manifests load, fields and reasons exist."""
 
+import inspect
+import json
+import logging
 import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import click
 import pytest
@@ -13,17 +17,21 @@ from whimbrel_api import logs
 from whimbrel_api.base import Condition
 from whimbrel_api.cutover import CutoverState
 from whimbrel_api.endpoints import PolarDBSource
+from whimbrel_api.logs import FIELDS, JsonFormatter, LogLevel
 from whimbrel_api.manifests import load_manifests
 from whimbrel_api.migration import CheckResult, MigrationSpec, MigrationStatus
 from whimbrel_api.reports import ErrorCategory
-from whimbrel_api.reverse_sync import ReverseSyncSpec, ReverseSyncStatus
+from whimbrel_api.reverse_sync import ReverseSyncPhase, ReverseSyncSpec, ReverseSyncStatus
 from whimbrel_api.validation import ValidationPhase, ValidationSpec, ValidationStatus
 from whimbrel_cli.exits import Exit
 from whimbrel_cli.main import whimbrel
 from whimbrel_operator import unreadable
+from whimbrel_operator.domain import news
+from whimbrel_operator.domain.conditions import TABLE_STOPPED
 from whimbrel_operator.domain.cutover import hooks, rollback, setbacks
 from whimbrel_operator.domain.migration import phases
 from whimbrel_operator.domain.reverse.end import DISARMED, LEFT, NOTHING_MADE
+from whimbrel_operator.domain.unread import WRITTEN_AFTER_ROLLBACK
 from whimbrel_operator.figures import table
 from whimbrel_operator.metrics import Metrics
 from whimbrel_operator.runtime.kubernetes import runtime
@@ -239,15 +247,35 @@ def _events() -> set[str]:
     states = {f"Cutover{state}" for state in set(CutoverState) - silent}
     results = {f"Validation{result}" for result in CheckResult}
     literal = {*re.findall(r'Event\("(?:Normal|Warning)", "(\w+)"', _code("**/*.py"))}
-    watched = {"TableStopped", "Retrying", "OldPlan", "Different", "OthersMayWrite", "RetentionNear", "InvalidSpec"}
+    watched = {"TableStopped", "Retrying", "OldPlan", "OthersMayWrite", "RetentionNear"}
     watched |= {"RetentionOver", "NotOver", "WayBackKept", "RetireFailed"}
     own = {runtime.NOT_STARTED, runtime.NOT_GONE, runtime.HOOK_REFUSED, *hooks.EVENTS, str(ValidationPhase.RUNNING)}
     back = {each.reason for each in (*setbacks.SETBACKS, *rollback.SETBACKS)}
-    return states | results | literal | watched | own | back | (_stalling() - REFUSALS) | _exits()
+    return states | results | literal | watched | own | back | _stalling() | _exits()
 
 
 def test_every_event_is_told_and_no_other() -> None:
     assert _first_words("### Events") == _events()
+
+
+def test_every_event_of_a_way_back_is_told_and_no_other() -> None:
+    literal = {*re.findall(r'Event\("(?:Normal|Warning)", "(\w+)"', _code("**/*.py", back=True))}
+    told_of_all = {*re.findall(r'Event\("(?:Normal|Warning)", "(\w+)"', inspect.getsource(news))}
+    categories = {ErrorCategory.CONFIGURATION, ErrorCategory.SOURCE_LOG_LOST, ErrorCategory.INCOMPATIBLE}
+    stalled = {*map(str, categories), *re.findall(r'Trouble\(\s*"(\w+)"', BACK), *REFUSALS}
+    slot = {*re.findall(r'"SlotHealthy", "False", "(\w+)"', BACK)}
+    own = {TABLE_STOPPED, news.RETRYING[1], "NotDisarmed", DISARMED, LEFT, NOTHING_MADE, WRITTEN_AFTER_ROLLBACK}
+    cluster = {runtime.NOT_STARTED, runtime.NOT_GONE}
+    every = literal | told_of_all | stalled | slot | own | cluster | set(map(str, ReverseSyncPhase))
+    assert _first_words("### Events", BACK_GUIDE) == every
+
+
+def test_every_field_and_level_of_a_log_is_told_and_no_other() -> None:
+    record = logging.LogRecord("x", logging.INFO, "", 0, "said", None, (KeyError, KeyError(), None))
+    for name in FIELDS:
+        setattr(record, name, "x")
+    assert _first_words("As fields of an object:", CLUSTER) == {*json.loads(JsonFormatter().format(record))}
+    assert _first_words("What a level means, in both:", CLUSTER) == set(get_args(LogLevel))
 
 
 def test_every_reason_of_a_condition_is_told() -> None:

@@ -29,6 +29,7 @@ from whimbrel_operator.errors import (
 from whimbrel_operator.runtime.kubernetes import kinds
 from whimbrel_operator.runtime.kubernetes.api import Call, refusal
 from whimbrel_operator.runtime.kubernetes.events import event_of
+from whimbrel_operator.runtime.kubernetes.flow import Passed
 from whimbrel_operator.runtime.kubernetes.observe.look import TaskObjects, by_task, look
 from whimbrel_operator.runtime.kubernetes.observe.objects import (
     Condition,
@@ -455,10 +456,11 @@ def test_what_is_not_there_is_not_found_when_it_is_read() -> None:
 
 def test_an_event_fits_and_equal_ones_have_equal_names() -> None:
     event = Event("Normal", "PhaseChanged", "€" * 600)
-    first, second = event_of(OWNER, event, "me", T0), event_of(OWNER, event, "you", at(9))
+    first, second = event_of(OWNER, Passed(event), "me", T0), event_of(OWNER, Passed(event), "you", at(9))
     assert first["metadata"]["name"] == second["metadata"]["name"]
     assert len(first["message"].encode()) <= 1024
-    assert first["metadata"]["name"] != event_of(OWNER, replace(event, message="x"), "me", T0)["metadata"]["name"]
+    other = Passed(replace(event, message="x"))
+    assert first["metadata"]["name"] != event_of(OWNER, other, "me", T0)["metadata"]["name"]
 
 
 def test_the_rights_name_no_secrets_and_no_wildcards() -> None:

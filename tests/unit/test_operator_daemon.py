@@ -1,6 +1,7 @@
 """A resource's daemon over the in-memory runtime: when it passes, what stops it (nothing), what it tells."""
 
 import asyncio
+import json
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -9,8 +10,11 @@ from typing import Any
 import pytest
 
 from support.memory_runtime import KEY, MemoryRuntime, migration
-from support.world import World
+from support.operator_log import logging_to
+from support.world import Failure, World
 from whimbrel_api.migration import MigrationStatus, Phase
+from whimbrel_api.reports import ErrorCategory, ReportedError
+from whimbrel_api.tasks import ExitCode, TaskKind
 from whimbrel_api.validation import ValidationPhase, ValidationStatus
 from whimbrel_operator.daemon import AT_REST, BUSY, ENDED, Clearing, Daemon, Shared, after, backoff
 from whimbrel_operator.domain.observed import Memory
@@ -19,6 +23,8 @@ from whimbrel_operator.metrics import Metrics
 from whimbrel_operator.reconcile import Outcome, Reconciler
 from whimbrel_operator.runtime.port import Key
 from whimbrel_operator.wakeups import Board
+
+LACKS = ReportedError(category=ErrorCategory.CONFIGURATION, what="the account may not read the tables")
 
 
 @dataclass
@@ -178,6 +184,65 @@ def test_an_error_never_ends_it_and_is_one_line(caplog: pytest.LogCaptureFixture
         run(story)
     assert [record.exc_info for record in caplog.records if record.levelno == logging.WARNING] == [None]
     assert "works again after 1 failed" in caplog.text
+
+
+def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_what_fails_again_and_again_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    async def story(runtime: Watched) -> None:
+        stage = Stage(runtime)
+        runtime.trouble = raising(ResourceUnreadable("spec.source: unknown"))
+        stage.daemon()
+        for passes in range(1, 6):
+            await stage.until(lambda passes=passes: runtime.passes == passes and runtime.at_once == 0)  # type: ignore[misc]
+            stage.board.changed("1", {"metadata": {"generation": passes + 1}})
+        runtime.trouble = None
+        await stage.until(lambda: runtime.resource.status.phase is Phase.PREFLIGHT)
+
+    with caplog.at_level(logging.INFO):
+        run(story)
+    assert warned(caplog) == ["waits for a change of its spec: spec.source: unknown"]
+    assert [record.levelno for record in caplog.records if "spec.source" in record.getMessage()] == [logging.ERROR]
+    assert "works again after" in caplog.text
+
+
+def test_an_api_server_that_is_away_is_one_line_for_all_resources(caplog: pytest.LogCaptureFixture) -> None:
+    async def story(runtime: Watched) -> None:
+        stage = Stage(runtime)
+        away = ClusterAway("the API server does not answer")
+        away.__cause__ = TimeoutError()
+        runtime.trouble = raising(away)
+        for number in range(30):
+            stage.daemon(Key("default", "Migration", f"m{number}"), str(number))
+        await stage.until(lambda: runtime.passes >= 30 and runtime.at_once == 0)
+
+    run(story)
+    assert len(warned(caplog)) == 1
+
+
+def test_steps_are_lines_with_their_resource_and_their_epoch() -> None:
+    async def story(runtime: Watched) -> None:
+        stage = Stage(runtime)
+        stage.daemon()
+        while runtime.resource.status.phase is not Phase.SNAPSHOT:
+            runtime.advance()
+            stage.board.changed("1", {"metadata": {"generation": runtime.passes + 1}})
+            await asyncio.sleep(0.01)
+        runtime.world.failures = {TaskKind.SNAPSHOT: Failure(code=ExitCode.CONFIGURATION, error=LACKS)}
+        while not any(event.reason == "ConfigurationError" for event in runtime.events):
+            runtime.advance()
+            stage.board.changed("1", {"metadata": {"generation": runtime.passes + 1}})
+            await asyncio.sleep(0.01)
+
+    with logging_to("json") as stream:
+        run(story)
+    told = [json.loads(line) for line in stream.getvalue().splitlines()]
+    steps = {str(each["message"]).split(":")[0]: each for each in told}
+    assert (steps["Started"]["level"], steps["Started"]["migration"]) == ("info", "default/shop")
+    wrong = steps["ConfigurationError"]
+    assert (wrong["level"], wrong["resource"], wrong["epoch"]) == ("error", str(KEY), 1)
 
 
 def test_what_a_pass_sees_of_workers_and_the_spec_becomes_figures() -> None:

@@ -1,13 +1,12 @@
 """Probes, figures, words and logs of the operator process: what they say, and what they never say."""
 
 import asyncio
-import io
 import json
 import logging
+import re
 import ssl
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
 
 import aiohttp
 import pytest
@@ -15,14 +14,14 @@ from kubernetes.aio.client.exceptions import ApiException
 from prometheus_client.parser import text_string_to_metric_families
 
 from support.memory_runtime import KEY, START
+from support.operator_log import logging_to
 from whimbrel_api.base import Condition
-from whimbrel_api.logs import LogFormat
+from whimbrel_api.logs import LogFormat, lines_about
 from whimbrel_api.migration import Differences, MigrationStatus, Phase, SnapshotStatus, StreamStatus
 from whimbrel_api.reverse_sync import ReverseSyncPhase, ReverseSyncStatus, SlotStatus
 from whimbrel_api.validation import ValidationPhase, ValidationStatus
 from whimbrel_operator.errors import ClusterAway, SettingsError
 from whimbrel_operator.health import Health, HealthServer
-from whimbrel_operator.logs import configure
 from whimbrel_operator.metrics import Metrics
 from whimbrel_operator.runtime.port import Key
 from whimbrel_operator.troubles import told, unanswered
@@ -181,18 +180,6 @@ def test_names_with_hostile_characters_stay_one_label() -> None:
     assert samples(metrics)["whimbrel_reconcile_errors_total", "Migration"] == 1
 
 
-@contextmanager
-def logging_to(form: LogFormat) -> Iterator[io.StringIO]:
-    root, stream = logging.getLogger(), io.StringIO()
-    before, level = list(root.handlers), root.level
-    configure(form, "INFO", stream)
-    try:
-        yield stream
-    finally:
-        root.handlers[:] = before
-        root.setLevel(level)
-
-
 def test_a_message_is_one_line_with_its_resource() -> None:
     with logging_to("plain") as stream:
         logging.getLogger("whimbrel.x").warning("one\ntwo %s", 3, extra={"resource": str(KEY)})
@@ -210,6 +197,53 @@ def test_json_is_one_object_a_line_with_the_traceback_in_it() -> None:
     assert (found["level"], found["resource"], found["message"]) == ("error", str(KEY), "it\nfailed")
     assert found["migration"] == f"{KEY.namespace}/{KEY.name}"
     assert "KeyError" in found["exception"]
+
+
+@pytest.mark.parametrize("form", ["plain", "json"])
+def test_a_line_says_epoch_task_and_table_by_the_code_around_it(form: LogFormat) -> None:
+    with logging_to(form) as stream, lines_about(resource=str(KEY), epoch=3), lines_about(task="stream", table="t"):
+        logging.getLogger("whimbrel.x").warning("late")
+    line = stream.getvalue().strip()
+    if form == "plain":
+        assert line.endswith(" WARNING default/Migration/shop (task stream, epoch 3, table t): late")
+        return
+    found = json.loads(line)
+    told = {name: found[name] for name in ("resource", "migration", "epoch", "task", "table", "message")}
+    assert told == {"resource": str(KEY), "migration": "default/shop", "epoch": 3, "task": "stream", "table": "t",
+                    "message": "late"}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["plain", "json"])
+def test_what_others_log_is_in_the_same_form(form: LogFormat) -> None:
+    """kopf names the resource in its own way; Python's warnings and asyncio's errors come through the log, too."""
+    ref = {"apiVersion": "whimbrel.dev/v1alpha1", "kind": "Migration", "name": "shop", "namespace": "default"}
+    with logging_to(form) as stream:
+        logging.getLogger("kopf.objects").error("Handler 'clear' failed", extra={"k8s_ref": ref})
+        logging.getLogger("kubernetes.aio.client.rest").debug("Authorization: Bearer s3cret")
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+        logging.getLogger("asyncio").error("Task exception was never retrieved")
+    lines = stream.getvalue().splitlines()
+    assert "s3cret" not in stream.getvalue()
+    assert len(lines) == 3
+    if form == "plain":
+        assert all(re.match(r"^\d{4}-\d\d-\d\dT[\d:.]+Z (ERROR|WARNING) ", line) for line in lines)
+        assert " ERROR   default/Migration/shop: Handler" in lines[0]
+        return
+    assert [json.loads(line)["logger"] for line in lines] == ["kopf.objects", "py.warnings", "asyncio"]
+    assert json.loads(lines[0])["migration"] == "default/shop"
+
+
+@pytest.mark.parametrize("form", ["plain", "json"])
+def test_a_traceback_quotes_no_value(form: LogFormat) -> None:
+    row = "row" + "4711"
+    with logging_to(form) as stream:
+        try:
+            raise KeyError(row)
+        except KeyError:
+            logging.getLogger("whimbrel.x").exception("it failed")
+    assert "KeyError" in stream.getvalue()
+    assert "test_a_traceback_quotes_no_value" in stream.getvalue()
+    assert row not in stream.getvalue()
 
 
 def test_kopf_speaks_only_when_something_is_wrong() -> None:

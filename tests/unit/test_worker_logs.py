@@ -3,25 +3,37 @@
 import io
 import json
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from support.memory_runtime import SOURCE, TARGET
+from whimbrel_api.hooks import HookPoint, SwitchOrder, SwitchStep
 from whimbrel_api.logs import LogFormat, LogLevel, read_line
 from whimbrel_api.tasks import TaskFile, TaskKind
 from whimbrel_operator.domain.decision import WantedTask, Work
+from whimbrel_operator.domain.hook_jobs import HookRun
 from whimbrel_operator.domain.observed import TaskRef
-from whimbrel_operator.specs import jobs
+from whimbrel_operator.specs import hooks, jobs
+from whimbrel_operator.specs.names import Owner
 from whimbrel_operator.specs.settings import PodSettings
 from whimbrel_worker import logs
+from whimbrel_worker.reporting.files import FileMailbox
 
 FILE = TaskFile(
     task=TaskKind.STREAM, task_id="stream", migration="flights/shop", index=1, epoch=3, source=SOURCE, target=TARGET,
     report_file="r",
 )  # fmt: skip
+
+SWITCH = SwitchStep.model_validate(
+    {"name": "app", "serviceAccountName": "app", "configMap": {"name": "app", "key": "host", "value": "there"}}
+)
 
 
 @contextmanager
@@ -96,3 +108,47 @@ def test_workers_log_as_the_operator_does(form: LogFormat, level: LogLevel) -> N
     usual = {"WHIMBREL_LOG_FORMAT": "plain", "WHIMBREL_LOG_LEVEL": "INFO"}
     assert {name: told.get(name, usual[name]) for name in usual} == dict(zip(usual, (form, level), strict=True))
     assert (form, level) != ("plain", "INFO") or not usual.keys() & told.keys()
+
+
+def test_a_switch_logs_as_workers_do() -> None:
+    run = HookRun(HookPoint.SWITCH, SWITCH, "switch-app-1", 1)
+    settings = replace(PodSettings("whimbrel:1"), log_format="json", log_level="DEBUG")
+    (container,) = hooks.job(Owner("Migration", "flights", "shop", "u1"), run, settings)["spec"]["template"]["spec"][
+        "containers"
+    ]
+    told = {each["name"]: each["value"] for each in container["env"]}
+    assert (told["WHIMBREL_LOG_FORMAT"], told["WHIMBREL_LOG_LEVEL"]) == ("json", "DEBUG")
+    order = SwitchOrder.model_validate_json(told[hooks.ORDER])
+    with logging_to() as stream:
+        logs.switches(order)
+        logging.getLogger("whimbrel_worker.x").info("put back")
+    assert " INFO [flights/shop switch-app] " in stream.getvalue()
+
+
+@pytest.mark.parametrize("where", ["process", "thread"])
+def test_what_nobody_catches_is_a_line_that_quotes_nothing(where: str) -> None:
+    """As in a real process: an error's own text may quote a row."""
+    code = (
+        "import threading\nfrom whimbrel_api.logs import catch_what_nobody_catches\n"
+        "from whimbrel_worker import logs\nlogs.configure()\ncatch_what_nobody_catches()\n"
+        "def fail():\n    raise KeyError('row' + '4711')\n"
+    )
+    code += "fail()" if where == "process" else "each = threading.Thread(target=fail)\neach.start()\neach.join()"
+    environment = {**os.environ, "WHIMBREL_LOG_FORMAT": "json"}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    (line,) = ended.stderr.splitlines()
+    found = json.loads(line)
+    assert (found["level"], "row4711" in line) == ("error", False)
+    assert found["message"].startswith(f"{'the' if where == 'process' else 'a'} {where} ended by an error")
+    assert found["message"].endswith("KeyError")
+    assert ended.returncode == (1 if where == "process" else 0)
+
+
+def test_orders_that_cannot_be_read_are_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path, now = tmp_path / "orders", [0.0]
+    box = FileMailbox(path, clock=lambda: now[0])
+    for content in ("{", "{", "{", "{}", "{"):
+        path.write_text(content)
+        now[0] += 1.0
+        box.orders()
+    assert len(caplog.records) == 2

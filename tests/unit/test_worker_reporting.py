@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from whimbrel_api.logs import places
 from whimbrel_api.reports import ErrorCategory, ReportedError, WorkerReport, WorkerState
-from whimbrel_api.tasks import Orders, TaskFile, TaskKind
-from whimbrel_worker.lastline import LastLine, fitting
+from whimbrel_api.tasks import ExitCode, Orders, TaskFile, TaskKind
+from whimbrel_worker.lastline import LastLine, fitting, level_of
 from whimbrel_worker.reporting.channel import _first_orders
 from whimbrel_worker.reporting.courier import Courier
 from whimbrel_worker.reporting.ending import Ending
@@ -22,7 +23,7 @@ from whimbrel_worker.reporting.files import FileMailbox, FileSink
 from whimbrel_worker.reporting.link import Link
 from whimbrel_worker.reporting.ports import Undelivered
 from whimbrel_worker.reporting.reporter import Reporter
-from whimbrel_worker.runner import _places, run_task
+from whimbrel_worker.runner import run_task
 from whimbrel_worker.signals import watching
 
 SOURCE = {"mysql": {"host": "127.0.0.1", "credentialsSecretRef": {"name": "none"}, "tls": {"mode": "Disabled"}}}
@@ -268,6 +269,12 @@ def test_the_last_line_fits_a_termination_message(caplog: pytest.LogCaptureFixtu
         log.warning("something else")
         last.say("the end")
     assert [record.getMessage() for record in caplog.records] == ["the end", "something else", "the end"]
+    caplog.clear()
+    with caplog.at_level(logging.ERROR), LastLine(log) as last:
+        last.say("tried again", level_of(ExitCode.FAILED))
+    assert [record.levelno for record in caplog.records] == [logging.ERROR], "a termination message is always there"
+    assert level_of(ExitCode.FAILED) == level_of(ExitCode.FENCED_OUT) == logging.WARNING
+    assert level_of(ExitCode.CONFIGURATION) == level_of(ExitCode.SOURCE_LOG_LOST) == logging.ERROR
 
 
 def test_an_unforeseen_error_shows_places_and_no_values() -> None:
@@ -277,7 +284,7 @@ def test_an_unforeseen_error_shows_places_and_no_values() -> None:
         except ValueError as error:
             raise KeyError("password") from error
     except KeyError as error:
-        text = _places(error)
+        text = places(error)
     assert "KeyError" in text
     assert "ValueError" in text
     assert f"in {test_an_unforeseen_error_shows_places_and_no_values.__name__}" in text

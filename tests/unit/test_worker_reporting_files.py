@@ -1,12 +1,15 @@
 """Where a worker's files and its API server are: what the task file says, and what the environment adds."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from whimbrel_api.tasks import Orders, ReportResource
+from whimbrel_api.reports import WorkerReport
+from whimbrel_api.tasks import ExitCode, Orders, ReportResource
 from whimbrel_worker.errors import ConfigurationError
 from whimbrel_worker.reporting.apiserver import ApiServerReport, address, orders_of
 from whimbrel_worker.taskfile import Unreadable, read
@@ -74,6 +77,18 @@ def test_a_file_of_another_version_still_says_where_its_report_belongs(tmp_path:
     assert partly is not None
     assert partly.report_resource is not None
     assert (partly.task_id, partly.index, partly.report_resource.name) == ("check", 3, "job")
+
+
+def test_a_worker_reports_a_file_of_another_version_and_logs_for_whom(tmp_path: Path) -> None:
+    """As after an upgrade: a process of its own, as the pod runs it."""
+    path = written(tmp_path, novelty=1, reportResource=None)
+    argv = [sys.executable, "-m", "whimbrel_worker", str(path)]
+    ended = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert ended.returncode == ExitCode.CONFIGURATION, ended.stderr
+    report = WorkerReport.model_validate_json((path.parent / "report.json").read_bytes())
+    assert report.last_error is not None
+    assert "novelty" in report.last_error.why
+    assert " ERROR [default/shop check-7] " in ended.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"task": "check"', '{"task": "dance", "taskId": "x"}', "\udcff"])

@@ -3,6 +3,7 @@
 import logging
 
 from whimbrel_api.reports import ReportedError
+from whimbrel_api.tasks import ExitCode
 
 _ROOM = 2000
 """Bytes. Kubernetes takes 2048 from the end of the log (FallbackToLogsOnError); the line's own head needs some."""
@@ -27,10 +28,15 @@ class LastLine(logging.Handler):
         """Called by logging for each line, whoever writes it."""
         self._text = record.getMessage()
 
-    def say(self, text: str) -> None:
-        """Log this as an error, unless it stands at the end already."""
+    def say(self, text: str, level: int = logging.ERROR) -> None:
+        """Log this, unless it stands at the end already; also where lines of that level are not wanted."""
         if self._text != text:
-            self._to.error("%s", text)
+            self._to.log(max(level, self._to.getEffectiveLevel()), "%s", text)
+
+
+def level_of(code: ExitCode) -> int:
+    """The level of a failure: ERROR where a person must act, WARNING where the worker is only started again."""
+    return logging.ERROR if code in (ExitCode.CONFIGURATION, ExitCode.SOURCE_LOG_LOST) else logging.WARNING
 
 
 def in_full(error: ReportedError) -> str:

@@ -1,6 +1,6 @@
 """How a worker logs: plain lines or JSON, each with the migration, task and epoch that it works for. Nothing is logged.
 
-The table of a line, where it is about one, comes with the line: `extra={"table": name}`.
+The table of a line comes from the code around it, `lines_about(table=name)`, or with the line: `extra={"table": name}`.
 """
 
 import logging
@@ -9,14 +9,17 @@ import sys
 from collections.abc import Mapping
 from typing import Final, TextIO, get_args
 
+from whimbrel_api.hooks import SwitchOrder
 from whimbrel_api.logs import (
     FORMAT_VARIABLE,
     LEVEL_VARIABLE,
     USUAL_FORMAT,
     USUAL_LEVEL,
+    About,
     JsonFormatter,
     LogFormat,
     LogLevel,
+    PlacesFormatter,
     about,
 )
 from whimbrel_api.tasks import TaskFile
@@ -24,28 +27,13 @@ from whimbrel_api.tasks import TaskFile
 _log = logging.getLogger(__name__)
 # As the operator reads it from the end of a failed pod's log.
 _PLAIN: Final = "%(asctime)s %(levelname)s%(about)s %(threadName)s %(name)s: %(message)s"
-_QUIET: Final = ("urllib3", "kubernetes", "botocore")
+# Clients tell of each request, also of its headers; psycopg of errors on its way out, whose texts may quote a row.
+_QUIET: Final = {"urllib3": "WARNING", "kubernetes": "WARNING", "botocore": "WARNING", "boto3": "WARNING",
+                 "psycopg": "ERROR"}  # fmt: skip
+_WORK: Final = About()
 
 
-class _Work(logging.Filter):
-    """Adds to each line what this process works for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.told: dict[str, object] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether it is logged: always."""
-        for name, value in self.told.items():
-            if not hasattr(record, name):
-                setattr(record, name, value)
-        return True
-
-
-_WORK: Final = _Work()
-
-
-class _PlainFormatter(logging.Formatter):
+class _PlainFormatter(PlacesFormatter):
     """`time LEVEL [migration task epoch table] thread logger: message`."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -74,9 +62,9 @@ def configure(environment: Mapping[str, str] = os.environ, stream: TextIO | None
     root.addHandler(handler)
     known = level in get_args(LogLevel)
     root.setLevel(level if known else USUAL_LEVEL)
-    for name in _QUIET:
-        # They tell of each request, also of its headers.
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+    for name, least in _QUIET.items():
+        logging.getLogger(name).setLevel(least)
     if not known or form not in get_args(LogFormat):
         _log.warning("%s=%s %s=%s is not known: plain, INFO are taken", FORMAT_VARIABLE, form, LEVEL_VARIABLE, level)
 
@@ -85,6 +73,11 @@ def works_for(file: TaskFile) -> None:
     """From now on each line says what this worker works for."""
     told = {"migration": file.migration, "task": file.task_id, "index": file.index, "epoch": file.epoch or None}
     _WORK.told = {name: value for name, value in told.items() if value is not None}
+
+
+def switches(order: SwitchOrder) -> None:
+    """The same of a process that carries out a switch."""
+    _WORK.told = {"migration": f"{order.namespace}/{order.owner_name}", "task": f"switch-{order.switch.name}"}
 
 
 def in_epoch(epoch: int) -> None:

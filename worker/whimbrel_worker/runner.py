@@ -3,16 +3,16 @@
 import importlib
 import logging
 import os
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from whimbrel_api.logs import places
 from whimbrel_api.reports import ErrorCategory, ReportedError, WorkerState
 from whimbrel_api.tasks import ExitCode, TaskFile
 from whimbrel_worker import logs, taskfile
 from whimbrel_worker.errors import WorkerError
-from whimbrel_worker.lastline import LastLine, fitting, in_full
+from whimbrel_worker.lastline import LastLine, fitting, in_full, level_of
 from whimbrel_worker.reporting.channel import Channel, opened
 from whimbrel_worker.reporting.ending import Ending
 from whimbrel_worker.reporting.reporter import OrderBook, Reporter
@@ -73,6 +73,7 @@ def _reported(file: TaskFile, work: Callable[[_Desk], _Outcome]) -> int:
     """Do the work between the first report and the last one."""
     ending = Ending()
     logs.works_for(file)
+    _log.info("begins")
     with watching(ending.told), LastLine(_log) as last:
         try:
             with opened(file, os.environ, ending) as channel:
@@ -97,7 +98,7 @@ def _outcome(file: TaskFile, desk: _Desk) -> _Outcome:
     except WorkerError as error:
         return _failed(error)
     except Exception as error:  # noqa: BLE001 - the last line of defence: reported, logged, exit 1
-        _log.error("the task ended by an error that nobody foresaw:\n%s", _places(error))
+        _log.error("the task ended by an error that nobody foresaw:\n%s", places(error))
         return _Outcome(WorkerState.FAILED, ExitCode.FAILED, _unexpected(f"failed with {type(error).__name__}"))
     return _Outcome(WorkerState.DONE, ExitCode.DONE)
 
@@ -128,16 +129,6 @@ def _unexpected(what: str) -> ReportedError:
     )
 
 
-def _places(error: BaseException) -> str:
-    """Where it happened, without the errors' texts and the values in them: the log's end goes into the pod's status."""
-    chain: list[str] = []
-    cause: BaseException | None = error
-    while cause is not None:
-        chain.append("".join(traceback.format_tb(cause.__traceback__)) + type(cause).__name__)
-        cause = cause.__cause__ or cause.__context__
-    return "\nwhich came while handling this:\n".join(chain)
-
-
 def _delivered(outcome: _Outcome, report: Reporter, channel: Channel, ending: Ending) -> _Outcome:
     """The outcome once it is told. A result that nobody was told of is none: the task has to be run again."""
     if outcome.state is WorkerState.STOPPED and ending.dismissed:
@@ -160,14 +151,15 @@ def _delivered(outcome: _Outcome, report: Reporter, channel: Channel, ending: En
 
 
 def _say(outcome: _Outcome, last: LastLine) -> None:
-    """Log how the task ended. The last line of a failing worker's log becomes its pod's termination message."""
+    """Log a failure before it is delivered, which may take long."""
     if outcome.failure is not None:
-        last.say(in_full(outcome.failure))
-    elif outcome.code is ExitCode.TOLD_TO_STOP:
-        _log.info("stopped, as told")
+        last.say(in_full(outcome.failure), level_of(outcome.code))
 
 
 def _closed(outcome: _Outcome, last: LastLine) -> int:
+    """Log how the task ended. The last line of a failing worker's log becomes its pod's termination message."""
     if outcome.failure is not None:
-        last.say(fitting(outcome.failure))
+        last.say(fitting(outcome.failure), level_of(outcome.code))
+    else:
+        _log.info("stopped, as told" if outcome.code is ExitCode.TOLD_TO_STOP else "done")
     return outcome.code

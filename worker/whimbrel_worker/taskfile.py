@@ -76,11 +76,12 @@ def _partly(content: bytes, folder: Path, environment: Mapping[str, str]) -> Tas
 
 
 def _bare(told: Mapping[str, Any]) -> TaskFile:
-    """A task file that holds only what reporting needs: it has no source and no target."""
+    """A task file that holds only what reports and logs need: it has no source and no target."""
     resource = told.get("reportResource")
     return TaskFile.model_construct(
         task=TaskKind(told["task"]),
         task_id=str(told["taskId"]),
+        migration=str(told.get("migration", "")),
         index=int(told.get("index", 0)),
         report_resource=None if resource is None else ReportResource.model_validate(resource),
         report_file=str(told.get("reportFile", "")),

@@ -120,10 +120,16 @@ class RowSample:
 
 @dataclass(frozen=True)
 class Memory:
-    """Readings of former observations. Losing them closes the lag gate until new ones are in, and nothing else."""
+    """Readings of former observations. Losing them closes the lag gate until new ones are in, and nothing else.
+
+    `gates`: each condition, gates among them, and whether it was True when last known. `awaited`: the plan that was
+    said to wait for its approval only.
+    """
 
     lag: tuple[LagSample, ...] = ()
     rows: tuple[RowSample, ...] = ()
+    gates: tuple[tuple[str, bool], ...] = ()
+    awaited: str = ""
 
 
 @dataclass(frozen=True)

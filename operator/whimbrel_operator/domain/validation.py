@@ -10,7 +10,8 @@ from whimbrel_api.migration import CheckResult, Migration, Phase
 from whimbrel_api.reports import CheckReport
 from whimbrel_api.tasks import CheckOptions, ExitCode, Orders, TaskKind
 from whimbrel_api.validation import ValidationPhase, ValidationSpec, ValidationStatus
-from whimbrel_operator.domain.conditions import Said, find, merge, yes_no
+from whimbrel_operator.domain import news
+from whimbrel_operator.domain.conditions import Said, merge, yes_no
 from whimbrel_operator.domain.decision import Event, ValidationDecision, WantedTask, Work
 from whimbrel_operator.domain.failures import Trouble, may_start, trouble
 from whimbrel_operator.domain.migration.checks import merged, share_text
@@ -285,11 +286,5 @@ def _events(view: ValidationView, after: ValidationStatus) -> tuple[Event, ...]:
         found.append(
             Event("Normal" if good else "Warning", reason, summary if ended_now else f"{before.phase} → {after.phase}")
         )
-    old, new = find(before.conditions, "Stalled"), find(after.conditions, "Stalled")
-    if (
-        new is not None
-        and new.status == "True"
-        and (old is None or (old.status, old.reason) != (new.status, new.reason))
-    ):
-        found.append(Event("Warning", new.reason, new.message[:1024]))
-    return tuple(found)
+    warned = {"statuses": (("Stalled", "True"),), "reasons": (news.RETRYING,)}
+    return news.cut([*found, *news.of_conditions(before.conditions, after.conditions, **warned)])

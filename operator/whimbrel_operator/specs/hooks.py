@@ -119,13 +119,15 @@ def _switch_pod(owner: Owner, run: HookRun, switch: SwitchStep, settings: PodSet
 
 def _switch_container(owner: Owner, run: HookRun, switch: SwitchStep, settings: PodSettings) -> dict[str, Any]:
     usual = settings.resources_of(TaskKind.FENCE)
-    scratch = [{"name": name, "value": jobs.SCRATCH} for name in ("HOME", "TMPDIR")]
     return {
         "name": CONTAINER,
         "image": settings.image,
         "imagePullPolicy": settings.pull_policy,
         "command": ["python", "-m", "whimbrel_worker.switching"],
-        "env": [*scratch, {"name": ORDER, "value": order(owner, run, switch).model_dump_json(by_alias=True)}],
+        "env": [
+            *jobs.variables(settings),
+            {"name": ORDER, "value": order(owner, run, switch).model_dump_json(by_alias=True)},
+        ],
         "resources": {"requests": dict(usual.requests), "limits": dict(usual.limits)},
         "securityContext": {**_container_security(), "readOnlyRootFilesystem": True},
         "volumeMounts": [

@@ -143,7 +143,7 @@ def _container(wanted: WantedTask, secrets: Sequence[str], settings: PodSettings
         "image": settings.image,
         "imagePullPolicy": settings.pull_policy,
         "command": ["python", "-m", "whimbrel_worker", f"{TASK_FOLDER}/{TASK_FILE}"],
-        "env": [*_variables(settings), *(dict(each) for each in settings.env)],
+        "env": [*variables(settings), *(dict(each) for each in settings.env)],
         "resources": _resources(settings.resources_of(wanted.kind)),
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -162,8 +162,8 @@ def _container(wanted: WantedTask, secrets: Sequence[str], settings: PodSettings
     }
 
 
-def _variables(settings: PodSettings) -> list[dict[str, str]]:
-    """OWN_VARIABLES; how it logs is left out where it is as usual."""
+def variables(settings: PodSettings) -> list[dict[str, str]]:
+    """OWN_VARIABLES for a container of Whimbrel's own; how it logs is left out where it is as usual."""
     told = {FORMAT_VARIABLE: (settings.log_format, USUAL_FORMAT), LEVEL_VARIABLE: (settings.log_level, USUAL_LEVEL)}
     chosen = {name: value for name, (value, usual) in told.items() if value != usual}
     found = {**dict.fromkeys(_SCRATCH_VARIABLES, SCRATCH), **chosen}

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -50,20 +51,26 @@ class FileSink:
 class FileMailbox:
     """Reads the orders; the file is looked at twice a second at most. Without a file nothing is ever ordered."""
 
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
+    def __init__(self, path: Path | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path, self._clock = path, clock
         self._orders = Orders()
-        self._looked = 0.0
+        self._looked, self._complained = float("-inf"), ""
 
     def orders(self) -> Orders:
         """What is ordered now. A half-written or missing file leaves the orders as they were."""
-        now = time.monotonic()
+        now = self._clock()
         if self._path is not None and now - self._looked >= _LOOK_SECONDS:
             self._looked = now
             try:
-                self._orders = Orders.model_validate_json(self._path.read_bytes())
+                self._orders, self._complained = Orders.model_validate_json(self._path.read_bytes()), ""
             except FileNotFoundError:
                 pass
             except ValidationError as error:
-                _log.warning("the orders in %s cannot be read and are left out: %s", self._path.name, error)
+                self._complain(self._path.name, str(error))
         return self._orders
+
+    def _complain(self, name: str, why: str) -> None:
+        """Once until they can be read, or cannot for another reason."""
+        if why != self._complained:
+            _log.warning("the orders in %s cannot be read, those before stay in force: %s", name, why)
+        self._complained = why

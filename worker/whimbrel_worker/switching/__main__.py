@@ -10,9 +10,11 @@ from typing import Final
 from pydantic import ValidationError
 
 from whimbrel_api.hooks import SwitchOrder
+from whimbrel_api.logs import catch_what_nobody_catches
 from whimbrel_api.tasks import ExitCode
 from whimbrel_worker import logs
 from whimbrel_worker.errors import ConfigurationError, WorkerError
+from whimbrel_worker.lastline import level_of
 from whimbrel_worker.reporting.apiserver import address
 from whimbrel_worker.switching.objects import Objects
 from whimbrel_worker.switching.switcher import carry_out
@@ -26,9 +28,10 @@ def main(environment: Mapping[str, str]) -> int:
     logs.configure(environment)
     try:
         order = _order(environment)
+        logs.switches(order)
         carry_out(order, Objects(address(environment), Path(order.access), order.namespace))
     except WorkerError as error:
-        _log.error("%s", error)
+        _log.log(level_of(error.exit_code), "%s", error)
         return int(error.exit_code)
     return int(ExitCode.DONE)
 
@@ -44,4 +47,5 @@ def _order(environment: Mapping[str, str]) -> SwitchOrder:
 
 
 if __name__ == "__main__":
+    catch_what_nobody_catches()
     sys.exit(main(os.environ))

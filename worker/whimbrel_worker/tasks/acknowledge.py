@@ -14,6 +14,7 @@ from whimbrel_api.tasks import Orders
 from whimbrel_worker.errors import Transient
 from whimbrel_worker.failpoints import reach
 from whimbrel_worker.tasks.context import TaskContext
+from whimbrel_worker.tasks.notices import Retries
 
 _LOG = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ class DrainWord:
         self._thread: threading.Thread | None = None
         self._written = Orders()
         self._error: BaseException | None = None
+        self._retries = Retries()
 
     def written(self, orders: Orders) -> bool:
         """Whether it stands in the journal; else it is being written. Raises what keeps it out of there for good."""
@@ -94,7 +96,7 @@ class DrainWord:
         try:
             acknowledge(self._context, wanted.drain_to, proof=wanted.proof)
         except Transient as failure:
-            _LOG.warning("the target's journal does not take that the stream has drained: %s", failure)
+            self._retries.say(_LOG, "the target's journal does not take yet that the stream has drained: %s", failure)
         except BaseException as error:  # noqa: BLE001 - handed to the task, which raises it
             self._error = error
         else:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from zlib import crc32
 
+from whimbrel_api.logs import lines_about
 from whimbrel_api.migration import CheckResult, TableStatus
 from whimbrel_api.reports import CheckReport
 from whimbrel_worker.endpoints.dynamodb.calls.failures import Refused
@@ -154,7 +155,8 @@ class CheckWork:
         state.state = "Comparing"
         self.findings.begin(table)
         try:
-            self._compare(comparison, table, changed)
+            with lines_about(table=table.name):
+                self._compare(comparison, table, changed)
         except (Incompatible, Refused) as error:
             self._give_up(table.name, str(error))
             return
@@ -165,7 +167,7 @@ class CheckWork:
     def _compare(self, comparison: Comparison, table: Table, changed: ChangedKeys | None) -> None:
         options = self.context.file.check
         if options.mode == "Sample":
-            _log.info("table %s: a sample drawn with seed %d", table.name, self.seed, extra={"table": table.name})
+            _log.info("table %s: a sample drawn with seed %d", table.name, self.seed)
             comparison.sample(table, options.sample_rows, self.sizes[table.name], self.seed)
         elif changed is None or table.name in changed.crowded:
             comparison.table(table)
@@ -197,9 +199,10 @@ class CheckWork:
         self.total = self.rows
         acknowledge_check(self.context, self._check(self.findings.result))
         self.report(self.findings.result)
-        _log.info("compared %d rows of %d tables: %s", self.rows, self.done, self.findings.result)
+        level = logging.INFO if self.findings.result is CheckResult.EQUAL else logging.WARNING
+        _log.log(level, "compared %d rows of %d tables: %s", self.rows, self.done, self.findings.result)
         for example in self.findings.examples:
-            _log.info("%s", example)
+            _log.log(level, "%s", example)
 
     def report(self, result: CheckResult | None = None) -> None:
         """Tell how far it is; with `result`, how it ended."""

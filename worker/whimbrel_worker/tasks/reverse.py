@@ -15,6 +15,7 @@ from typing import Final
 from whimbrel_api.durations import seconds
 from whimbrel_api.layout import OnLimit, OnTruncate
 from whimbrel_api.migration import TableStatus
+from whimbrel_api.repeats import Repeats
 from whimbrel_api.reports import ReverseResult, SlotReport
 from whimbrel_worker.endpoints.polardb.kept import kept_text
 from whimbrel_worker.endpoints.polardb.log.lsn import format_lsn, parse_lsn
@@ -121,7 +122,7 @@ class WayBack:
         self._looked_at = float("-inf")
         self._known: list[str] = []
         self._drained_to, self._retire_by, self._result_at = "", 0.0, 0.0
-        self._notice, self._reading = Notices(context), False
+        self._notice, self._repeats, self._reading = Notices(context), Repeats(), False
         self._unread = Unread(ends.source)
 
     def run(self) -> None:
@@ -236,7 +237,7 @@ class WayBack:
         ledger = self._applier.ledger
         ledger.restart(self._ends.source.follows)
         self._known = sorted(tables)
-        _LOG.info("reading on after %s", format_lsn(ledger.floor))
+        self._repeats.log(_LOG, logging.INFO, "reading", "reading on after %s", format_lsn(ledger.floor))
         with closing(self._ends.source.open(ledger.kept, ledger.floor, list(tables.values()))) as log:
             self._applier.follow(log, tables, lambda: self._stopping.is_set() or self._holding())
 
@@ -329,7 +330,7 @@ class WayBack:
         try:
             journal_drop(self._context, self._ends, why)
         except WorkerError as error:
-            _LOG.error("the reason could not be kept in DynamoDB: %s", error)
+            _LOG.warning("the reason could not be kept in DynamoDB: %s", error)
 
     # What the operator sees
 

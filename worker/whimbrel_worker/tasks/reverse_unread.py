@@ -100,7 +100,7 @@ def _keep(context: TaskContext, ends: ReverseEnds, found: UnreadLog) -> None:
     try:
         ends.target.control().journal(UNREAD, f"{_mark(context)}{short.model_dump_json(exclude_defaults=True)}")
     except WorkerError as error:
-        _LOG.error("what was not taken could not be kept in DynamoDB: %s", error)
+        _LOG.warning("what was not taken could not be kept in DynamoDB: %s", error)
 
 
 def _seen_before(context: TaskContext, ends: ReverseEnds, kept: Kept | None) -> UnreadLog | None:

@@ -21,6 +21,7 @@ from whimbrel_worker.engine.spool.sources import collecting
 from whimbrel_worker.engine.spool.spool import Spool, open_spool
 from whimbrel_worker.errors import ConfigurationError, Transient
 from whimbrel_worker.tasks.context import Stopped, TaskContext
+from whimbrel_worker.tasks.notices import Retries
 from whimbrel_worker.values.moments import seconds_of
 
 _LOG = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class _Collecting:
         start: str,
     ) -> None:
         self._context, self._spool, self._position = context, spool, state.position or start
-        self._failed_at, self._result_at = 0.0, float("-inf")
+        self._failed_at, self._result_at, self._retries = 0.0, float("-inf"), Retries()
         index = context.file.index
         self._source, target = collecting(ends.source, ends.target, spool, Holder(index, state.attempt))
         options = Options(
@@ -103,7 +104,7 @@ class _Collecting:
             raise Stopped
 
     def _hear(self, failure: Transient) -> None:
-        _LOG.warning("tried again: %s", failure)
+        self._retries.say(_LOG, "tried again: %s", failure)
         self._context.target.tally.retries += 1
         self._failed_at = time.monotonic()
         self._context.report.update(last_error=failure.report())

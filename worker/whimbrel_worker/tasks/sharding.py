@@ -99,7 +99,7 @@ def _attempt(what: str, action: Callable[[], None]) -> list[str]:
     try:
         action()
     except WorkerError as error:
-        _log.warning("left to do by hand: %s: %s", what, error)
+        _log.error("left to do by hand: %s: %s", what, error)
         return [what]
     return []
 

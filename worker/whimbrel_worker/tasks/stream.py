@@ -26,6 +26,7 @@ from whimbrel_worker.errors import ConfigurationError, Transient
 from whimbrel_worker.tasks import shard_collect, shard_stream
 from whimbrel_worker.tasks.acknowledge import DrainWord
 from whimbrel_worker.tasks.context import Stopped, TaskContext
+from whimbrel_worker.tasks.notices import Retries
 from whimbrel_worker.tasks.sharding import sharded_ends
 from whimbrel_worker.values.columns import Table
 
@@ -113,7 +114,7 @@ class Following:
         self._offset = 0.0
         self._kept = Kept(retrying(context.source.retention, backoff=_START))
         self._drained_to, self._word = "", DrainWord(context)
-        self._result_at = 0.0
+        self._result_at, self._retries = 0.0, Retries()
 
     def _make_board(self, resumption: Resumption) -> Board:
         options = self._context.file.stream
@@ -187,7 +188,7 @@ class Following:
                 consume(self._log, self._board, self._catalogue, self._stopping)
                 return
             except Transient as error:
-                _LOG.warning("the change log is lost and will be opened again: %s", error)
+                self._retries.say(_LOG, "reading the change log was broken off and is begun again: %s", error)
                 self._context.report.update(last_error=error.report())
             if self._board.position() != reached:
                 delays, reached = _RECONNECT.delays(), self._board.position()
@@ -198,7 +199,7 @@ class Following:
             try:
                 self._log = self._context.source.changes(self._board.position(), self._followed())
             except Transient as error:
-                _LOG.warning("the source cannot be reached: %s", error)
+                self._retries.say(_LOG, "the change log cannot be read, which is tried again: %s", error)
                 self._context.report.update(last_error=error.report())
             else:
                 self._context.report.update(last_error=None)
@@ -222,7 +223,7 @@ class Following:
                 asked = time.time()
                 self._readings.append((Reading(source.position(), asked + offset), offset))
             except Transient as error:
-                _LOG.warning("the source does not say where it stands, so the lag is not known: %s", error)
+                self._retries.say(_LOG, "the source does not say where it stands, so the lag is not known: %s", error)
             self._stopping.wait(self._interval)
 
     # What the operator sees

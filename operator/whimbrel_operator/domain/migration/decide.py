@@ -12,6 +12,7 @@ from whimbrel_operator.domain.decision import Decision
 from whimbrel_operator.domain.migration import phases, wants
 from whimbrel_operator.domain.migration.events import events_of
 from whimbrel_operator.domain.migration.figures import rows_done
+from whimbrel_operator.domain.migration.gate_news import remember_gates
 from whimbrel_operator.domain.migration.status import Move, next_status
 from whimbrel_operator.domain.migration.view import SNAPSHOT, View
 from whimbrel_operator.domain.observed import Observed
@@ -38,7 +39,7 @@ def decide(observed: Observed, now: datetime) -> Decision:
 
 def _view(observed: Observed, now: datetime) -> View:
     bare = View(observed, now, observed.memory)
-    memory = remember_lag(observed.memory, bare.stream_state, now)
+    memory = remember_lag(remember_gates(bare), bare.stream_state, now)
     return View(observed, now, remember_rows(memory, observed.tasks.words(SNAPSHOT), rows_done(bare)))
 
 

@@ -5,39 +5,42 @@ from collections.abc import Iterable, Sequence
 from whimbrel_api.base import Condition
 from whimbrel_api.cutover import CutoverState
 from whimbrel_api.migration import MigrationStatus, Phase
+from whimbrel_operator.domain import news
 from whimbrel_operator.domain.conditions import find, is_true
 from whimbrel_operator.domain.cutover import hooks, rollback
 from whimbrel_operator.domain.cutover.window import DUE
 from whimbrel_operator.domain.decision import Event
+from whimbrel_operator.domain.migration.gate_news import awaits_news, gate_news
 from whimbrel_operator.domain.migration.status import Move
 from whimbrel_operator.domain.migration.view import PREFLIGHT, View
 from whimbrel_operator.domain.unread import WRITTEN_AFTER_ROLLBACK
 
 _WARNED = (("Stalled", "True"), ("NoStoppedTable", "False"), ("RetentionNear", "True"))
 _WARNED_REASONS = (
-    ("Reconciling", "Retrying"),
+    news.RETRYING,
     ("CutoverApproved", "OldPlan"),
-    ("ValidationPassed", "Different"),
     ("TargetExclusive", "OthersMayWrite"),
     ("Retired", "NotOver"),
     ("Retired", "WayBackKept"),
     ("Retired", "RetireFailed"),
 )
-_LONGEST = 1024
 
 
 def events_of(view: View, move: Move, after: MigrationStatus) -> tuple[Event, ...]:
     """What happened between the status observed and the next one."""
     before = view.status
     found = [*_phase(before, move, after), *_traffic(view, move, after), *_validation(before, after)]
-    found += _conditions(before.conditions, after.conditions)
+    found += news.of_conditions(before.conditions, after.conditions, statuses=_WARNED, reasons=_WARNED_REASONS)
+    found += _ended(before.conditions, after.conditions)
+    told = [each.type for each in after.conditions if news.warns(each, _WARNED, _WARNED_REASONS)]
+    found += gate_news(view, after, told)
     if after.cutover.left_unread and not before.cutover.left_unread:
         found.append(Event("Warning", WRITTEN_AFTER_ROLLBACK, after.cutover.left_unread))
     for warns, reason, message in hooks.events(view, after.cutover.hooks):
         found.append(Event("Warning" if warns else "Normal", reason, message))
     if move.exit is not None and before.phase is Phase.PREFLIGHT:
         found += _not_carried(view)
-    return tuple(Event(each.type, each.reason, each.message[:_LONGEST]) for each in found)
+    return news.cut(found)
 
 
 def _phase(before: MigrationStatus, move: Move, after: MigrationStatus) -> Iterable[Event]:
@@ -48,15 +51,16 @@ def _phase(before: MigrationStatus, move: Move, after: MigrationStatus) -> Itera
 def _traffic(view: View, move: Move, after: MigrationStatus) -> Iterable[Event]:
     out = rollback.setback_of(view)
     if out is None:
-        return _cutover(view.status, move, after)
+        return _cutover(view, move, after)
     return (Event("Warning", out.reason, after.cutover.message),)
 
 
-def _cutover(before: MigrationStatus, move: Move, after: MigrationStatus) -> Iterable[Event]:
-    state = after.cutover.state
+def _cutover(view: View, move: Move, after: MigrationStatus) -> Iterable[Event]:
+    before, state = view.status, after.cutover.state
+    known = state is CutoverState.AWAITING_APPROVAL and not awaits_news(view, after)
     if move.setback is not None:
         yield Event("Warning", move.setback.reason, after.cutover.message)
-    elif state is not before.cutover.state and state is not CutoverState.NOT_READY:
+    elif state is not before.cutover.state and state is not CutoverState.NOT_READY and not known:
         yield Event("Normal", f"Cutover{state.value}", _begun(before, after))
     if before.cutover.source_frozen and not after.cutover.source_frozen:
         yield Event("Normal", "SourceUnfrozen", "what Whimbrel had done to stop the writes to the source is undone")
@@ -89,21 +93,12 @@ def _validation(before: MigrationStatus, after: MigrationStatus) -> Iterable[Eve
         yield Event("Normal" if good else "Warning", f"Validation{found.result.value}", message)
 
 
-def _conditions(before: Sequence[Condition], after: Sequence[Condition]) -> Iterable[Event]:
-    for condition in after:
-        old = find(before, condition.type)
-        watched = (condition.type, condition.status) in _WARNED or (condition.type, condition.reason) in _WARNED_REASONS
-        if watched and (old is None or (old.status, old.reason) != (condition.status, condition.reason)):
-            yield Event("Warning", condition.reason, condition.message)
+def _ended(before: Sequence[Condition], after: Sequence[Condition]) -> Iterable[Event]:
     if is_true(after, "Retired") and not is_true(before, "Retired"):
         yield Event("Normal", "Retired", "streams are as they were, and of its control rows only a tombstone is left")
-    if _was_stalled(before) and not _was_stalled(after):
-        yield Event("Normal", "Progressing", "work goes on")
-
-
-def _was_stalled(conditions: Sequence[Condition]) -> bool:
-    found = find(conditions, "Stalled")
-    return found is not None and found.status == "True"
+    kept = find(after, "RetentionNear")
+    if is_true(before, "RetentionNear") and kept is not None and kept.status == "False":
+        yield Event("Normal", "LogKept", kept.message)
 
 
 def _not_carried(view: View) -> Iterable[Event]:

@@ -8,6 +8,7 @@ from whimbrel_api.lsn import later
 from whimbrel_api.migration import TableStatus
 from whimbrel_api.reports import SlotReport
 from whimbrel_api.reverse_sync import ReverseSyncPhase, ReverseSyncStatus, SlotStatus
+from whimbrel_operator.domain import news
 from whimbrel_operator.domain.conditions import TABLE_STOPPED, Said, find, merge, yes_no
 from whimbrel_operator.domain.decision import Event
 from whimbrel_operator.domain.failures import Trouble, trouble
@@ -16,11 +17,11 @@ from whimbrel_operator.domain.reverse.view import ReverseView
 
 MOST_TABLES = 100
 STOPPED = "Stopped"
-_LONGEST_EVENT = 1024
 _LOST = "lost"
 _IN_DANGER = "unreserved"
 _SHOWN = 3
-_WARNED = (("Ready", TABLE_STOPPED), ("Reconciling", "Retrying"), ("Ready", "NotDisarmed"))
+_WARNED = (("Stalled", "True"), ("SlotHealthy", "False"))
+_WARNED_REASONS = (("Ready", TABLE_STOPPED), news.RETRYING, ("Ready", "NotDisarmed"))
 
 
 def held(view: ReverseView) -> bool:
@@ -245,9 +246,9 @@ def _lost(view: ReverseView, slot: SlotReport) -> str:
 
 def events_of(view: ReverseView, after: ReverseSyncStatus) -> tuple[Event, ...]:
     """What happened between the status observed and the next one."""
-    before = view.status
-    found = [*_phase(view, after), *_conditions(before.conditions, after.conditions)]
-    return tuple(Event(each.type, each.reason, each.message[:_LONGEST_EVENT]) for each in found)
+    before, then = view.status.conditions, after.conditions
+    found = news.of_conditions(before, then, statuses=_WARNED, reasons=_WARNED_REASONS)
+    return news.cut([*_phase(view, after), *found, *_healthy(before, then)])
 
 
 def _phase(view: ReverseView, after: ReverseSyncStatus) -> Iterable[Event]:
@@ -256,21 +257,9 @@ def _phase(view: ReverseView, after: ReverseSyncStatus) -> Iterable[Event]:
         yield Event("Normal", after.phase.value, f"{view.status.phase} → {after.phase}{slot}")
 
 
-def _conditions(before: Sequence[Condition], after: Sequence[Condition]) -> Iterable[Event]:
-    for condition in after:
-        old = find(before, condition.type)
-        same = old is not None and (old.status, old.reason) == (condition.status, condition.reason)
-        if not same and _is_bad(condition):
-            yield Event("Warning", condition.reason, condition.message)
-    if _was(before, "Stalled", "True") and _was(after, "Stalled", "False"):
-        yield Event("Normal", "Progressing", "work goes on")
+def _healthy(before: Sequence[Condition], after: Sequence[Condition]) -> Iterable[Event]:
     if _was(before, "SlotHealthy", "False") and _was(after, "SlotHealthy", "True"):
         yield Event("Normal", "Healthy", "the slot is well again")
-
-
-def _is_bad(condition: Condition) -> bool:
-    bad = (condition.type, condition.status) in (("Stalled", "True"), ("SlotHealthy", "False"))
-    return bad or (condition.type, condition.reason) in _WARNED
 
 
 def _was(conditions: Sequence[Condition], kind: str, status: str) -> bool:

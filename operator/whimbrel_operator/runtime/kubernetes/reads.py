@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from whimbrel_api.base import API_VERSION
 from whimbrel_api.migration import Migration
+from whimbrel_api.repeats import Repeats
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_api.validation import Validation
 from whimbrel_operator.domain.hook_jobs import HookJob
@@ -26,6 +27,7 @@ from whimbrel_operator.specs.names import Owner
 Resource = Migration | Validation | ReverseSync
 _R = TypeVar("_R", Migration, Validation, ReverseSync)
 LOG: Final = logging.getLogger("whimbrel.runtime")
+_REPEATS: Final = Repeats()
 
 
 async def resource(api: Api, key: Key) -> tuple[Resource, str] | None:
@@ -129,7 +131,8 @@ def parsed(kind: type[_R], body: JSON) -> _R:
         return kind.model_validate(told | {"status": body.get("status") or {}})
     except ValidationError as error:
         if all(each["loc"][:1] == ("status",) for each in error.errors()):
-            LOG.warning("%s has a status that cannot be read; it is made anew", _place(body))
+            line = "%s has a status that cannot be read; it is made anew"
+            _REPEATS.log(LOG, logging.WARNING, body["metadata"]["uid"], line, _place(body))
             return kind.model_validate(told)
         raise _unreadable(body, error) from None
 
@@ -139,7 +142,7 @@ def _validation(body: JSON) -> Validation | None:
     try:
         return parsed(Validation, body)
     except ResourceUnreadable as error:
-        LOG.warning("left out: %s", error)
+        LOG.debug("left out: %s", error)
         return None
 
 

@@ -10,6 +10,7 @@ from typing import Final
 from kubernetes.aio.client import ApiClient
 
 from whimbrel_api.base import API_VERSION
+from whimbrel_api.logs import lines_about
 from whimbrel_api.migration import Migration
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_operator.domain.decision import Event, WantedTask, WantedWayBack
@@ -22,7 +23,7 @@ from whimbrel_operator.domain.observed import (
     Tasks,
     TaskState,
 )
-from whimbrel_operator.errors import OperatorError, Outdated, Refused, StatusConflict, TaskTooLarge
+from whimbrel_operator.errors import Outdated, Refused, StatusConflict, TaskTooLarge
 from whimbrel_operator.runtime.kubernetes import events, kinds, reads
 from whimbrel_operator.runtime.kubernetes.api import TIMEOUT, Api, always
 from whimbrel_operator.runtime.kubernetes.observe.look import TaskObjects, look
@@ -78,7 +79,8 @@ class KubernetesRuntime:
         may_write: Callable[[], bool] = always,
     ) -> None:
         self.api = Api(client, timeout, may_write)
-        self._writer, self._clock, self._identity = Writer(self.api, settings), clock, identity
+        self._writer, self._clock = Writer(self.api, settings), clock
+        self._events = events.Recorder(self.api, identity, clock)
         self._seen: dict[Key, _Seen] = {}
         self._told: dict[str, set[str]] = {}
 
@@ -89,7 +91,7 @@ class KubernetesRuntime:
         """
         found = await reads.resource(self.api, key)
         if found is None:
-            self._seen.pop(key, None)
+            self._forget(key)
             return None
         resource, version = found
         seen = await self._look(key, _owner(resource))
@@ -109,14 +111,18 @@ class KubernetesRuntime:
 
         What a person has to put right becomes an Event as well, because nobody reads the operator's log.
         """
-        try:
-            await self._apply(key, wanted)
-        except (Refused, TaskTooLarge) as error:
-            await self.event(key, Event("Warning", NOT_STARTED, f"task {wanted[0].ref.task_id}: {error}"))
-            raise
-
-    async def _apply(self, key: Key, wanted: Sequence[WantedTask]) -> None:
         task_id = wanted[0].ref.task_id
+        with lines_about(task=task_id):
+            try:
+                await self._apply(key, task_id, wanted)
+            except (Refused, TaskTooLarge) as error:
+                if (seen := self._seen.get(key)) is not None:
+                    told = Event("Warning", NOT_STARTED, f"task {task_id}: {error}")
+                    await self._events.tell_refusal(seen.owner, task_id, told)
+                    error.told = True
+                raise
+
+    async def _apply(self, key: Key, task_id: str, wanted: Sequence[WantedTask]) -> None:
         seen = await self._fresh(key, task_id)
         if seen is None:
             return
@@ -127,13 +133,15 @@ class KubernetesRuntime:
         elif step is not Step.WAIT:
             seen.acted.add(task_id)
             await self._take(step, seen.owner, task, states, wanted)
+            self._events.taken(seen.owner.uid, task_id)
 
     async def remove(self, key: Key, task_id: str) -> None:
         """Delete a task's Job; once that is gone, all else of the task."""
-        seen = await self._fresh(key, task_id)
-        if seen is not None:
-            seen.acted.add(task_id)
-            await self._end(seen.owner, seen.of(task_id))
+        with lines_about(task=task_id):
+            seen = await self._fresh(key, task_id)
+            if seen is not None:
+                seen.acted.add(task_id)
+                await self._end(seen.owner, seen.of(task_id))
 
     async def make_way_back(self, key: Key, wanted: WantedWayBack) -> None:
         """Make a ReverseSync with this Migration as its owner. One that is there already is seen in the next pass."""
@@ -164,8 +172,11 @@ class KubernetesRuntime:
         try:
             await self._writer.start_hook(seen.owner, wanted)
         except Refused as error:
-            LOG.warning("the Job of %s cannot be made: %s", wanted.run.run_id, error)
-            await self._record(seen.owner, Event("Warning", HOOK_REFUSED, f"{wanted.run.run_id}: {error}"))
+            told = Event("Warning", HOOK_REFUSED, f"{wanted.run.run_id}: {error}")
+            if await self._events.tell_refusal(seen.owner, wanted.run.run_id, told):
+                LOG.error("%s: %s", told.reason, told.message)
+        else:
+            self._events.taken(seen.owner.uid, wanted.run.run_id)
 
     async def end_hook(self, key: Key, run_id: str) -> None:
         """Delete the Job of a hook."""
@@ -194,9 +205,13 @@ class KubernetesRuntime:
         """Record an event. One that cannot be written is logged: no work waits for it."""
         seen = self._seen.get(key)
         if seen is None:
-            LOG.warning("no event %s of %s: it has not been observed", event.reason, key)
+            LOG.warning("no event %s: the resource has not been observed", event.reason)
             return
-        await self._record(seen.owner, event)
+        await self._events.tell(seen.owner, event)
+
+    async def tell(self, owner: Owner, event: Event) -> None:
+        """Record an event of a resource that could not be observed."""
+        await self._events.tell(owner, event)
 
     async def clear(self, key: Key, uid: str) -> bool:
         """Take a step towards nothing of a resource being left; whether its pods may still run. Then ask again.
@@ -217,6 +232,7 @@ class KubernetesRuntime:
             await self._say_what_stays(owner, tasks.values())
         else:
             self._told.pop(uid, None)
+            self._events.forget(uid)
         return left
 
     async def _say_what_stays(self, owner: Owner, tasks: Iterable[TaskObjects]) -> None:
@@ -226,14 +242,13 @@ class KubernetesRuntime:
             why = why_it_waits(owner.namespace, "", pod, pod.created, self._clock())
             if why and why not in told:
                 told.add(why)
-                LOG.warning("the deletion of %s %s/%s waits: %s", owner.kind, owner.namespace, owner.name, why)
-                await self._record(owner, Event("Warning", NOT_GONE, why))
+                LOG.warning("the deletion waits: %s", why)
+                await self._events.tell(owner, Event("Warning", NOT_GONE, why))
 
-    async def _record(self, owner: Owner, event: Event) -> None:
-        try:
-            await events.record(self.api, owner, event, self._identity, self._clock())
-        except OperatorError as error:
-            LOG.warning("event %s of %s/%s could not be written: %s", event.reason, owner.namespace, owner.name, error)
+    def _forget(self, key: Key) -> None:
+        seen = self._seen.pop(key, None)
+        if seen is not None:
+            self._events.forget(seen.owner.uid)
 
     async def _look(self, key: Key, owner: Owner) -> _Seen:
         found = await reads.children(self.api, owner)

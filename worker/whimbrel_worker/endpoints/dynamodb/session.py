@@ -125,7 +125,7 @@ class ItemSession:
                 return
             self._resolve()
             if self._held().sequence >= sequence:
-                _log.info("a lost reply was resolved: the control row had moved on (%s)", self._identity)
+                _log.debug("a lost reply was resolved: the control row had moved on (%s)", self._identity)
                 return
         raise Transient("the control row does not move on", where=str(self._identity), todo="it is tried again")
 

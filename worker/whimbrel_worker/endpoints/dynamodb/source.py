@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from whimbrel_api.migration import Mode, NewTables, TtlDeletes
+from whimbrel_api.repeats import Repeats
 from whimbrel_api.reports import TableAssessment
 from whimbrel_api.tasks import TaskFile, TaskKind
 from whimbrel_worker.endpoints.dynamodb.calls.client import Client
@@ -63,7 +64,7 @@ class DynamoDBSource:
         self._known: dict[str, Described] = {}
         self._looked: Catalogue | None = None
         self._assessed: list[Described] = []
-        self._identity = ""
+        self._identity, self._repeats = "", Repeats()
         self._rate = self._read_rate()
         self._units = Units(self._rate)
 
@@ -212,9 +213,11 @@ class DynamoDBSource:
         old = {ref: at for ref, at in proven.items() if at and now - at > guard * self._logs.kept(ref)}
         if old:
             oldest = min(old, key=lambda ref: old[ref])
-            _log.warning(
+            self._repeats.log(
+                _log, logging.WARNING, "age",
                 "%d shards are close to the time that streams keep; table %s shard %s: nothing after %s is proven "
                 "to be in the target", len(old), oldest.table, oldest.shard, moments.moment_text(old[oldest]),
+                extra={"table": oldest.table},
             )  # fmt: skip
 
     def retention(self) -> float | None:

@@ -132,7 +132,7 @@ class FencedSession:
         self._row = self._again(lambda: retake_row(self._kept.get(), self._identity, held, step))
         if self._held().sequence < sequence:
             raise Transient("the connection ended during COMMIT and the transaction did not happen")
-        _log.info("a lost reply to COMMIT was resolved: the transaction had happened (%s)", self._identity)
+        _log.debug("a lost reply to COMMIT was resolved: the transaction had happened (%s)", self._identity)
 
     def _abandon(self, connection: Connection) -> None:
         if connection.closed or connection.broken:

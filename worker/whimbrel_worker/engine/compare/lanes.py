@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
@@ -28,7 +29,8 @@ def in_lanes(lanes: Sequence[Lane], jobs: Sequence[Job]) -> None:
         waiting.put(job)
     failed = threading.Event()
     with ThreadPoolExecutor(len(lanes), thread_name_prefix="lane") as pool:
-        working = [pool.submit(_work, lane, waiting, failed) for lane in lanes[: len(jobs)]]
+        # With what the code around is about, for the log.
+        working = [pool.submit(copy_context().run, _work, lane, waiting, failed) for lane in lanes[: len(jobs)]]
         wait(working, return_when=FIRST_EXCEPTION)
         if any(each.done() and each.exception() is not None for each in working):
             failed.set()

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, TypeVar
 
+from whimbrel_api.logs import lines_about
+from whimbrel_api.repeats import Repeats
 from whimbrel_worker.engine.bookmarks import bookmark_of
 from whimbrel_worker.engine.copy.pipeline import Batch, read_ahead
 from whimbrel_worker.engine.copy.plan import plan_chunks
@@ -42,6 +44,7 @@ _LOST_SECONDS: Final = 60.0
 _HEARTBEAT_SECONDS: Final = 15.0
 _LOG_CHECK_SECONDS: Final = 30.0
 _LOOK_SECONDS: Final = 1.0
+_REPEAT_SECONDS: Final = 60.0
 _WAIT_SECONDS: Final = (0.2, 2.0)
 _ACTIVE: Final = ("Planning", "Copying")
 
@@ -88,6 +91,7 @@ class Copier:
     _next_look: float = field(default=0.0, init=False)
     _beaten: float = field(default=0.0, init=False)
     _start: str = field(default="", init=False)
+    _repeats: Repeats = field(default_factory=lambda: Repeats(_REPEAT_SECONDS), init=False)
 
     def __post_init__(self) -> None:
         self._control = self.target.control()
@@ -102,6 +106,7 @@ class Copier:
             self._start = self._control.fix_start_position(self._asked(self.source.position))
             tables, self._problems = self._asked(self.source.discover)
             self._tables = {table.name: table for table in tables}
+            _log.info("%d tables are there to copy; what changes from %s on is read later", len(tables), self._start)
             with self.source.reader() as reader:
                 self._work(reader)
             self._complete()
@@ -118,7 +123,7 @@ class Copier:
             if self._control.unfinished_chunks() == 0:
                 return
             if self._control.release_lost(_LOST_SECONDS):
-                _log.info("chunks of a worker that is gone came back")
+                _log.warning("chunks of a worker that has not written for %.0f s are copied by others", _LOST_SECONDS)
                 continue
             self.guide.wait(next(waits))
 
@@ -258,16 +263,18 @@ class Copier:
         if delay is None:
             raise failure
         self.target.tally.retries += 1
-        _log.warning("reading is tried again in %.1f s: %s", delay, failure)
+        line = "reading is tried again in %.1f s: %s"
+        self._repeats.log(_log, logging.WARNING, (failure.what, failure.where), line, delay, failure)
         self.guide.wait(delay)
 
     @contextlib.contextmanager
     def _stopping(self, name: str) -> Iterator[None]:
         """What cannot be carried stops its table; the others go on."""
-        try:
-            yield
-        except Incompatible as error:
-            self._stop_table(name, str(error))
+        with lines_about(table=name):
+            try:
+                yield
+            except Incompatible as error:
+                self._stop_table(name, str(error))
 
     def _stop_table(self, name: str, message: str) -> None:
         _log.error("table %s is stopped: %s", name, message, extra={"table": name})

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+from whimbrel_api.logs import lines_about
 from whimbrel_worker.engine.retry import Backoff
 from whimbrel_worker.engine.shard_ports import (
     NOBODY,
@@ -100,6 +101,10 @@ class Reading:
 
     def step(self) -> float | None:
         """Bring one page into the target. Seconds to wait before the next one; None when there is none for ever."""
+        with lines_about(table=self.ref.table):
+            return self._step()
+
+    def _step(self) -> float | None:
         began = time.monotonic()
         try:
             wait = self._bring()

@@ -11,6 +11,7 @@ within the last minute where that is more. A change that is held up longer, with
 """
 
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -28,6 +29,7 @@ from whimbrel_worker.values.columns import Table
 _log = logging.getLogger(__name__)
 
 LATE_SECONDS: Final = 2.0
+_WARN_SECONDS: Final = 60.0
 _EXPIRED: Final = "ExpiredIteratorException"
 _INVALID: Final = ("InvalidArgumentException", "ValidationException")
 _RECORDS_A_PAGE: Final = 1000
@@ -54,6 +56,7 @@ class KinesisShard:
     _iterator: str = ""
     _warned: int = 0
     _circles: int = 0
+    _warn_due: float = 0.0
 
     def __post_init__(self) -> None:
         self._memory = Memory(keep_ttl=self.keep_ttl)
@@ -151,6 +154,10 @@ class KinesisShard:
         return found
 
     def _warn(self, table: Table) -> None:
+        """What came since the last time, once a minute at most."""
+        if not (self._warned or self._circles) or time.monotonic() < self._warn_due:
+            return
+        self._warn_due = time.monotonic() + _WARN_SECONDS
         if self._warned:
             _log.warning(
                 "table %s shard %s: %d changes came more than %.0f s after they were made; they were applied, and "
