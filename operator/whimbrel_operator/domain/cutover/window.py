@@ -73,7 +73,7 @@ def _zone_fault(name: str) -> str:
 def opening(window: Window, now: datetime) -> Opening | None:
     """The opening that holds now, or else the next one; None where none comes in fifty years. Only without faults."""
     zone, length = ZoneInfo(window.time_zone), timedelta(seconds=seconds(window.duration))
-    starts = _starts(window.schedule, (now - length).astimezone(zone))
+    starts = _starts(window.schedule, (now.astimezone(UTC) - length).astimezone(zone))
     start = next((each for each in starts if each + length > now), None)
     return Opening(start.astimezone(zone), (start + length).astimezone(zone)) if start is not None else None
 
