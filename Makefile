@@ -12,6 +12,8 @@ PARALLEL ?= 2
 # A file's tests share a process, and each process its own servers: two of each at once, whatever the machine has.
 RUN_TESTS := $(BIN)/pytest -n $(PARALLEL) --dist loadfile
 PACKAGES := api operator worker cli testbed
+# Below what `make generate` writes.
+TREE := .
 
 .PHONY: help demo test lint unit component cluster chart faults bench generate check-generated lock clean test-aws
 
@@ -60,15 +62,20 @@ test-aws: $(DEV_STAMP) ## the same migration to a real Aurora DSQL cluster of yo
 bench: $(DEV_STAMP) ## speed beside its peers, as CPU seconds per million rows and ratios (minutes)
 	$(BIN)/python -m bench $(ARGS)
 
-generate: $(DEV_STAMP) ## write crds/ and the chart's rights anew from the code
-	$(BIN)/python -m whimbrel_api.crds crds
-	$(BIN)/python -m whimbrel_operator.specs.chart charts/whimbrel/files
+generate: $(DEV_STAMP) ## write anew from the code: crds/, docs/metrics.md, the chart's and Argo CD's generated files
+	$(BIN)/python -m whimbrel_api.crds $(TREE)/crds
+	$(BIN)/python -m whimbrel_operator.specs.chart $(TREE)/charts/whimbrel/files
+	$(BIN)/python -m whimbrel_operator.figures $(TREE)/docs $(TREE)/charts/whimbrel/files
+	PYTHONPATH="tests$${PYTHONPATH:+:$$PYTHONPATH}" $(BIN)/python -m support.argo_files $(TREE)/charts/argocd
 
+# Written by hand, in folders that hold generated files: the alerts, and Argo CD's scripts.
 check-generated: $(DEV_STAMP)
-	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; mkdir "$$fresh/crds" "$$fresh/files"; \
-	  $(BIN)/python -m whimbrel_api.crds "$$fresh/crds"; $(BIN)/python -m whimbrel_operator.specs.chart "$$fresh/files"; \
-	  diff -r crds "$$fresh/crds" && diff -r charts/whimbrel/files "$$fresh/files" || \
-	  { echo "crds/ or charts/whimbrel/files/ is not what the code says: run make generate and commit"; exit 1; }
+	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; stale=; \
+	  find crds docs charts -type d -exec mkdir -p "$$fresh/{}" \; ; \
+	  $(MAKE) --silent generate TREE="$$fresh"; \
+	  for each in crds charts/whimbrel/files charts/argocd docs/metrics.md; do \
+	    diff -r --exclude=alerts.yaml --exclude='*.lua' "$$each" "$$fresh/$$each" || stale="$$stale $$each"; done; \
+	  [ -z "$$stale" ] || { echo "Not what the code says:$$stale. Run make generate and commit."; exit 1; }
 
 lock: $(DEV_STAMP) ## resolve the dependencies anew into locks/, with hashes
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +52,14 @@ def polardb() -> Iterator[PolarDBServer]:
 
     with polardb_server() as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def no_way_back_stays() -> Iterator[None]:
+    """What runs have made on the whole run's PolarDB stand-in goes with their test."""
+    yield
+    if "support.both_ways_run" in sys.modules:
+        sys.modules["support.both_ways_run"].clear_servers()
 
 
 @pytest.fixture(scope=_lasting)

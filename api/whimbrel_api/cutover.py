@@ -97,9 +97,9 @@ class Cutover(Model):
         default=TargetExclusive.WARN,
         description="Whether other accounts that may write to the target before the cutover are named, or close it.",
     )
-    allowed_writers: list[Annotated[str, Field(min_length=1, max_length=63)]] = Field(
-        default=[], max_length=20, description="Roles of the target that may write to it all the same."
-    )
+    allowed_writers: list[
+        Annotated[str, Field(min_length=1, max_length=63, description="A role's name, as pg_roles has it.")]
+    ] = Field(default=[], max_length=20, description="Roles of the target that may write to it all the same.")
     hooks: Hooks = Hooks()
     switch: list[SwitchStep] = Field(
         default=[], max_length=MOST, description="How applications find the target, changed after the fence, in order."

@@ -159,12 +159,15 @@ class StreamResult(Model):
     claimed then; what the target really holds is for a comparison to say. `collected_bytes`: while the copy
     runs, what was read onto the spool's volume. `retention_deadline`: until when the source's log certainly keeps what
     comes next; `retention_seconds`: how long it keeps a change. Both None where it forgets nothing by time.
+    `fetch_lag_seconds`: age of the oldest source commit that was not read yet, as an upper bound; None where the log is
+    applied as it is read, or where that is not known.
     """
 
     position: str = ""
     quiet: bool = False
     lag_seconds: float | None = None
     lag_observed_at: Moment | None = None
+    fetch_lag_seconds: float | None = None
     changes_applied: int = 0
     last_change_time: Moment | None = None
     end_of_log_at: Moment | None = None
@@ -273,7 +276,7 @@ class FreezeResult(Model):
 
 
 class Counters(Model):
-    """What a worker has done since it started."""
+    """What a worker has done since it started. `retries` and the like are the target's, `source_…` the source's."""
 
     rows: int = 0
     bytes: int = 0
@@ -282,12 +285,15 @@ class Counters(Model):
     conflicts: int = 0
     connections: int = 0
     throttled: int = 0
+    source_retries: int = 0
+    source_throttled: int = 0
 
 
 class WorkerReport(Model):
     """The newest word of one worker. The operator reads at most one per worker.
 
     `acknowledged`: the steps of a cutover that this worker found in the target's journal, or wrote there itself.
+    `started_at`: when this process began; its counters count from then.
     """
 
     task: TaskKind
@@ -311,4 +317,5 @@ class WorkerReport(Model):
     freeze: FreezeResult | None = None
     reverse: ReverseResult | None = None
     acknowledged: list[Acknowledgement] = Field(default=[], max_length=KEPT)
+    started_at: Moment | None = None
     writers: TargetWriters | None = None

@@ -5,8 +5,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from whimbrel_cli.cluster_logs import ClusterLogs
 from whimbrel_cli.figures import ago, span
 from whimbrel_cli.guidance import Caller, Resource, finished
+from whimbrel_cli.logbook import LogSource
+from whimbrel_cli.pieces import Piece, of_jobs
 from whimbrel_operator.runtime.cluster_access import Cluster
 from whimbrel_operator.runtime.cluster_store import ClusterStore, OperatorSeen
 from whimbrel_operator.runtime.port import Key
@@ -31,9 +34,9 @@ class ClusterPlace:
         """The resources of the cluster."""
         return self._store
 
-    def all(self, namespace: str | None, *, everywhere: bool) -> Sequence[Resource]:
+    def all(self, namespace: str | None, *, everywhere: bool, kind: str | None = None) -> Sequence[Resource]:
         """The resources of a namespace, by default the context's; of all where so asked."""
-        return self._store.resources(namespace=None if everywhere else namespace or self.caller.namespace)
+        return self._store.resources(kind, None if everywhere else namespace or self.caller.namespace)
 
     def document(self, key: Key) -> dict[str, Any]:
         """The resource as the API server has it."""
@@ -53,6 +56,23 @@ class ClusterPlace:
     def kept_in_git(self, key: Key) -> str:
         """Argo CD or Flux, by the marks that they leave."""
         return self._store.kept_in_git(key)
+
+    def pieces(self, key: Key) -> Sequence[Piece]:
+        """Its Jobs, with their pods and WorkerReports."""
+        return of_jobs(*self._store.belonging(key))
+
+    def hidden(self) -> Sequence[str]:
+        """What this account may not read."""
+        return sorted(self._store.withheld)
+
+    def logs(self, key: Key) -> LogSource:
+        """The logs of its pods."""
+        return ClusterLogs(self._store, key)
+
+    def difference_files(self, key: Key, task: str) -> Sequence[Path]:
+        """None: they go with the worker's pod."""
+        del key, task
+        return ()
 
 
 def idleness(operators: Sequence[OperatorSeen] | None, now: datetime) -> str:

@@ -162,8 +162,15 @@ def _of_phase(migration: Migration, caller: Caller) -> str:
     if status.cutover.state in (CutoverState.ROLLING_BACK, CutoverState.ROLLED_BACK) or migration.spec.cutover.rollback:
         return status.cutover.message
     if status.phase in (Phase.FOLLOWING, Phase.CUTTING_OVER):
-        return _of_cutover(migration, caller)
+        return _of_cutover(migration, caller) or _of_differences(migration, caller)
     return _AT_THE_END.get(status.phase, "")
+
+
+def _of_differences(migration: Migration, caller: Caller) -> str:
+    """Where to look when the last comparison keeps the cutover from beginning."""
+    if migration.status.validation.result is not CheckResult.DIFFERENT or _holds(migration, "ValidationPassed"):
+        return ""
+    return f"Source and target differ. To see in what: {caller.line('diff', migration)}"
 
 
 _DONE_MEANWHILE: Final = {
@@ -219,8 +226,9 @@ def _after_check(validation: Validation, caller: Caller) -> str:
     if validation.status.result is CheckResult.DIFFERENT:
         if caller.prefix != LOCAL.prefix:
             return (
-                "Source and target differ. The list of rows went with the worker's pod; to have it: whimbrel run, from "
-                "a machine that reaches both, with a Validation that names source and target itself."
+                f"Source and target differ. Examples: {caller.line('diff', validation)}. The list of rows went with "
+                "the worker's pod; to have it: whimbrel run, from a machine that reaches both, with a Validation that "
+                "names source and target itself."
             )
         return f"Source and target differ. All differences found: {validation.status.report or 'see the events'}"
     if validation.status.result is CheckResult.INCONCLUSIVE:

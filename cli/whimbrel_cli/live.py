@@ -1,7 +1,6 @@
 """The view of one resource in a terminal: what was observed becomes a renderable. Pure; the screen is in screen."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from rich.console import Group, RenderableType
@@ -13,6 +12,7 @@ from whimbrel_api.cutover import CutoverStep
 from whimbrel_api.migration import Migration, Phase, TableStatus
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_api.validation import Validation, ValidationPhase
+from whimbrel_cli.drawing import LABEL, NARROW, Glyphs, joined, row
 from whimbrel_cli.figures import (
     ago,
     clock,
@@ -28,27 +28,13 @@ from whimbrel_cli.figures import (
 )
 from whimbrel_cli.guidance import condition, gates, next_step
 from whimbrel_cli.observed import Checking, Happening, Observed
+from whimbrel_cli.sparkline import sparkline
 
-NARROW: Final = 80
-_LABEL: Final = 9
 _POSITION: Final = 60
+_FEWEST_BARS: Final = 2
 _PATH: Final = tuple(phase for phase in Phase if phase is not Phase.CANCELLED)
 _NOT_HERE: Final = "done; the figures were kept elsewhere"
 _IN_WORK: Final = {"Copying": 0, "Stopped": 0, "Pending": 1, "Following": 3, "Copied": 4}
-
-
-@dataclass(frozen=True)
-class Glyphs:
-    """The signs of a view; `PLAIN` where the terminal has ASCII alone."""
-
-    done: str = "✔"
-    now: str = "▶"
-    shut: str = "✘"
-    between: str = "·"
-    arrow: str = "→"
-
-
-PLAIN: Final = Glyphs(done="+", now=">", shut="-", between="|", arrow="->")
 
 
 def view(observed: Observed, *, width: int, tables: int = 12, glyphs: Glyphs | None = None) -> RenderableType:
@@ -57,7 +43,7 @@ def view(observed: Observed, *, width: int, tables: int = 12, glyphs: Glyphs | N
     if isinstance(observed.resource, Validation):
         parts = _validation(observed.resource, signs, width)
     elif isinstance(observed.resource, ReverseSync):
-        parts = _way_back(observed.resource, signs, width, tables)
+        parts = _way_back(observed.resource, observed, signs, width, tables)
     else:
         parts = _migration(observed.resource, observed, signs, width, tables)
     return Group(*parts, *_next(observed, width), *_events(observed.events, width))
@@ -69,10 +55,11 @@ def _migration(migration: Migration, seen: Observed, signs: Glyphs, width: int, 
     return [
         title,
         _phases(migration, signs, width),
-        _row("Snapshot", _snapshot(migration, signs), width),
+        row("Snapshot", _snapshot(migration, signs), width),
         *_tables(_known(migration), seen, width, tables),
-        _row("Stream", _stream(migration, seen, signs), width),
-        _row("Check", _check(migration, seen, signs), width),
+        row("Stream", _stream(migration, seen, signs), width),
+        *_lags(seen, signs, width),
+        row("Check", _check(migration, seen, signs), width),
         *_gates(migration, seen, signs, width),
     ]
 
@@ -81,29 +68,6 @@ def _known(migration: Migration) -> Sequence[TableStatus]:
     """The tables, except where a finished migration was only read back from the target, which keeps no figures."""
     forgotten = migration.status.phase is Phase.COMPLETED and not migration.status.snapshot.rows_total
     return () if forgotten else migration.status.tables
-
-
-def _row(label: str, text: str | Text, width: int, style: str = "") -> Text:
-    """A labelled line; its continuation lines stand under its first one."""
-    body = text if isinstance(text, Text) else Text(one_line(text), style=style)
-    whole = Text()
-    for number, line in enumerate(_wrapped(body, max(20, width - _LABEL))):
-        whole.append("\n" if number else "")
-        whole.append((label if number == 0 else "").ljust(_LABEL), style="bold cyan")
-        whole.append_text(line)
-    return whole
-
-
-def _wrapped(body: Text, width: int) -> list[Text]:
-    """The lines of a text: broken at blanks, and inside a word only where it is longer than a line."""
-    lines: list[Text] = []
-    rest = body
-    while rest.cell_len > width:
-        at = rest.plain.rfind(" ", 1, width + 1)
-        cut = at if at > 0 else width
-        lines.append(rest[:cut])
-        rest = rest[cut + (1 if at > 0 else 0) :]
-    return [*lines, rest]
 
 
 def _phases(migration: Migration, signs: Glyphs, width: int) -> Text:
@@ -130,16 +94,12 @@ def _phases(migration: Migration, signs: Glyphs, width: int) -> Text:
     return line if line.cell_len <= width else short
 
 
-def _joined(parts: Iterable[str], signs: Glyphs) -> str:
-    return f" {signs.between} ".join(part for part in parts if part)
-
-
 def _snapshot(migration: Migration, signs: Glyphs) -> str:
     copy = migration.status.snapshot
     if not copy.rows_total and not copy.rows_copied:
         return _NOT_HERE if migration.status.phase is Phase.COMPLETED else "not begun"
     running = migration.status.phase is Phase.SNAPSHOT
-    return _joined(
+    return joined(
         (
             f"{percent(copy.rows_copied, copy.rows_total)}%",
             f"{count(copy.rows_copied)} of {count(copy.rows_total)} rows",
@@ -158,7 +118,7 @@ def _tables(tables: Sequence[TableStatus], seen: Observed, width: int, most: int
         return []
     grid = Table.grid(padding=(0, 1), expand=False)
     name_width = min(max(len(table.name) for table in shown), max(12, width // 3))
-    grid.add_column(width=_LABEL - 1)
+    grid.add_column(width=LABEL - 1)
     grid.add_column(width=name_width, no_wrap=True)
     if width >= NARROW:
         grid.add_column(width=max(8, min(30, width - name_width - 58)))
@@ -171,7 +131,7 @@ def _tables(tables: Sequence[TableStatus], seen: Observed, width: int, most: int
     for table in shown:
         grid.add_row(*_table(table, seen.rates.get(table.name, 0.0), name_width, wide=width >= NARROW))
     left = len(tables) - len(shown)
-    return [grid, *([_row("", f"and {left} more", width, "dim")] if left else [])]
+    return [grid, *([row("", f"and {left} more", width, "dim")] if left else [])]
 
 
 def _table(table: TableStatus, rate: float, name_width: int, *, wide: bool) -> list[RenderableType]:
@@ -200,7 +160,7 @@ def _stream(migration: Migration, seen: Observed, signs: Glyphs) -> str:
         return f"ended {signs.between} {count(stream.changes_applied)} changes applied"
     age = ago(stream.lag_observed_at, seen.now)
     stale = age is not None and age > 10 and migration.status.phase in (Phase.CATCH_UP, Phase.FOLLOWING)
-    return _joined(
+    return joined(
         (
             f"lag {lag(stream)}",
             f"{count(stream.changes_applied)} changes applied",
@@ -208,6 +168,17 @@ def _stream(migration: Migration, seen: Observed, signs: Glyphs) -> str:
         ),
         signs,
     )
+
+
+def _lags(seen: Observed, signs: Glyphs, width: int, label: str = "Lag") -> list[RenderableType]:
+    """The lag of the last looks as bars up to the longest one; nothing before there are two, or after the end."""
+    over = isinstance(seen.resource, Migration) and seen.resource.status.phase in (Phase.COMPLETED, Phase.CANCELLED)
+    known = [each for each in seen.lags if each is not None]
+    if over or len(known) < _FEWEST_BARS:
+        return []
+    most = f" up to {span(max(known))}"
+    bars = sparkline(seen.lags, max(1, width - LABEL - len(most)), signs.bars)
+    return [Text.assemble((label.ljust(LABEL), "bold cyan"), bars, (most, "dim"), no_wrap=True, overflow="crop")]
 
 
 def _check(migration: Migration, seen: Observed, signs: Glyphs) -> str:
@@ -219,7 +190,7 @@ def _check(migration: Migration, seen: Observed, signs: Glyphs) -> str:
         return "not begun"
     found = check.differences
     kinds = ", ".join(f"{n} {kind}" for kind, n in found.model_dump().items() if n)
-    return _joined(
+    return joined(
         (
             check.result.value,
             f"{count(check.rows_compared)} rows compared",
@@ -234,7 +205,7 @@ def _check(migration: Migration, seen: Observed, signs: Glyphs) -> str:
 
 def _checking(running: Checking, signs: Glyphs, *, whole: bool) -> str:
     """How far it is; with `whole` False it looks at changed keys alone, and nobody knows how many those are."""
-    return _joined(
+    return joined(
         (
             "running",
             f"{percent(running.rows, running.rows_total)}%" if whole and running.rows_total else "",
@@ -260,10 +231,10 @@ def _gates(migration: Migration, seen: Observed, signs: Glyphs, width: int) -> l
             )
             for gate in marks
         ]
-        rows += [_row("Gates" if number == 0 else "", text, width) for number, text in enumerate(texts)]
+        rows += [row("Gates" if number == 0 else "", text, width) for number, text in enumerate(texts)]
     message = status.cutover.message
-    rows.append(_row("Cutover", _joined((status.cutover.state.value, message), signs), width))
-    rows += [_row("Proven", text, width) for text in _proven(status.cutover.steps)]
+    rows.append(row("Cutover", joined((status.cutover.state.value, message), signs), width))
+    rows += [row("Proven", text, width) for text in _proven(status.cutover.steps)]
     return [*rows, *_rollback(migration, signs, width)]
 
 
@@ -283,14 +254,14 @@ def _rollback(migration: Migration, signs: Glyphs, width: int) -> list[Renderabl
         return []
     ready = found.status == "True"
     text = f"{signs.done if ready else signs.shut} RollbackReady ({found.reason}): {found.message}"
-    return [_row("Back", one_line(text), width, "green" if ready else "yellow")]
+    return [row("Back", one_line(text), width, "green" if ready else "yellow")]
 
 
 def _validation(validation: Validation, signs: Glyphs, width: int) -> list[RenderableType]:
     status = validation.status
     done = status.phase is ValidationPhase.COMPLETED
     found = status.differences
-    figures = _joined(
+    figures = joined(
         (
             status.result.value if status.result else status.phase.value,
             status.progress,
@@ -303,37 +274,38 @@ def _validation(validation: Validation, signs: Glyphs, width: int) -> list[Rende
         ),
         signs,
     )
-    return [Text(validation.metadata.name, style="bold"), _row("Check", figures, width)]
+    return [Text(validation.metadata.name, style="bold"), row("Check", figures, width)]
 
 
-def _way_back(back: ReverseSync, signs: Glyphs, width: int, tables: int) -> list[RenderableType]:
+def _way_back(back: ReverseSync, seen: Observed, signs: Glyphs, width: int, tables: int) -> list[RenderableType]:
     status, slot = back.status, back.status.slot
     held = f"holds back {size(slot.retained_bytes)}" if slot.retained_bytes is not None else "not known now"
     flags = [kind for kind in ("Stalled", "Paused") if condition(status, kind)]
     rows: list[RenderableType] = [
         Text(back.metadata.name, style="bold"),
-        _row("Back", _joined((status.phase.value, *flags, f"{count(status.changes_applied)} changes"), signs), width),
-        _row("Lag", status.lag or "–", width),
+        row("Back", joined((status.phase.value, *flags, f"{count(status.changes_applied)} changes"), signs), width),
+        row("Lag", status.lag or "–", width),
+        *_lags(seen, signs, width, label=""),
     ]
     if slot.name:
         state = ("active" if slot.active else "not read", slot.wal_status) if slot.wal_status else ()
-        rows.append(_row("Slot", _joined((slot.name, *state, held), signs), width))
+        rows.append(row("Slot", joined((slot.name, *state, held), signs), width))
     shown = [f"{table.name} {table.state}" for table in status.tables[:tables]]
     more = len(status.tables) - len(shown)
     if shown:
-        rows.append(_row("Tables", _joined((*shown, f"and {more} more" if more else ""), signs), width))
+        rows.append(row("Tables", joined((*shown, f"and {more} more" if more else ""), signs), width))
     return rows
 
 
 def _next(observed: Observed, width: int) -> list[RenderableType]:
     step = next_step(observed.resource, observed.caller)
     style = "bold red" if condition(observed.resource.status, "Stalled") else "bold"
-    return [_row("Next", step, width, style)] if step else []
+    return [row("Next", step, width, style)] if step else []
 
 
 def _events(events: Sequence[Happening], width: int, most: int = 5) -> list[RenderableType]:
     rows: list[RenderableType] = []
     for number, event in enumerate(events[-most:]):
-        line = shortened(f"{clock(event.at)} {event.reason}: {event.message}", width - _LABEL)
-        rows.append(_row("Events" if number == 0 else "", line, width, "yellow" if event.warning else "dim"))
+        line = shortened(f"{clock(event.at)} {event.reason}: {event.message}", width - LABEL)
+        rows.append(row("Events" if number == 0 else "", line, width, "yellow" if event.warning else "dim"))
     return rows

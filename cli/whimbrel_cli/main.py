@@ -11,15 +11,21 @@ import click
 
 from whimbrel_api.errors import ManifestError
 from whimbrel_cli.commands.assess import assess
+from whimbrel_cli.commands.completion import completion
 from whimbrel_cli.commands.cutover import cutover
 from whimbrel_cli.commands.delete import delete
 from whimbrel_cli.commands.demo import demo
+from whimbrel_cli.commands.diff import diff
+from whimbrel_cli.commands.logs import logs
+from whimbrel_cli.commands.report import report
 from whimbrel_cli.commands.rollback import rollback
 from whimbrel_cli.commands.run import run
 from whimbrel_cli.commands.status import status
 from whimbrel_cli.commands.steer import approve, cancel, pause, resume
 from whimbrel_cli.commands.testbed import testbed, traffic
+from whimbrel_cli.commands.tree import tree
 from whimbrel_cli.exits import EXIT_CODES, CliError, Exit
+from whimbrel_cli.naming import PLUGIN
 from whimbrel_cli.places import Where
 from whimbrel_operator.errors import NoCluster, NotAllowed, NotFound, OperatorError
 
@@ -60,8 +66,11 @@ def whimbrel(
       whimbrel assess shop.yaml --secrets ./secrets
       whimbrel run shop.yaml --secrets ./secrets
       whimbrel status shop -w              in a second terminal
+      whimbrel tree shop                   what belongs to it, and how each part is
+      whimbrel logs shop -f                what its workers write
       whimbrel cutover --dry-run shop      what a cutover would do, before it is approved
       whimbrel approve shop                when it awaits approval
+      whimbrel report shop > shop.md       the record of it, when it is done
 
     On a cluster the operator works on what is applied. `kubectl whimbrel` looks at and steers it, as `whimbrel
     --cluster` does; both use the cluster that kubectl would use.
@@ -79,6 +88,10 @@ for _command in (
     assess,
     run,
     status,
+    tree,
+    logs,
+    diff,
+    report,
     cutover,
     approve,
     rollback,
@@ -89,11 +102,9 @@ for _command in (
     traffic,
     testbed,
     demo,
+    completion,
 ):
     whimbrel.add_command(_command)
-
-
-PLUGIN: Final = "kubectl whimbrel"
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -30,7 +30,8 @@ class Checking:
 class Observed:
     """A resource with its newest events (oldest first), rows per second by table, and the moment of looking.
 
-    `caller`: how the commands are called that a view names.
+    `caller`: how the commands are called that a view names. `lags`: the lag in seconds at the last looks, oldest first,
+    None where it was not known; empty where nobody has looked more than once.
     """
 
     resource: Resource
@@ -39,9 +40,11 @@ class Observed:
     rates: Mapping[str, float] = field(default_factory=dict)
     checking: Checking | None = None
     caller: Caller = LOCAL
+    lags: Sequence[float | None] = ()
 
 
 _WINDOW = 5.0
+_LAGS = 60
 
 
 class Rates:
@@ -60,6 +63,21 @@ class Rates:
             while len(samples) > 2 and samples[1][0] < now - _WINDOW:
                 samples.pop(0)
         return {table: _rate(self._samples[table]) for table in rows}
+
+
+class Lags:
+    """The lag at the last looks, as far as it was observed anew; a look that brings no new observation adds none."""
+
+    def __init__(self) -> None:
+        self._seen: list[float | None] = []
+        self._observed_at: datetime | None = None
+
+    def update(self, observed_at: datetime | None, seconds: float | None) -> tuple[float | None, ...]:
+        """Takes the lag observed at that moment, and gives all that are kept; nothing before the first one."""
+        if observed_at is not None and observed_at != self._observed_at:
+            self._observed_at = observed_at
+            self._seen = [*self._seen, seconds][-_LAGS:]
+        return tuple(self._seen)
 
 
 def _rate(samples: list[tuple[float, int]]) -> float:

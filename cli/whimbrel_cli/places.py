@@ -1,6 +1,7 @@
 """Where the commands find resources: a folder of this machine, or a cluster. What the commands do stands with them."""
 
 import contextlib
+import glob
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,12 +10,15 @@ from typing import Any, Protocol
 
 from whimbrel_cli.exits import CliError, Exit
 from whimbrel_cli.guidance import Caller, Resource, finished
+from whimbrel_cli.local_logs import LocalLogs
+from whimbrel_cli.logbook import LogSource
+from whimbrel_cli.pieces import Piece, of_process
 from whimbrel_operator.errors import Forbidden, NotFound
 from whimbrel_operator.runtime.port import Key
 from whimbrel_operator.runtime.resources import Resources
 from whimbrel_operator.runtime.store import LocalStore, default_root
 
-_KINDS = ("Migration", "Validation", "ReverseSync")
+KINDS = ("Migration", "Validation", "ReverseSync")
 
 
 class Place(Protocol):
@@ -31,8 +35,8 @@ class Place(Protocol):
     def store(self) -> Resources:
         """The resources."""
 
-    def all(self, namespace: str | None, *, everywhere: bool) -> Sequence[Resource]:
-        """The resources of a namespace, or of all."""
+    def all(self, namespace: str | None, *, everywhere: bool, kind: str | None = None) -> Sequence[Resource]:
+        """The resources of a namespace, or of all; those of one kind where it is named."""
 
     def document(self, key: Key) -> dict[str, Any]:
         """A resource as scripts read it."""
@@ -42,6 +46,18 @@ class Place(Protocol):
 
     def kept_in_git(self, key: Key) -> str:
         """Who would put a change of the live object back; empty where nobody is seen to."""
+
+    def pieces(self, key: Key) -> Sequence[Piece]:
+        """The workers of a resource, as what they are there, with what they report."""
+
+    def hidden(self) -> Sequence[str]:
+        """What was left out of all that was read so far, because it may not be read."""
+
+    def logs(self, key: Key) -> LogSource:
+        """What the workers of a resource write."""
+
+    def difference_files(self, key: Key, task: str) -> Sequence[Path]:
+        """The files in which a comparison listed what differs; none where they are not kept."""
 
 
 class LocalPlace:
@@ -59,9 +75,9 @@ class LocalPlace:
         """The resources of the folder."""
         return self._store
 
-    def all(self, namespace: str | None, *, everywhere: bool) -> Sequence[Resource]:
+    def all(self, namespace: str | None, *, everywhere: bool, kind: str | None = None) -> Sequence[Resource]:
         """The resources of a namespace; of all where none is named."""
-        return [self._store.get(key) for key in self._store.list(namespace=None if everywhere else namespace)]
+        return [self._store.get(key) for key in self._store.list(kind, None if everywhere else namespace)]
 
     def document(self, key: Key) -> dict[str, Any]:
         """The resource with all defaults."""
@@ -78,6 +94,22 @@ class LocalPlace:
         """Nobody: what commands change here stands beside the manifest."""
         del key
         return ""
+
+    def pieces(self, key: Key) -> Sequence[Piece]:
+        """The processes that work on it, or did."""
+        return [of_process(each.name, each.known(), each.report()[0]) for each in self._store.instances(key)]
+
+    def hidden(self) -> Sequence[str]:
+        """Nothing: a folder is readable or is not."""
+        return ()
+
+    def logs(self, key: Key) -> LogSource:
+        """The files that the processes write."""
+        return LocalLogs(self._store, key)
+
+    def difference_files(self, key: Key, task: str) -> Sequence[Path]:
+        """Beside the resource, one a worker, and one for each table of items."""
+        return sorted(self._store.folder(key).glob(f"differences-{glob.escape(task)}-*.jsonl"))
 
 
 @dataclass(frozen=True)
@@ -130,7 +162,7 @@ def find(place: Place, name: str, namespace: str | None, kind: str | None = None
     """
     within = namespace or place.caller.namespace
     kind, name = _kind_of(name, kind)
-    kinds, refused = [kind] if kind else list(_KINDS), []
+    kinds, refused = [kind] if kind else list(KINDS), []
     for wanted in kinds:
         try:
             return place.store.find(name, namespace=within, kind=wanted)
@@ -152,9 +184,9 @@ def _kind_of(name: str, kind: str | None) -> tuple[str | None, str]:
     said, slash, bare = name.partition("/")
     if not slash:
         return kind, name
-    meant = next((each for each in _KINDS if said.lower().removesuffix("s") == each.lower()), None)
+    meant = next((each for each in KINDS if said.lower().removesuffix("s") == each.lower()), None)
     if meant is None:
-        raise CliError(f"There is no kind {said!r}.", f"There are: {', '.join(_KINDS).lower()}.", Exit.USAGE)
+        raise CliError(f"There is no kind {said!r}.", f"There are: {', '.join(KINDS).lower()}.", Exit.USAGE)
     if kind not in (None, meant):
         raise CliError(f"{name} is no {kind}, and this command is for one.", code=Exit.USAGE)
     return meant, bare

@@ -10,6 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
 from whimbrel_cli import live
+from whimbrel_cli.drawing import PLAIN, Glyphs
 from whimbrel_cli.observed import Observed
 from whimbrel_cli.plain import PlainView
 from whimbrel_cli.watcher import Watcher
@@ -19,9 +20,9 @@ _EVERY: Final = 0.4
 _LINES_BESIDE_TABLES: Final = 16
 
 
-def glyphs(console: Console) -> live.Glyphs:
+def glyphs(console: Console) -> Glyphs:
     """Signs that the terminal's encoding has."""
-    return live.Glyphs() if console.encoding.lower().startswith("utf") else live.PLAIN
+    return Glyphs() if console.encoding.lower().startswith("utf") else PLAIN
 
 
 def picture(console: Console, seen: Sequence[Observed]) -> RenderableType:

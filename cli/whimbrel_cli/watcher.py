@@ -5,29 +5,32 @@ from datetime import UTC, datetime
 
 from whimbrel_api.migration import Migration
 from whimbrel_api.reports import WorkerReport, WorkerState
+from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_api.tasks import TaskKind
 from whimbrel_cli.guidance import LOCAL, Caller, Resource
-from whimbrel_cli.observed import Checking, Happening, Observed, Rates
+from whimbrel_cli.observed import Checking, Happening, Lags, Observed, Rates
 from whimbrel_operator.errors import Forbidden, NotFound
 from whimbrel_operator.runtime.port import Key
 from whimbrel_operator.runtime.resources import Resources
 
 
 class Watcher:
-    """Looks at one resource again and again, and so knows how fast its tables move."""
+    """Looks at one resource again and again, and so knows how fast its tables move and how its lag went."""
 
     def __init__(self, store: Resources, key: Key, caller: Caller = LOCAL) -> None:
         self.key = key
         self._caller = caller
         self._store = store
         self._rates = Rates()
+        self._lags = Lags()
 
     def look(self) -> Observed:
         """The resource as it is now. Raises OperatorError where it is gone."""
         resource, now = self._store.get(self.key), datetime.now(UTC)
         events = sorted([*self._happened(self.key), *self._of_its_way_back(resource)], key=lambda each: each.at)
         rates = self._rates.update(now.timestamp(), _copied(resource))
-        return Observed(resource, now, events, rates, _checking(self._store.reports(self.key).values()), self._caller)
+        checking = _checking(self._store.reports(self.key).values())
+        return Observed(resource, now, events, rates, checking, self._caller, self._lags.update(*_lag(resource)))
 
     def _happened(self, key: Key, whose: str = "") -> list[Happening]:
         return [
@@ -58,6 +61,15 @@ def _checking(reports: Iterable[WorkerReport]) -> Checking | None:
         return None
     rows, differences = sum(each.rows_compared for each in found), sum(each.differences.total for each in found)
     return Checking(rows, sum(each.rows_total for each in found), differences)
+
+
+def _lag(resource: Resource) -> tuple[datetime | None, float | None]:
+    """When the lag was observed, and how long it was; None while nothing is followed."""
+    if isinstance(resource, Migration):
+        return resource.status.stream.lag_observed_at, resource.status.stream.lag_seconds
+    if isinstance(resource, ReverseSync):
+        return resource.status.lag_observed_at, resource.status.lag_seconds
+    return None, None
 
 
 def _copied(resource: Resource) -> dict[str, int]:

@@ -110,7 +110,8 @@ class Daemon:
     def __init__(self, shared: Shared, wakeup: Wakeup) -> None:
         self._shared, self._wakeup, self._key = shared, wakeup, wakeup.key
         self._failures = 0
-        self._log = logging.LoggerAdapter(LOG, {"resource": str(wakeup.key)})
+        self._told: dict[str, object] = {"resource": str(wakeup.key)}
+        self._log = logging.LoggerAdapter(LOG, self._told)
 
     async def run(self) -> None:
         """Pass after pass. Ends when the resource is gone; errors never end it."""
@@ -146,7 +147,8 @@ class Daemon:
             self._shared.metrics.forget(self._key)
         elif outcome.status is not None:
             self._wakeup.phase = outcome.status.phase
-            self._shared.metrics.seen(self._key, outcome.status)
+            self._told["epoch"] = getattr(outcome.status, "epoch", None)
+            self._shared.metrics.seen(self._key, outcome.status, outcome.observed)
         return self._owed(after(outcome))
 
     async def _failed(self, error: Exception) -> Rest:

@@ -1,12 +1,12 @@
 """How the process logs: one line a message, the resource in front; or JSON. What is logged stands where it happens."""
 
-import json
 import logging
 import sys
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from typing import Final, TextIO
 
-from whimbrel_operator.settings import LogFormat, LogLevel
+from whimbrel_api import logs
+from whimbrel_api.logs import LogFormat, LogLevel
 
 _KOPF: Final = ("kopf", "kopf.objects", "kopf.activities")
 _QUIET: Final = ("asyncio", "aiohttp", "kubernetes", "urllib3")
@@ -17,26 +17,23 @@ class PlainFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One record as text."""
-        where = _resource(record) or record.name
-        line = f"{_time(record)} {record.levelname:<7} {where}: {' '.join(record.getMessage().split())}"
+        epoch = getattr(record, "epoch", 0)
+        where = (_resource(record) or record.name) + (f" (epoch {epoch})" if epoch else "")
+        line = f"{logs.time_of(record)} {record.levelname:<7} {where}: {' '.join(record.getMessage().split())}"
         trace = self.formatException(record.exc_info) if record.exc_info else ""
         return "\n    ".join([line, *trace.splitlines()])
 
 
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+class JsonFormatter(logs.JsonFormatter):
+    """One JSON object a line; a Migration's has its name as workers say it, too."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        """One record as JSON."""
-        told = {
-            "time": _time(record),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "resource": _resource(record),
-            "message": record.getMessage(),
-            "exception": self.formatException(record.exc_info) if record.exc_info else "",
-        }
-        return json.dumps({name: value for name, value in told.items() if value}, ensure_ascii=False)
+    def about(self, record: logging.LogRecord) -> Mapping[str, object]:
+        """What the line is about."""
+        resource = _resource(record)
+        namespace, _, rest = resource.partition("/")
+        kind, _, name = rest.partition("/")
+        named = {"migration": f"{namespace}/{name}"} if kind == "Migration" else {}
+        return {"resource": resource, **named, **logs.about(record)}
 
 
 class _Retries(logging.Filter):
@@ -56,11 +53,6 @@ def configure(form: LogFormat, level: LogLevel, stream: TextIO | None = None) ->
     root.setLevel(level)
     for name in (*_KOPF, *_QUIET):
         logging.getLogger(name).setLevel(logging.WARNING)
-
-
-def _time(record: logging.LogRecord) -> str:
-    moment = datetime.fromtimestamp(record.created, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _resource(record: logging.LogRecord) -> str:

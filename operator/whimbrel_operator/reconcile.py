@@ -1,7 +1,7 @@
 """Observe → decide → act → report, the same for every kind and every runtime. What is decided stands in domain."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from whimbrel_api.migration import Phase
@@ -25,6 +25,7 @@ class Outcome:
     `status` is what this pass decided, never what merely stood there: None when it could not be written. `busy`: tasks
     are there or wanted, so time alone may change something. `looking`: the target is being read, and until then what
     the status says may not be so. `released`: it is being deleted, and what it made on servers is taken away.
+    `observed`: what it was decided from.
     """
 
     status: Status | None = None
@@ -33,6 +34,7 @@ class Outcome:
     busy: bool = False
     looking: bool = False
     released: bool = False
+    observed: Observation | None = None
 
     @property
     def gone(self) -> bool:
@@ -64,7 +66,7 @@ class Reconciler:
         if isinstance(decision, Decision):
             await self._act_on_hooks(key, decision)
         try:
-            outcome = await self._report(key, observed, decision)
+            outcome = replace(await self._report(key, observed, decision), observed=observed)
         except StatusConflict:
             return Outcome(moved=True)
         await self._end_ways_back(key, observed, decision)

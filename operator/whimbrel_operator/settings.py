@@ -3,18 +3,17 @@
 import socket
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal, TypeVar, get_args
+from typing import Final, TypeVar, get_args
 
 from whimbrel_api.durations import seconds
+from whimbrel_api.logs import LogFormat, LogLevel
 from whimbrel_operator.errors import SettingsError
 from whimbrel_operator.specs import pods_form
 from whimbrel_operator.specs.settings import PodSettings, PullPolicy
 
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-LogFormat = Literal["plain", "json"]
-LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 _T = TypeVar("_T")
 
 
@@ -56,11 +55,14 @@ class Settings:
         read = _Reader(environ)
         account = Path(read.text("WHIMBREL_SERVICE_ACCOUNT", str(SERVICE_ACCOUNT)))
         kubeconfig = _kubeconfig(environ)
+        log_format: LogFormat = read.choice("WHIMBREL_LOG_FORMAT", LogFormat, "plain")
+        log_level: LogLevel = read.choice("WHIMBREL_LOG_LEVEL", LogLevel, "INFO")
+        pods = read.pods().settings(
+            read.required("WHIMBREL_WORKER_IMAGE", "registry.example.com/whimbrel:0.1.0"),
+            read.choice("WHIMBREL_IMAGE_PULL_POLICY", PullPolicy, "IfNotPresent"),
+        )
         return cls(
-            pods=read.pods().settings(
-                read.required("WHIMBREL_WORKER_IMAGE", "registry.example.com/whimbrel:0.1.0"),
-                read.choice("WHIMBREL_IMAGE_PULL_POLICY", PullPolicy, "IfNotPresent"),
-            ),
+            pods=replace(pods, log_format=log_format, log_level=log_level),
             namespace=_own_namespace(read, account, inside=kubeconfig is None),
             namespaces=read.names("WHIMBREL_NAMESPACES"),
             listen=read.parsed("WHIMBREL_LISTEN", _address, "0.0.0.0:8080"),
@@ -71,8 +73,8 @@ class Settings:
             passes=read.parsed("WHIMBREL_CONCURRENT_PASSES", _count, "16"),
             stalled_after=read.parsed("WHIMBREL_STALLED_AFTER", _duration, "90s"),
             pass_timeout=read.parsed("WHIMBREL_PASS_TIMEOUT", _duration, "30s"),
-            log_format=read.choice("WHIMBREL_LOG_FORMAT", LogFormat, "plain"),
-            log_level=read.choice("WHIMBREL_LOG_LEVEL", LogLevel, "INFO"),
+            log_format=log_format,
+            log_level=log_level,
         )
 
 

@@ -59,3 +59,9 @@ NODE_PACKAGES: Final = (
 
 NODE_REVISION: Final = "1"
 """Counts changes of that list, so that an entry of the cache is made anew."""
+
+PROMETHEUS_PACKAGE: Final = "prometheus"
+"""Of the machine's own release: rules and queries are held to what any Prometheus of these years takes."""
+
+PROMETHEUS_OLDEST: Final = (2, 40)
+"""The oldest release that the tests are run with."""

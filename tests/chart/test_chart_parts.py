@@ -106,9 +106,11 @@ def test_people_get_their_rights_with_kubernetes_own_roles() -> None:
     assert labels["whimbrel-viewer"] == {f"{prefix}{to}" for to in ("view", "edit", "admin")}
     assert labels["whimbrel-editor"] == {f"{prefix}{to}" for to in ("edit", "admin")}
     assert labels["whimbrel"] == set()
-    looking = {verb for rule in roles["whimbrel-viewer"]["rules"] for verb in rule["verbs"]}
-    assert looking == {"get", "list", "watch"}
-    written = {resource for rule in roles["whimbrel-editor"]["rules"] for resource in rule["resources"]}
+    looks, steers = (roles[f"whimbrel-{each}"]["rules"] for each in ("viewer", "editor"))
+    assert {verb for rule in looks for verb in rule["verbs"]} == {"get", "list", "watch"}
+    assert {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]} in looks
+    assert [rule for rule in looks if rule not in steers] == []
+    written = {resource for rule in steers if rule not in looks for resource in rule["resources"]}
     assert written == {"migrations", "validations", "reversesyncs"}
     plain = of_kind(rendered({"userRoles": {"aggregate": False}}), "ClusterRole")
     assert not [key for each in plain for key in each["metadata"]["labels"] if key.startswith(prefix)]
@@ -194,24 +196,26 @@ def test_a_service_monitor_keeps_the_names_of_migrations() -> None:
 )
 def test_alerts_and_dashboard_are_those_of_the_files(part: str, file: str, kind: str) -> None:
     values = {"metrics": {part: {"enabled": True, "labels": {"mine": "1"}}}}
-    path = CHART / "files" / file
-    if not path.exists():
-        with pytest.raises(helm_python.HelmError, match=f"no files/{file}"):
-            rendered(values)
-        return
     (found,) = of_kind(rendered(values), kind)
     assert found["metadata"]["labels"]["mine"] == "1"
     told = found["spec"] if kind == "PrometheusRule" else yaml.safe_load(found["data"]["whimbrel.json"])
-    assert told == yaml.safe_load(path.read_text())
+    assert told == yaml.safe_load((CHART / "files" / file).read_text())
 
 
-@pytest.mark.skipif(not (CHART / "files" / "alerts.yaml").exists(), reason="this chart has no alerts")
-def test_run_book_links_lead_where_the_docs_are_served() -> None:
-    rule = {"enabled": True, "docs": "https://docs.example.com/whimbrel"}
-    (found,) = of_kind(rendered({"metrics": {"prometheusRule": rule}}), "PrometheusRule")
-    links = [each["annotations"]["runbook_url"] for group in found["spec"]["groups"] for each in group["rules"]]
-    assert links
-    assert all(link.startswith("https://docs.example.com/whimbrel/") for link in links)
+@pytest.mark.parametrize(
+    ("docs", "base"),
+    [
+        ("", "docs"),
+        ("https://docs.example.com/whimbrel", "https://docs.example.com/whimbrel"),
+        ("https://docs.example.com/whimbrel/", "https://docs.example.com/whimbrel"),
+    ],
+)
+def test_run_book_links_lead_where_the_docs_are_served(docs: str, base: str) -> None:
+    (found,) = of_kind(rendered({"metrics": {"prometheusRule": {"enabled": True, "docs": docs}}}), "PrometheusRule")
+    alerts = [each for group in found["spec"]["groups"] for each in group["rules"]]
+    assert alerts
+    for each in alerts:
+        assert each["annotations"]["runbook_url"] == f"{base}/runbook.md#{each['alert'].lower()}"
 
 
 def test_image_and_chart_are_one_value_each() -> None:

@@ -246,8 +246,8 @@ def test_a_status_is_written_even_where_the_spec_breaks_newer_rules(cluster: Kub
     crd = f"customresourcedefinition/migrations.{group}"
     cluster.kubectl("apply", "-f", "-", input=yaml.safe_dump(older(DEFINITIONS[0], group, without_rules)))
     try:
-        cluster.kubectl("wait", "--for=condition=Established", crd)
-        broken = {"spec.reverseSync.enabled", "spec.thresholds.lag"}
+        cluster.wait("Established", crd)
+        broken = {"spec.reverseSync.enabled", "spec.reverseSync.polardb", "spec.thresholds.lag"}
         wrong = {"reverseSync": {"enabled": True}, "thresholds": {"lag": "1ms"}, "snapshot": {"workers": 1000}}
         made = resources.create(patched(good("migration-least"), {"spec": wrong}))
         cluster.kubectl("apply", "-f", "-", input=yaml.safe_dump(older(DEFINITIONS[0], group, lambda _: None)))

@@ -225,6 +225,7 @@ def test_what_is_written_while_it_is_held_for_a_rollback_is_found_and_nothing_is
         back.order()
         back.until(lambda seen: seen.slot.active and seen.unread is None)
         back.equal(table, other)
+        back.sql("DROP TABLE unpublished")
         back.order(hold=True, drainTo=back.end_of_log())
         back.until(lambda seen: seen.held)
         put(back, table, 3)

@@ -99,8 +99,12 @@ def mover(postgres_case: TargetCase) -> Iterator[str]:
     roles.drop()
 
 
+def places(tables: Sequence[Table]) -> set[tuple[str, str]]:
+    return {(table.target_schema, table.target_name) for table in tables}
+
+
 def as_mover(case: TargetCase, name: str) -> TargetWriters:
-    return Direct(make_conninfo(case.direct, user=name, password="fine")).target().writers([ITEMS], ())
+    return Direct(make_conninfo(case.direct, user=name, password="fine")).target().writers(places([ITEMS]), ())
 
 
 def named(found: TargetWriters, *names: str) -> list[str]:
@@ -110,7 +114,7 @@ def named(found: TargetWriters, *names: str) -> list[str]:
 
 
 def look(target: PostgresTarget, tables: Sequence[Table] = (ITEMS,), *allowed: str) -> TargetWriters:
-    return target.writers(tables, allowed)
+    return target.writers(places(tables), allowed)
 
 
 def test_nobody_but_the_account_itself_is_found_where_nobody_else_may(
@@ -289,7 +293,7 @@ def test_a_thousand_tables_and_many_roles_take_the_same_few_statements(postgres_
             postgres_case.change(made)
         many = [roles.new("app") for _ in range(25)]
         postgres_case.change(f"GRANT INSERT ON ALL TABLES IN SCHEMA shop TO {', '.join(map(quoted, many))}")
-        found = counted.target().writers(tables, ())
+        found = counted.target().writers(places(tables), ())
         assert counted.statements == 4
         assert (found.tables, found.roles_total, len(found.roles), len(found.remedies)) == (1000, 25, 10, 10)
         assert found.roles[0].endswith('holds INSERT on 1000 tables of "shop"')
@@ -305,5 +309,5 @@ def test_an_administrator_of_a_role_that_may_not_use_it_is_not_counted() -> None
         connection.execute("GRANT grp TO app; GRANT grp TO adm WITH ADMIN TRUE, INHERIT FALSE, SET FALSE")
         connection.execute("GRANT INSERT ON t TO grp")
         table = replace(ITEMS, target_schema="public", target_name="t")
-        found = Direct(server.conninfo).target().writers([table], ())
+        found = Direct(server.conninfo).target().writers(places([table]), ())
         assert found.roles == ['"app" holds INSERT on 1 table of "public" through "grp"']

@@ -6,7 +6,11 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import psycopg
+from psycopg import sql
 
 from support.item_moves import ItemMove
 from support.live_run import WAIT_SECONDS, Run
@@ -20,6 +24,30 @@ from whimbrel_operator.runtime.processes import is_alive
 from whimbrel_testbed.polardb.server import PolarDBServer
 
 _RUNS = itertools.count(1)
+_USED: list[PolarDBServer] = []
+
+
+def clear_servers() -> None:
+    """Drop the slots and publications that runs of a test have left: its servers are those of other tests as well."""
+    while _USED:
+        with suppress(psycopg.OperationalError):  # a server of the test's own has gone with it
+            _clear(_USED.pop())
+
+
+def _clear(server: PolarDBServer) -> None:
+    with server.backend.connect(server.postgres.database) as connection:
+        connection.execute("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active")
+        eventually(lambda: _dropped(connection))
+
+
+def _dropped(connection: psycopg.Connection[tuple[Any, ...]]) -> bool:
+    """Whether no slot is left; one whose reader has not ended yet is tried again."""
+    here = "FROM pg_replication_slots WHERE database = current_database()"
+    for (name,) in connection.execute(f"SELECT slot_name {here} AND NOT active".encode()).fetchall():
+        connection.execute("SELECT pg_drop_replication_slot(%s)", (name,))
+    for (name,) in connection.execute("SELECT pubname FROM pg_publication").fetchall():
+        connection.execute(sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(name)))
+    return connection.execute(f"SELECT 1 {here}".encode()).fetchone() is None
 
 
 class BothWays(Run):
@@ -40,6 +68,7 @@ class BothWays(Run):
         own = {"reverseSync": back, "cutover": cutover, "thresholds": {"samples": 1}, "stream": stream or {}}
         super().__init__(move, namespace=space, **own)
         self.move, self.server = move, polardb
+        _USED.append(polardb)
         self.back_key = Key(space, "ReverseSync", "shop")
 
     def until(self, holds: Callable[[MigrationStatus], bool], seconds: float = 2 * WAIT_SECONDS) -> MigrationStatus:
@@ -55,6 +84,18 @@ class BothWays(Run):
     def came_back(self) -> int:
         found = self.back()
         return found.status.changes_applied if found is not None else -1
+
+    def counted(self) -> int:
+        """The same by a report that was made after all that has come back by now was counted."""
+        moment = datetime.now(UTC) + timedelta(seconds=1)
+
+        def told() -> bool:
+            found = self.back()
+            at = found.status.lag_observed_at if found is not None else None
+            return at is not None and at > moment
+
+        eventually(told, self.told)
+        return self.came_back()
 
     def ready(self) -> str:
         found = find(self.status().conditions, "RollbackReady")

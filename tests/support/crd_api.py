@@ -139,7 +139,9 @@ class Filler:
             return f"Type{self._types}"
         if most == POSITION:
             return "f" * POSITION
-        return self._value(field.annotation, most)
+        value = self._value(field.annotation, most)
+        least = next((each.ge for each in field.metadata if hasattr(each, "ge")), None)
+        return max(value, least) if least is not None and isinstance(value, int | float) else value
 
     def _value(self, kind: Any, most: int | None = None) -> Any:
         origin, arguments = get_origin(kind), get_args(kind)

@@ -43,7 +43,9 @@ class Tasks(ABC):
         folder = self.directory / name
         folder.mkdir(exist_ok=True)
         for key, value in keys.items():
-            (folder / key).write_text(value)
+            fresh = folder / f".{key}"
+            fresh.write_text(value)
+            fresh.replace(folder / key)  # whoever reads it meanwhile sees the old or the new
         self.secrets[name] = str(folder)
 
     def task(self, kind: str, index: int = 0, workers: int = 1, **fields: Any) -> TaskFile:

@@ -15,7 +15,8 @@ from support.live_states import migration
 from whimbrel_cli.cluster_place import idleness
 from whimbrel_cli.exits import Exit
 from whimbrel_cli.guidance import Caller, next_step
-from whimbrel_cli.main import PLUGIN, invoke, main, whimbrel
+from whimbrel_cli.main import invoke, main, whimbrel
+from whimbrel_cli.naming import PLUGIN
 from whimbrel_operator.errors import ClusterAway, Forbidden, NotFound, NotInstalled, OperatorError, Refused
 from whimbrel_operator.runtime.cluster_access import Cluster, refusal
 from whimbrel_operator.runtime.cluster_store import OperatorSeen, kept_in_git, operator_seen
@@ -156,7 +157,7 @@ def _plugin_lines() -> set[str]:
     root = Path(__file__).parents[2]
     texts = [page.read_text(encoding="utf-8") for page in (root / "README.md", *(root / "docs").glob("*.md"))]
     texts += [whimbrel.help or "", *(command.help or "" for command in whimbrel.commands.values())]
-    found = {line for text in texts for line in re.findall(r"kubectl whimbrel\s+([a-z-][^`\n|;]*)", text)}
+    found = {line for text in texts for line in re.findall(r"kubectl whimbrel\s+([a-z-][^`\n|;>]*)", text)}
     return {re.split(r"  +", line)[0].strip() for line in found}
 
 

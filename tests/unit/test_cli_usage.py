@@ -1,10 +1,12 @@
 """The command line: help that teaches, errors in a few lines, exit codes."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -35,16 +37,21 @@ def test_the_commands_are_these() -> None:
         "approve",
         "assess",
         "cancel",
+        "completion",
         "cutover",
         "delete",
         "demo",
+        "diff",
+        "logs",
         "pause",
+        "report",
         "resume",
         "rollback",
         "run",
         "status",
         "testbed",
         "traffic",
+        "tree",
     ]
 
 
@@ -55,6 +62,24 @@ def test_each_help_teaches_by_example_and_names_the_exit_codes(command: str) -> 
     assert f"  whimbrel {command}" in result.output
     assert "Example" in result.output
     assert "130  interrupted" in result.output
+
+
+def _spelt(option: click.Option) -> str:
+    """An option as the reference writes it: -n/--namespace, --prefix/--no-prefix."""
+    return "/".join(sorted([*option.opts, *option.secondary_opts], key=lambda each: (len(each) > 2, "--no-" in each)))
+
+
+def test_the_reference_has_every_command_with_its_options_and_no_other() -> None:
+    page = (EXAMPLE.parents[1] / "docs" / "cli.md").read_text(encoding="utf-8")
+    before, _, table = page.partition("## Every command\n")[2].partition("| command |")
+    rows = [line.split("|")[1:3] for line in table.splitlines()[2:] if line.startswith("|")]
+    told = {name.strip(" `"): re.findall(r"`([^`]+)`", options) for name, options in rows}
+    assert told == {
+        name: [_spelt(each) for each in command.params if isinstance(each, click.Option)]
+        for name, command in whimbrel.commands.items()
+    }
+    first = {_spelt(each) for each in whimbrel.params if isinstance(each, click.Option)}
+    assert {*re.findall(r"`(--[^`]+)`", before)} == first
 
 
 def test_the_first_help_says_where_to_start() -> None:

@@ -23,6 +23,7 @@ from whimbrel_operator import unreadable
 from whimbrel_operator.domain.cutover import hooks, rollback, steps
 from whimbrel_operator.domain.migration import phases
 from whimbrel_operator.domain.reverse.end import DISARMED, LEFT, NOTHING_MADE
+from whimbrel_operator.figures import table
 from whimbrel_operator.metrics import Metrics
 from whimbrel_operator.runtime.kubernetes import runtime
 
@@ -267,10 +268,10 @@ def test_every_setting_of_the_operator_is_told_and_no_other() -> None:
 
 
 def test_every_metric_is_told_and_no_other() -> None:
-    text = Metrics().text().decode()
-    assert _first_words("## Metrics", CLUSTER) == set(re.findall(r"^# HELP (\w+)", text, re.MULTILINE))
-    used = set(re.findall(r"whimbrel_\w+", "".join(_blocks(CLUSTER, ""))))
-    assert used <= set(re.findall(r"^# HELP (\w+)", text, re.MULTILINE))
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert page == table.render(), "run make generate"
+    served = set(re.findall(r"^# HELP (\w+)", Metrics().text().decode(), re.MULTILINE))
+    assert set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE)) == served
 
 
 def test_every_exit_code_of_run_is_told() -> None:

@@ -108,18 +108,42 @@ class Chaos:
         switches = [entry.detail for entry in told if entry.step == SWITCHED]
         assert not switches or switches[-1] == world.switched_at
 
-    def act(self, action: str, pick: int) -> None:  # noqa: PLR0912, PLR0915 (one case an action)
+    def act(self, action: str, pick: int) -> None:
+        """What may happen; where an action does not apply now, and for "nothing", nothing does."""
+        self._by_hand(action, pick)
+        self._in_the_world(action, pick)
+        self._to_workers(action, pick)
+        self._on_the_way_back(action, pick)
+
+    def _by_hand(self, action: str, pick: int) -> None:
         world, runtime = self.runtime.world, self.runtime
-        running = sorted(ref for ref, (state, _) in runtime.instances.items() if state.running)
         match action:
             case "wipe":
                 runtime.write_status(MigrationStatus())
             case "rewind":
                 runtime.write_status(self.old[pick % len(self.old)])
+            case "approve":
+                self.approve(self.status.plan.hash)
+            case "approve an old plan":
+                self.approve(plan_hash(self.spec, world.record.plan_attempt - 1))
+            case "withdraw":
+                self.approve("")
+            case "operator restarts":
+                self.reconciler = Reconciler(runtime, runtime.clock)
+            case "pause" | "resume":
+                runtime.patch(paused=action == "pause")
+            case "clock jumps":
+                runtime.advance((-300.0, 600.0, 4000.0)[pick % 3])
+            case "cancel" if pick % 10 == 0:
+                runtime.patch(cancel=True)
+
+    def _in_the_world(self, action: str, pick: int) -> None:
+        world = self.runtime.world
+        match action:
             case "write":
                 world.position = f"p{number(world.position) + 1}"
             case "fence late" if world.fences:
-                world.work(world.fences[pick % len(world.fences)], Orders(), runtime.now)
+                world.work(world.fences[pick % len(world.fences)], Orders(), self.runtime.now)
             case "write at the fence":
                 world.writes_at_fence = True
             case "source away" | "source back":
@@ -132,12 +156,13 @@ class Chaos:
                 world.lag = None
             case "differs" | "inconclusive":
                 world.checks = [CheckResult.DIFFERENT if action == "differs" else CheckResult.INCONCLUSIVE]
-            case "approve":
-                self.approve(self.status.plan.hash)
-            case "approve an old plan":
-                self.approve(plan_hash(self.spec, world.record.plan_attempt - 1))
-            case "withdraw":
-                self.approve("")
+            case "mend":
+                world.failures = {}
+
+    def _to_workers(self, action: str, pick: int) -> None:
+        world, runtime = self.runtime.world, self.runtime
+        running = sorted(ref for ref, (state, _) in runtime.instances.items() if state.running)
+        match action:
             case "reports lost" | "workers silent" if running:
                 lost = runtime.lost if action == "reports lost" else runtime.silent
                 lost.add(running[pick % len(running)].task_id)
@@ -148,18 +173,14 @@ class Chaos:
                     back.silent.clear()
             case "tasks forgotten":
                 runtime.instances.clear()
-            case "operator restarts":
-                self.reconciler = Reconciler(runtime, runtime.clock)
             case "fail" if running:
                 kind = runtime.instances[running[pick % len(running)]][0].kind
                 codes = (ExitCode.FAILED, ExitCode.CONFIGURATION, ExitCode.FENCED_OUT, ExitCode.TOLD_TO_STOP)
                 world.failures = {kind: Failure(code=codes[pick % len(codes)])}
-            case "mend":
-                world.failures = {}
-            case "pause" | "resume":
-                runtime.patch(paused=action == "pause")
-            case "clock jumps":
-                runtime.advance((-300.0, 600.0, 4000.0)[pick % 3])
+
+    def _on_the_way_back(self, action: str, pick: int) -> None:
+        world, runtime = self.runtime.world, self.runtime
+        match action:
             case "roll back" | "no rollback":
                 self.ask(rollback=action == "roll back")
             case "target quiet" | "target written":
@@ -171,10 +192,6 @@ class Chaos:
                 runtime.ways_back["shop"].silent.add("reverse")
             case "way back deleted" if runtime.ways_back and pick % 5 == 0:
                 asyncio.run(runtime.end_way_back(KEY, runtime.ways_back["shop"].back))
-            case "cancel" if pick % 10 == 0:
-                runtime.patch(cancel=True)
-            case _:
-                return
 
     def approve(self, plan: str) -> None:
         self.ask(approved_plan=plan)

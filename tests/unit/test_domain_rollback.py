@@ -257,9 +257,11 @@ def test_what_troubles_the_way_back_is_said_and_nothing_is_confirmed_meanwhile()
     assert "DynamoDB does not answer" in found.status.cutover.message
 
 
-@pytest.mark.parametrize("step", ["begun", "rest", "hold", "ordered"])
-@pytest.mark.parametrize("restart", ["operator", "tasks", "status"])
-def test_a_restart_at_any_step_goes_on(step: str, restart: str) -> None:
+STEPS = ("begun", "rest", "hold", "ordered")
+
+
+def going_back_as_far_as(step: str) -> Life:
+    """A rollback that has come to that step of STEPS."""
     found = going_back()
     if step != "begun":
         found.world.back_quiet = 60.0
@@ -269,6 +271,13 @@ def test_a_restart_at_any_step_goes_on(step: str, restart: str) -> None:
         found.until(lambda status: status.cutover.rollback.hold)
     if step == "ordered":
         found.until(lambda _: any(ref.task_id == "fence-rolled-back" for ref in found.runtime.instances))
+    return found
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("restart", ["operator", "tasks", "status"])
+def test_a_restart_at_any_step_goes_on(step: str, restart: str) -> None:
+    found = going_back_as_far_as(step)
     match restart:
         case "operator":
             found.reconciler.forget(found.key)
@@ -281,18 +290,10 @@ def test_a_restart_at_any_step_goes_on(step: str, restart: str) -> None:
     assert steps(found) == ["sealed", "switched", "rolled-back"]
 
 
-@pytest.mark.parametrize("step", ["begun", "rest", "hold", "ordered"])
+@pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("jump", [-3600.0, 400 * 86400.0])
 def test_row_30_a_clock_that_jumps_skips_no_step_and_holds_nothing_up(step: str, jump: float) -> None:
-    found = going_back()
-    if step != "begun":
-        found.world.back_quiet = 60.0
-    if step == "rest":
-        found.until(lambda status: status.cutover.rollback.position != "")
-    if step in ("hold", "ordered"):
-        found.until(lambda status: status.cutover.rollback.hold)
-    if step == "ordered":
-        found.until(lambda _: any(ref.task_id == "fence-rolled-back" for ref in found.runtime.instances))
+    found = going_back_as_far_as(step)
     found.runtime.advance(jump)
     found.world.back_quiet = 60.0
 

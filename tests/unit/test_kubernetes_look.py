@@ -206,11 +206,18 @@ def test_a_former_pods_word_is_not_that_of_the_pod_that_runs_now() -> None:
     [
         (
             2,
-            "2026-11-21 16:03:53,370 WARNING MainThread whimbrel_worker.reporting: late\n"
+            "2026-11-21 16:03:53,370 WARNING [shop/a stream-0 epoch 3] MainThread whimbrel_worker.reporting: late\n"
             "2026-11-21 16:03:53,370 ERROR MainThread whimbrel_worker.runner: ConfigurationError: Secret s has none",
             ErrorCategory.CONFIGURATION,
             "the last line of its log: Secret s has none",
         ),
+        (
+            2,
+            '{"level": "error", "task": "stream", "message": "ConfigurationError: Secret s has none"}\n',
+            ErrorCategory.CONFIGURATION,
+            "the last line of its log: Secret s has none",
+        ),
+        (137, '{"level": "info", "message": "reading on"}', ErrorCategory.UNEXPECTED, ""),
         (3, "", ErrorCategory.SOURCE_LOG_LOST, ""),
         (4, "", ErrorCategory.FENCED_OUT, ""),
         (

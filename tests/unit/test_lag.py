@@ -75,3 +75,14 @@ def test_stale_means_unknown() -> None:
     assert lag.sample(100.0, at(5), None, 90.0).seconds == 0.0
     assert lag.sample(103.0, at(5), None, 90.0).seconds == 0.0
     assert lag.sample(103.1, at(5), None, 90.0).seconds is None
+
+
+def test_the_fetch_lag_is_zero_while_all_is_read_and_then_the_age_of_the_newest_reading_that_was() -> None:
+    lag = meter()
+    assert lag.fetch_lag(100.0, at(5)) is None
+    lag.read(Reading(at(5), 100.0))
+    assert lag.fetch_lag(100.5, at(5)) == 0.0, "though nothing of it is in the target yet"
+    lag.read(Reading(at(9), 101.0))
+    assert lag.fetch_lag(101.5, at(7)) == 1.5
+    assert lag.fetch_lag(101.6, at(9)) == 0.0
+    assert lag.fetch_lag(105.0, at(9)) is None, "the source has not said anything lately"

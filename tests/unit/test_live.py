@@ -2,6 +2,7 @@
 
 import io
 import re
+from datetime import timedelta
 
 import pytest
 from rich.console import Console
@@ -11,11 +12,13 @@ from whimbrel_api.base import Condition
 from whimbrel_api.cutover import CutoverStep
 from whimbrel_api.migration import Migration
 from whimbrel_api.validation import Validation
+from whimbrel_cli.drawing import PLAIN, Glyphs
 from whimbrel_cli.figures import clock, count, one_line, percent, shortened, size, span
 from whimbrel_cli.guidance import Caller, next_step
-from whimbrel_cli.live import PLAIN, Glyphs, view
-from whimbrel_cli.observed import Checking, Happening, Observed, Rates
+from whimbrel_cli.live import view
+from whimbrel_cli.observed import Checking, Happening, Lags, Observed, Rates
 from whimbrel_cli.plain import PlainView
+from whimbrel_cli.sparkline import ASCII_BARS, sparkline
 
 
 def drawn(seen: Observed, width: int = 120, glyphs: Glyphs | None = None, tables: int = 12) -> list[str]:
@@ -179,6 +182,14 @@ def test_a_comparison_shows_its_result_by_kind() -> None:
     told = next_step(seen.resource, Caller("kubectl whimbrel"))
     assert "d.jsonl" not in told, "the file was in a pod that is gone"
     assert "whimbrel run" in told
+    assert "kubectl whimbrel diff v" in told
+
+
+def test_a_comparison_that_keeps_the_cutover_from_beginning_leads_to_what_differs() -> None:
+    found = migration("different")
+    status = found.status.model_copy(update={"tables": []})
+    step = next_step(found.model_copy(update={"status": status}))
+    assert step == "Source and target differ. To see in what: whimbrel diff shop"
 
 
 def test_a_comparison_shows_how_fast_it_is_and_what_is_left() -> None:
@@ -252,3 +263,52 @@ def test_an_event_stands_under_its_own_time() -> None:
 def test_the_final_check_gives_no_share_of_rows_that_it_does_not_read() -> None:
     seen = Observed(migration("freezing"), NOW, [], {}, Checking(1_200, 364_000, 0))
     assert any(line.startswith("Check    running · 1,200 rows compared · 0 differences") for line in drawn(seen))
+
+
+def followed(*lags: float | None) -> Observed:
+    return Observed(migration("following"), NOW, lags=lags)
+
+
+def test_the_lag_of_the_last_looks_stands_below_the_stream_as_bars() -> None:
+    lines = drawn(followed(0.0, 1.0, None, 3.5, 7.0))
+    assert lines[lines.index("Stream   lag 0.4 s · 1,204 changes applied") + 1] == "Lag      ▁▂ ▅█ up to 7.0 s"
+    assert any(
+        line.startswith("Lag      _.") and line.isascii() for line in drawn(followed(0.0, 1.0, 7.0), glyphs=PLAIN)
+    )
+
+
+@pytest.mark.parametrize("seen", [followed(), followed(1.0), followed(None, 1.0)])
+def test_one_look_makes_no_bars(seen: Observed) -> None:
+    assert not any(line.startswith("Lag ") for line in drawn(seen))
+
+
+def test_a_migration_that_is_over_has_no_bars() -> None:
+    assert not any(line.startswith("Lag ") for line in drawn(Observed(migration("completed"), NOW, lags=(1.0, 2.0))))
+
+
+@pytest.mark.parametrize("width", [20, 30, 60])
+def test_bars_that_do_not_fit_are_the_newest(width: int) -> None:
+    (line,) = [line for line in drawn(followed(*range(1, 100)), width=width) if line.startswith("Lag ")]
+    assert len(line) <= max(width, 29)
+    assert "█" in line
+
+
+@pytest.mark.parametrize(
+    ("values", "width", "bars"),
+    [((), 5, ""), ((0.0, 0.0), 5, "__"), ((None, 2.0), 5, " #"), ((1.0, 0.0, 2.0), 2, "_#"), ((1.0,), 0, "")],
+)
+def test_a_sparkline(values: tuple[float | None, ...], width: int, bars: str) -> None:
+    assert sparkline(values, width, ASCII_BARS) == bars
+
+
+def test_a_negative_value_has_no_bar() -> None:
+    with pytest.raises(ValueError, match="at least nothing"):
+        sparkline([-1.0], 1)
+
+
+def test_a_lag_counts_once_for_each_observation() -> None:
+    lags, later = Lags(), NOW + timedelta(seconds=1)
+    assert lags.update(None, None) == ()
+    assert lags.update(NOW, 0.4) == (0.4,)
+    assert lags.update(NOW, 0.4) == (0.4,)
+    assert lags.update(later, None) == (0.4, None)

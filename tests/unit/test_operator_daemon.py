@@ -180,6 +180,22 @@ def test_an_error_never_ends_it_and_is_one_line(caplog: pytest.LogCaptureFixture
     assert "works again after 1 failed" in caplog.text
 
 
+def test_what_a_pass_sees_of_workers_and_the_spec_becomes_figures() -> None:
+    async def story(runtime: Watched) -> None:
+        stage = Stage(runtime)
+        stage.daemon()
+        await stage.until(lambda: runtime.passes == 2 and runtime.at_once == 0)
+        stage.board.child("1")
+        labels = {"namespace": KEY.namespace, "name": KEY.name}
+        task = labels | {"kind": "Migration", "task": "preflight"}
+        value = stage.metrics.registry.get_sample_value
+        await stage.until(lambda: value("whimbrel_worker_running", task) == 1)
+        assert value("whimbrel_worker_transactions_total", task) == 0
+        assert value("whimbrel_migration_lag_threshold_seconds", labels) == 5
+
+    run(story)
+
+
 def test_a_defect_is_told_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
     async def story(runtime: Watched) -> None:
         stage = Stage(runtime)

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from support.memory_runtime import KEY, START
 from whimbrel_api.base import Condition
+from whimbrel_api.logs import LogFormat
 from whimbrel_api.migration import Differences, MigrationStatus, Phase, SnapshotStatus, StreamStatus
 from whimbrel_api.reverse_sync import ReverseSyncPhase, ReverseSyncStatus, SlotStatus
 from whimbrel_api.validation import ValidationPhase, ValidationStatus
@@ -24,7 +25,6 @@ from whimbrel_operator.health import Health, HealthServer
 from whimbrel_operator.logs import configure
 from whimbrel_operator.metrics import Metrics
 from whimbrel_operator.runtime.port import Key
-from whimbrel_operator.settings import LogFormat
 from whimbrel_operator.troubles import told, unanswered
 from whimbrel_operator.unreadable import stalled
 from whimbrel_operator.wakeups import Board
@@ -97,10 +97,13 @@ def test_a_taken_port_is_told() -> None:
     asyncio.run(story())
 
 
+_TOLD_BY = ("phase", "condition", "difference", "kind")
+
+
 def samples(metrics: Metrics) -> dict[tuple[str, str], float]:
     families = text_string_to_metric_families(metrics.text().decode())
     return {
-        (sample.name, sample.labels.get("phase", sample.labels.get("kind", ""))): sample.value
+        (sample.name, next((sample.labels[name] for name in _TOLD_BY if name in sample.labels), "")): sample.value
         for family in families
         for sample in family.samples
     }
@@ -122,7 +125,6 @@ def test_the_figures_of_a_migration() -> None:
     assert found["whimbrel_migration_rows_per_second", ""] == 2.5
     assert found["whimbrel_migration_changes_applied", ""] == 9
     assert found["whimbrel_migration_epoch", ""] == 3
-    assert found["whimbrel_resource_stalled", "Migration"] == 0
 
 
 def test_the_figures_of_a_way_back() -> None:
@@ -154,9 +156,10 @@ def test_series_end_with_their_resource_and_with_the_lease() -> None:
     metrics = Metrics()
     metrics.seen(KEY, MigrationStatus())
     metrics.seen(CHECK, ValidationStatus(phase=ValidationPhase.RUNNING, differences=Differences(missing=2, extra=1)))
-    assert samples(metrics)["whimbrel_validation_differences", ""] == 3
+    assert samples(metrics)["whimbrel_validation_differences", "missing"] == 2
+    assert samples(metrics)["whimbrel_validation_differences", "changed"] == 0
     metrics.forget(CHECK)
-    assert ("whimbrel_validation_differences", "") not in samples(metrics)
+    assert ("whimbrel_validation_differences", "missing") not in samples(metrics)
     metrics.leads(True)
     assert samples(metrics)["whimbrel_leader", ""] == 1
     metrics.leads(False)
@@ -165,11 +168,11 @@ def test_series_end_with_their_resource_and_with_the_lease() -> None:
     assert not [name for name, _ in found if name.startswith("whimbrel_migration")]
 
 
-def test_stalled_is_a_figure() -> None:
+def test_conditions_are_figures() -> None:
     metrics = Metrics()
     said = Condition(type="Stalled", status="True", reason="InvalidSpec", last_transition_time=START)
     metrics.seen(KEY, MigrationStatus(conditions=[said]))
-    assert samples(metrics)["whimbrel_resource_stalled", "Migration"] == 1
+    assert samples(metrics)["whimbrel_resource_condition", "Stalled"] == 1
 
 
 def test_names_with_hostile_characters_stay_one_label() -> None:
@@ -205,6 +208,7 @@ def test_json_is_one_object_a_line_with_the_traceback_in_it() -> None:
     (line,) = stream.getvalue().splitlines()
     found = json.loads(line)
     assert (found["level"], found["resource"], found["message"]) == ("error", str(KEY), "it\nfailed")
+    assert found["migration"] == f"{KEY.namespace}/{KEY.name}"
     assert "KeyError" in found["exception"]
 
 

@@ -3,7 +3,6 @@
 import importlib
 import logging
 import os
-import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from whimbrel_api.reports import ErrorCategory, ReportedError, WorkerState
 from whimbrel_api.tasks import ExitCode, TaskFile
-from whimbrel_worker import taskfile
+from whimbrel_worker import logs, taskfile
 from whimbrel_worker.errors import WorkerError
 from whimbrel_worker.lastline import LastLine, fitting, in_full
 from whimbrel_worker.reporting.channel import Channel, opened
@@ -45,9 +44,7 @@ class _Desk:
 
 def main(arguments: list[str]) -> int:
     """`python -m whimbrel_worker TASKFILE`; the exit code says how it ended."""
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s"
-    )
+    logs.configure()
     if len(arguments) != 1:
         _log.error("usage: python -m whimbrel_worker TASKFILE")
         return ExitCode.CONFIGURATION
@@ -75,6 +72,7 @@ def _refuse(error: taskfile.Unreadable) -> int:
 def _reported(file: TaskFile, work: Callable[[_Desk], _Outcome]) -> int:
     """Do the work between the first report and the last one."""
     ending = Ending()
+    logs.works_for(file)
     with watching(ending.told), LastLine(_log) as last:
         try:
             with opened(file, os.environ, ending) as channel:
@@ -107,7 +105,7 @@ def _outcome(file: TaskFile, desk: _Desk) -> _Outcome:
 def _context(file: TaskFile, desk: _Desk) -> TaskContext:
     target = build_target(file, desk.ending.stop)
     desk.report.tally = target.tally
-    source = build_source(file, target, desk.ending.stop)
+    source = build_source(file, target, desk.ending.stop, desk.report.source_tally)
     return TaskContext(file, source, target, desk.report, desk.orders, desk.ending.stop)
 
 

@@ -11,6 +11,7 @@ import click
 from whimbrel_api.migration import Migration
 from whimbrel_cli.exits import EXIT_CODES, CliError, Exit
 from whimbrel_cli.figures import one_line, span
+from whimbrel_cli.naming import name_argument
 from whimbrel_cli.places import Place, Where, find
 from whimbrel_operator.domain.cutover.gate import Gate
 from whimbrel_operator.domain.cutover.rehearsal import Estimate, Rehearsal, rehearse
@@ -21,7 +22,7 @@ _LABEL = 11
 
 
 @click.command(epilog=EXIT_CODES)
-@click.argument("name")
+@name_argument("Migration")
 @click.option("-n", "--namespace", help="Its namespace; by default `default`, or the context's own.")
 @click.option("--dry-run", is_flag=True, help="Show what would happen. Without it nothing is done: see approve.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)

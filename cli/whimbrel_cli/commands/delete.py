@@ -8,6 +8,7 @@ from rich.console import Console
 
 from whimbrel_cli.commands.run import length
 from whimbrel_cli.exits import EXIT_CODES, CliError, Exit
+from whimbrel_cli.naming import name_argument
 from whimbrel_cli.places import LocalPlace, Where, find
 from whimbrel_cli.screen import Screen
 from whimbrel_cli.watcher import Watcher
@@ -19,7 +20,7 @@ _LOOK = 0.2
 
 
 @click.command(epilog=EXIT_CODES)
-@click.argument("name")
+@name_argument("ReverseSync")
 @click.option("-n", "--namespace", help="Its namespace; by default `default`.")
 @click.option("--timeout", metavar="DURATION", callback=length, help="Stop after this time, such as 5m; exit code 5.")
 @click.pass_obj

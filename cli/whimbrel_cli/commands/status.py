@@ -1,12 +1,9 @@
 """`whimbrel status`: shows resources, once or while they change. It changes nothing."""
 
-import json
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import click
-import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -16,6 +13,8 @@ from whimbrel_cli.commands.run import outcome
 from whimbrel_cli.exits import EXIT_CODES, CliError, Exit
 from whimbrel_cli.figures import span
 from whimbrel_cli.guidance import Resource, condition, finished
+from whimbrel_cli.naming import name_argument
+from whimbrel_cli.output import dump
 from whimbrel_cli.places import Place, Where, find
 from whimbrel_cli.screen import Screen, picture
 from whimbrel_cli.watcher import Watcher
@@ -26,7 +25,7 @@ _CUTOVER_MATTERS = (Phase.FOLLOWING, Phase.CUTTING_OVER, Phase.COMPLETED)
 
 
 @click.command(epilog=EXIT_CODES)
-@click.argument("name", required=False)
+@name_argument(required=False)
 @click.option(
     "-n", "--namespace",
     help="The resource's namespace; by default `default`, or the context's own. Without NAME: the one to list.",
@@ -64,7 +63,7 @@ def status(
     if watch:
         return _watch(place, key)
     if output != "table":
-        return _dump(place.document(key), output)
+        return dump(place.document(key), output)
     console = Console()
     console.print(picture(console, [Watcher(place.store, key, place.caller).look()]))
     for line in place.whereabouts(key):
@@ -91,20 +90,12 @@ def _seen(place: Place, key: Key) -> Resource | None:
         return None
 
 
-def _dump(value: dict[str, Any], output: str) -> Exit:
-    if output == "json":
-        click.echo(json.dumps(value, indent=2, ensure_ascii=False))
-    else:
-        click.echo(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), nl=False)
-    return Exit.DONE
-
-
 def _listed(place: Place, resources: Sequence[Resource], output: str) -> Exit:
     if output == "table":
         _list(place, resources)
         return Exit.DONE
     keys = [Key(each.metadata.namespace, each.kind, each.metadata.name) for each in resources]
-    return _dump({"apiVersion": "v1", "kind": "List", "items": [place.document(key) for key in keys]}, output)
+    return dump({"apiVersion": "v1", "kind": "List", "items": [place.document(key) for key in keys]}, output)
 
 
 def _list(place: Place, resources: Sequence[Resource]) -> None:

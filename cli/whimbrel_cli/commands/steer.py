@@ -14,6 +14,7 @@ from whimbrel_api.migration import Migration, MigrationStatus
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_cli.exits import EXIT_CODES, CliError, Exit
 from whimbrel_cli.guidance import finished
+from whimbrel_cli.naming import name_argument
 from whimbrel_cli.places import Place, Where, find
 from whimbrel_operator.runtime.port import Key
 
@@ -22,7 +23,7 @@ def named(command: Callable[..., None]) -> Callable[..., None]:
     """NAME, --namespace and --dry-run, as all commands here take them."""
     namespaced = click.option("-n", "--namespace", help="Its namespace; by default `default`, or the context's own.")
     dry = click.option("--dry-run", is_flag=True, help="Show the change of the spec, and do not make it.")
-    return click.argument("name")(namespaced(dry(command)))
+    return name_argument("Migration", "ReverseSync")(namespaced(dry(command)))
 
 
 @dataclass(frozen=True)

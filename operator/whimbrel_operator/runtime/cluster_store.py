@@ -30,6 +30,11 @@ _MODELS: Final[Mapping[str, type[Migration] | type[Validation] | type[ReverseSyn
     "ReverseSync": ReverseSync,
 }
 _PLURALS: Final = {"Migration": "migrations", "Validation": "validations", "ReverseSync": "reversesyncs"}
+_OWNED: Final = {
+    "jobs": "/apis/batch/v1/namespaces/{}/jobs",
+    "pods": "/api/v1/namespaces/{}/pods",
+    "worker reports": f"/apis/{API_VERSION}/namespaces/{{}}/workerreports",
+}
 _MANAGER: Final = "whimbrel-cli"
 _T = TypeVar("_T")
 
@@ -102,25 +107,37 @@ class ClusterStore:
 
     def reports(self, key: Key) -> Mapping[str, WorkerReport]:
         """The newest report of each worker, by the WorkerReport's name. One that was never written is left out."""
-        path = f"/apis/{API_VERSION}/namespaces/{key.namespace}/workerreports"
-        items = self._allowed("worker reports", lambda: list(self._owned(key, path)))
         return {
             item["metadata"]["name"]: WorkerReport.model_validate(item["status"])
-            for item in items or []
+            for item in self.owned(key, "worker reports")
             if item.get("status")
         }
 
     def log_tail(self, key: Key, lines: int = 50) -> Mapping[str, Sequence[str]]:
         """The last lines that each worker wrote, by pod. A pod that cannot be asked says why in its place."""
-        path = f"/api/v1/namespaces/{key.namespace}/pods"
-        pods = self._allowed("pods", lambda: list(self._owned(key, path))) or []
-        return {pod["metadata"]["name"]: self._log(path, pod["metadata"]["name"], lines) for pod in pods}
+        names = [pod["metadata"]["name"] for pod in self.owned(key, "pods")]
+        return {name: self._log(key.namespace, name, lines) for name in names}
+
+    def log(self, namespace: str, pod: str, lines: int | None = None) -> Sequence[str]:
+        """The last lines that the worker in a pod wrote; all that the node keeps for None.
+
+        Raises NotFound and Refused where the pod is gone or has not begun.
+        """
+        asked = {"container": CONTAINER, **({"tailLines": str(lines)} if lines is not None else {})}
+        return self.cluster.text(f"{_OWNED['pods'].format(namespace)}/{pod}/log", **asked).splitlines()
 
     def jobs(self, key: Key) -> Mapping[str, int]:
         """The Jobs of a resource by name, with how many pods each runs at once."""
-        path = f"/apis/batch/v1/namespaces/{key.namespace}/jobs"
-        found = self._allowed("jobs", lambda: list(self._owned(key, path))) or []
-        return {item["metadata"]["name"]: int(item["spec"].get("parallelism", 1)) for item in found}
+        return {item["metadata"]["name"]: int(item["spec"].get("parallelism", 1)) for item in self.owned(key, "jobs")}
+
+    def belonging(self, key: Key) -> tuple[Sequence[JSON], Sequence[JSON], Sequence[JSON]]:
+        """The Jobs, pods and WorkerReports of a resource as the API server has them; hooks' Jobs are among them."""
+        return self.owned(key, "jobs"), self.owned(key, "pods"), self.owned(key, "worker reports")
+
+    def owned(self, key: Key, what: str) -> Sequence[JSON]:
+        """Those of a resource's jobs, pods or worker reports; none where they may not be read, which is noted."""
+        path = _OWNED[what].format(key.namespace)
+        return self._allowed(what, lambda: list(self._owned(key, path))) or []
 
     def operators(self) -> Sequence[OperatorSeen] | None:
         """Every operator's Lease, wherever it stands; None where Leases may not be read."""
@@ -141,9 +158,9 @@ class ClusterStore:
     def _owned(self, key: Key, path: str) -> Iterator[JSON]:
         return self.cluster.pages(path, labelSelector=f"{UID}={self._uid(key)}")
 
-    def _log(self, path: str, pod: str, lines: int) -> Sequence[str]:
+    def _log(self, namespace: str, pod: str, lines: int) -> Sequence[str]:
         try:
-            return self.cluster.text(f"{path}/{pod}/log", tailLines=str(lines), container=CONTAINER).splitlines()
+            return self.log(namespace, pod, lines)
         except (NotFound, Refused) as error:
             return [f"(its log cannot be read: {error})"]
 

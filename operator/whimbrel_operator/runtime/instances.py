@@ -95,6 +95,11 @@ class Instance:
         """What the worker writes on stderr."""
         return self.folder / "log"
 
+    @property
+    def former_log(self) -> Path:
+        """What stood in the log before it had grown too long."""
+        return self.folder / "log.1"
+
     def known(self) -> Known | None:
         """What is kept of it; None before its first start."""
         value = read_json(self.folder / "state.json", _TRIED_AGAIN)
@@ -127,7 +132,7 @@ class Instance:
     def fresh_log(self) -> Path:
         """The log to append to; one that has grown too long is put aside first."""
         if self.log_file.exists() and self.log_file.stat().st_size > _LONGEST_LOG:
-            self.log_file.replace(self.folder / "log.1")
+            self.log_file.replace(self.former_log)
         return self.log_file
 
     def log_tail(self, lines: int) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from whimbrel_api.logs import FORMAT_VARIABLE, LEVEL_VARIABLE
 from whimbrel_api.tasks import ExitCode
 from whimbrel_operator.domain.decision import WantedTask
 from whimbrel_operator.specs import names
@@ -15,7 +16,8 @@ TASK_FOLDER: Final = "/etc/whimbrel/task"
 SECRETS_FOLDER: Final = "/etc/whimbrel/secrets"
 ACCESS_FOLDER: Final = "/etc/whimbrel/access"
 SCRATCH: Final = "/tmp"  # noqa: S108
-OWN_VARIABLES: Final = ("HOME", "TMPDIR")
+_SCRATCH_VARIABLES: Final = ("HOME", "TMPDIR")
+OWN_VARIABLES: Final = (*_SCRATCH_VARIABLES, FORMAT_VARIABLE, LEVEL_VARIABLE)
 OWN_FOLDERS: Final = ("/etc/whimbrel", SPOOL_FOLDER, SCRATCH)
 OWN_VOLUMES: Final = ("task", "access", "scratch", "spool")
 USER: Final = 65532
@@ -141,7 +143,7 @@ def _container(wanted: WantedTask, secrets: Sequence[str], settings: PodSettings
         "image": settings.image,
         "imagePullPolicy": settings.pull_policy,
         "command": ["python", "-m", "whimbrel_worker", f"{TASK_FOLDER}/{TASK_FILE}"],
-        "env": [*({"name": name, "value": SCRATCH} for name in OWN_VARIABLES), *(dict(each) for each in settings.env)],
+        "env": [*_variables(settings), *(dict(each) for each in settings.env)],
         "resources": _resources(settings.resources_of(wanted.kind)),
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -158,6 +160,14 @@ def _container(wanted: WantedTask, secrets: Sequence[str], settings: PodSettings
             *(dict(each) for each in settings.volume_mounts),
         ],
     }
+
+
+def _variables(settings: PodSettings) -> list[dict[str, str]]:
+    """OWN_VARIABLES; how it logs is left out where it is as usual."""
+    told = {FORMAT_VARIABLE: (settings.log_format, "plain"), LEVEL_VARIABLE: (settings.log_level, "INFO")}
+    chosen = {name: value for name, (value, usual) in told.items() if value != usual}
+    found = {**dict.fromkeys(_SCRATCH_VARIABLES, SCRATCH), **chosen}
+    return [{"name": name, "value": value} for name, value in found.items()]
 
 
 def _resources(resources: Resources) -> dict[str, dict[str, str]]:

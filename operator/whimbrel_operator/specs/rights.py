@@ -42,13 +42,18 @@ _KINDS: Final = ["migrations", "validations", "reversesyncs"]
 VIEWER_RULES: Final[tuple[Rule, ...]] = (
     _rule(GROUP, [*_KINDS, "workerreports"], ["get", "list", "watch"]),
     _rule(GROUP, [f"{kind}/status" for kind in _KINDS], ["get"]),
+    # What status, tree and logs of the command line show more; Kubernetes' own role view has these already.
+    _rule("", ["pods", "events"], ["get", "list", "watch"]),
+    _rule("", ["pods/log"], ["get"]),
+    _rule("batch", ["jobs"], ["get", "list", "watch"]),
 )
 """Of people who look. Rows that differ stand in WorkerReports, as they do in the workers' logs."""
 
 EDITOR_RULES: Final[tuple[Rule, ...]] = (
+    *VIEWER_RULES,
     _rule(GROUP, _KINDS, ["create", "update", "patch", "delete", "deletecollection"]),
 )
-"""Of people who steer, on top of the viewers'. Status and reports are the operator's and the workers' alone."""
+"""Of people who steer, who also look. Status and reports are the operator's and the workers' alone."""
 
 UNINSTALL_RULES: Final[tuple[Rule, ...]] = (_rule(GROUP, _KINDS, ["list"]),)
 """In all namespaces, of whoever asks before the chart goes."""

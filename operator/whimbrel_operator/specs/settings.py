@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from whimbrel_api.logs import LogFormat, LogLevel
 from whimbrel_api.tasks import TaskKind
 
 PullPolicy = Literal["Always", "IfNotPresent", "Never"]
@@ -34,7 +35,8 @@ class PodSettings:
     `resources` overrides the usual ones by task. `labels` and `annotations` are added to pods, never over Whimbrel's
     own. `account_annotations` stand at the service accounts, such as a role's ARN where AWS identities come that way.
     `account` is one of the namespace that all tasks run as, in the place of one each. `env`, `volumes` and
-    `volume_mounts` are added to the worker's, as a pod's spec has them.
+    `volume_mounts` are added to the worker's, as a pod's spec has them. `log_format` and `log_level` are the
+    operator's own.
     """
 
     image: str
@@ -53,6 +55,8 @@ class PodSettings:
     volumes: Sequence[Mapping[str, Any]] = ()
     volume_mounts: Sequence[Mapping[str, Any]] = ()
     grace: int = 25
+    log_format: LogFormat = "plain"
+    log_level: LogLevel = "INFO"
 
     def resources_of(self, kind: TaskKind) -> Resources:
         """What a pod of that task gets."""

@@ -132,7 +132,7 @@ class DynamoDBProxy:
 
         def wrapped() -> None:
             act()
-            done.set()
+            self._loop.call_soon(done.set)  # behind what it has set going, such as the end of a connection
 
         self._loop.call_soon_threadsafe(wrapped)
         done.wait(_STARTS_SECONDS)

@@ -29,6 +29,9 @@ ETCD, API_SERVER = "etcd", "kube-apiserver"
 CONTROLLERS, SCHEDULER = "kube-controller-manager", "kube-scheduler"
 NODE_AGENT = "node-agent"
 _READY_SECONDS = 90.0
+_LOOK_SECONDS = 0.05
+_NO_CONDITIONS = ".status.conditions accessor error"
+"""What `kubectl wait` gives up with at once where a controller has not written the first condition yet (v1.36)."""
 
 
 @dataclass
@@ -54,7 +57,15 @@ class KubernetesCluster:
     def wait(self, condition: str, *what: str, seconds: float = _READY_SECONDS) -> None:
         """Return once the condition is true of what `kubectl wait` takes as its arguments; TestbedError otherwise."""
         arguments = ("wait", f"--for=condition={condition}", f"--timeout={seconds:.0f}s", *what)
-        self.kubectl(*arguments, timeout=seconds + 10)
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                self.kubectl(*arguments, timeout=seconds + 10)
+                return
+            except TestbedError as error:
+                if _NO_CONDITIONS not in str(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(_LOOK_SECONDS)
 
     def stop_api_server(self) -> None:
         """Take the API server away, as a crash does: connections break, and nobody listens on its port."""

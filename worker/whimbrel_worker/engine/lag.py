@@ -47,10 +47,13 @@ class LagMeter:
         self._read_at: float | None = None
         self._zero_at: float | None = None
         self._new = False
+        self._unread: deque[Reading] = deque(maxlen=_READINGS)
+        self._fetched: float | None = None
 
     def read(self, reading: Reading) -> None:
         """Take in what the source said."""
         self._unproven.append(reading)
+        self._unread.append(reading)
         self._read_at, self._new = reading.at, True
 
     def sample(self, now: float, routed: str, oldest_pending: float | None, newest_routed: float | None) -> Sample:
@@ -72,6 +75,17 @@ class LagMeter:
             return Sample(0.0, self._read_at, self._proven)
         since = max((moment for moment in (self._proven, newest_routed) if moment is not None), default=None)
         return Sample(None if since is None else max(0.0, now - since), now, self._proven)
+
+    def fetch_lag(self, now: float, routed: str) -> float | None:
+        """How far behind the reading of the log is, in seconds; None where the source has not said lately where it is.
+
+        0 while all that the source had at its newest reading was read; else the age of the newest that was.
+        """
+        while self._unread and self._covers(routed, self._unread[0].position):
+            self._fetched = self._unread.popleft().at
+        if self._fetched is None or self._read_at is None or now - self._read_at > self._fresh:
+            return None
+        return max(0.0, now - self._fetched) if self._unread else 0.0
 
     def _prove(self, routed: str, oldest_pending: float | None) -> None:
         """A reading is proven when the log was read up to it and nothing committed before it is pending."""

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from whimbrel_api.reports import Counters, ReportedError, WorkerReport, WorkerState
 from whimbrel_api.tasks import Orders, TaskFile
+from whimbrel_worker import logs
 from whimbrel_worker.engine.ports import Tally
 from whimbrel_worker.reporting.ending import Ending
 from whimbrel_worker.reporting.ports import Mailbox, Sink
@@ -21,17 +22,23 @@ _log = logging.getLogger(__name__)
 
 
 class Reporter:
-    """Collects what a worker has to say and hands it to a sink. `tally` is the target's, once there is one."""
+    """Collects what a worker has to say and hands it to a sink.
+
+    `tally` is the target's, once there is one; `source_tally` the source's.
+    """
 
     def __init__(self, file: TaskFile, sink: Sink, ending: Ending | None = None) -> None:
-        self.tally = Tally()
+        self.tally, self.source_tally = Tally(), Tally()
         self._sink, self._ending = sink, ending or Ending()
         self._lock = threading.Lock()
         self._basics: dict[str, Any] = {"task": file.task, "task_id": file.task_id, "index": file.index}
+        self._basics["started_at"] = datetime.now(UTC)
         self._fields: dict[str, Any] = {}
 
     def update(self, **fields: Any) -> None:
         """Set fields of the report; cheap, told at the next interval."""
+        if "epoch" in fields:
+            logs.in_epoch(fields["epoch"])
         with self._lock:
             self._fields.update(fields)
 
@@ -91,6 +98,8 @@ class Reporter:
             conflicts=tally.conflicts,
             connections=tally.connections,
             throttled=tally.throttled,
+            source_retries=self.source_tally.retries,
+            source_throttled=self.source_tally.throttled,
         )
 
 

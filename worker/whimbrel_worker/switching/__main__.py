@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from whimbrel_api.hooks import SwitchOrder
 from whimbrel_api.tasks import ExitCode
+from whimbrel_worker import logs
 from whimbrel_worker.errors import ConfigurationError, WorkerError
 from whimbrel_worker.reporting.apiserver import address
 from whimbrel_worker.switching.objects import Objects
@@ -22,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 def main(environment: Mapping[str, str]) -> int:
     """Carry out the order. Returns the exit code: 0 done, 1 may be tried again, 2 a person must act."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logs.configure(environment)
     try:
         order = _order(environment)
         carry_out(order, Objects(address(environment), Path(order.access), order.namespace))

@@ -165,7 +165,7 @@ class CheckWork:
     def _compare(self, comparison: Comparison, table: Table, changed: ChangedKeys | None) -> None:
         options = self.context.file.check
         if options.mode == "Sample":
-            _log.info("table %s: a sample drawn with seed %d", table.name, self.seed)
+            _log.info("table %s: a sample drawn with seed %d", table.name, self.seed, extra={"table": table.name})
             comparison.sample(table, options.sample_rows, self.sizes[table.name], self.seed)
         elif changed is None or table.name in changed.crowded:
             comparison.table(table)

@@ -48,7 +48,7 @@ def reopen(context: TaskContext, record: Record) -> None:
         )
     control, tables = ends.target.control(), _followed(ends)
     for name in ends.source.prepare_streams(tables, before=lambda names: remember_enabled(control, names)):
-        _LOG.info("the stream of table %s was enabled; it is disabled again at the end", name)
+        _LOG.info("the stream of table %s was enabled; it is disabled again at the end", name, extra={"table": name})
     began = ends.source.position()
     rows = ends.source.capture(tables)
     reach("reopen.captured")

@@ -83,7 +83,11 @@ def _put_back(context: TaskContext, record: Record) -> None:
     now = ends.source.enabled_streams(names)
     mine = [name for name, arn in now.items() if arn in ours or (unsettled and name not in known)]
     for name in sorted(now.keys() - set(mine)):
-        _log.info("the stream of table %s is on, but it is not the one that was enabled here: left as it is", name)
+        _log.info(
+            "the stream of table %s is on, but it is not the one that was enabled here: left as it is",
+            name,
+            extra={"table": name},
+        )
     ends.source.restore_streams(mine)
 
 

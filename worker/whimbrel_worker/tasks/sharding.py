@@ -49,7 +49,7 @@ def keep_start(context: TaskContext, tables: Sequence[Table]) -> None:
     control = context.target.control()
     enabled = ends.source.prepare_streams(tables, before=lambda names: remember_enabled(control, names))
     for name in enabled:
-        _log.info("the stream of table %s was enabled; it is disabled again at the end", name)
+        _log.info("the stream of table %s was enabled; it is disabled again at the end", name, extra={"table": name})
     record = control.record()
     if record.start_position:
         return

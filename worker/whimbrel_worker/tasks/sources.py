@@ -14,7 +14,7 @@ from whimbrel_worker.endpoints.dynamodb.tables.discover import selected
 from whimbrel_worker.endpoints.dynamodb.target import DynamoDBTarget
 from whimbrel_worker.endpoints.mysql.source import MySQLSource
 from whimbrel_worker.endpoints.polardb.source import PolarDBLogSource
-from whimbrel_worker.engine.ports import Source, Target
+from whimbrel_worker.engine.ports import Source, Tally, Target
 from whimbrel_worker.errors import ConfigurationError
 from whimbrel_worker.secrets import Secrets
 
@@ -22,13 +22,17 @@ _PATIENCE_SECONDS: Final = 20.0
 """Shorter than the time after which a worker that does not beat is taken for lost."""
 
 
-def build_source(file: TaskFile, target: Target, stop: threading.Event) -> Source:
-    """The task's source; the target says what its tables may look like, and keeps the positions of shards."""
+def build_source(file: TaskFile, target: Target, stop: threading.Event, tally: Tally | None = None) -> Source:
+    """The task's source; the target says what its tables may look like, and keeps the positions of shards.
+
+    `tally` counts the retries of a source that is asked by requests.
+    """
     secrets = Secrets(file.secrets)
     if file.source.mysql is not None:
         return MySQLSource(file.source.mysql, secrets, file.tables, target.profile)
     if file.source.dynamodb is not None:
-        client = Client(of_source(file.source.dynamodb, secrets), stop=stop, patience=Patience(_PATIENCE_SECONDS))
+        access = of_source(file.source.dynamodb, secrets)
+        client = Client(access, stop=stop, patience=Patience(_PATIENCE_SECONDS), tally=tally)
         store = target.shards if isinstance(target, DynamoDBTarget) else None
         return DynamoDBSource(client, AWS, file, store)
     if file.source.polardb is not None:

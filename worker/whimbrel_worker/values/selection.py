@@ -17,6 +17,21 @@ def override_of(full_name: str, wanted: Tables) -> TableOverride | None:
     return next((override for override in wanted.overrides if fnmatchcase(full_name, override.name)), None)
 
 
+def target_place(schema: str, name: str, override: TableOverride | None) -> tuple[str, str]:
+    """Schema and table on the target: the source's own unless renamed to `table` or `schema.table`."""
+    if override is None or not override.rename_to:
+        return schema, name
+    renamed, dot, table = override.rename_to.partition(".")
+    return (renamed, table) if dot else (schema, renamed)
+
+
+def possible_places(full_name: str, wanted: Tables) -> set[tuple[str, str]]:
+    """Where a source's table stands on the target, by its full name alone; several where a name holds a dot itself."""
+    parts, override = full_name.split("."), override_of(full_name, wanted)
+    splits = ((".".join(parts[:at]), ".".join(parts[at:])) for at in range(1, len(parts)))
+    return {target_place(schema, name, override) for schema, name in splits}
+
+
 def unmatched(names: Sequence[str], wanted: Tables) -> list[str]:
     """The globs of `include` that select none of these names."""
     return [glob for glob in wanted.include if not any(fnmatchcase(name, glob) for name in names)]

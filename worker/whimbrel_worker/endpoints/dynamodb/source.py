@@ -136,7 +136,7 @@ class DynamoDBSource:
         if self._wants_details():
             self._known = {described.identifier: described for described in found.tables}
         for name in found.gone:
-            _log.warning("table %s was deleted while the tables were looked at", name)
+            _log.warning("table %s was deleted while the tables were looked at", name, extra={"table": name})
         self._assessed = found.tables
         return found
 

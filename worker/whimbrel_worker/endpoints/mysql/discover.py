@@ -9,7 +9,7 @@ from whimbrel_worker.endpoints.mysql.catalogue import Catalogue, SourceIndex, So
 from whimbrel_worker.endpoints.mysql.types import SourceColumn, to_column
 from whimbrel_worker.engine.ports import Problem, Profile
 from whimbrel_worker.values.columns import Column, Index, Kind, Table
-from whimbrel_worker.values.selection import is_wanted, override_of, unmatched
+from whimbrel_worker.values.selection import is_wanted, override_of, target_place, unmatched
 
 _TARGET_NAME_BYTES = 63
 """PostgreSQL cuts longer names in silence (manual, "Identifiers and Key Words")."""
@@ -58,11 +58,8 @@ def _judge(source: SourceTable, wanted: Tables, profile: Profile, found: Discove
 
 
 def target_name(source: SourceTable, override: TableOverride | None) -> tuple[str, str]:
-    """Schema and table on the target: the source's own unless renamed to `table` or `schema.table`."""
-    if override is None or not override.rename_to:
-        return source.schema, source.name
-    schema, dot, name = override.rename_to.partition(".")
-    return (schema, name) if dot else (source.schema, schema)
+    """Schema and table on the target."""
+    return target_place(source.schema, source.name, override)
 
 
 def _name_problems(source: SourceTable, override: TableOverride | None) -> Iterator[Problem]:

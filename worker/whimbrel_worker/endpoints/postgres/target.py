@@ -1,7 +1,7 @@
 """A PostgreSQL-speaking target as the engine sees it: its parts over one connector. Statements stand in them."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 
 import psycopg
 
@@ -16,7 +16,6 @@ from whimbrel_worker.engine.ports import Identity, Profile, Tally
 from whimbrel_worker.engine.retry import retrying
 from whimbrel_worker.grants import Grants, read_grants
 from whimbrel_worker.libpq import lost
-from whimbrel_worker.values.columns import Table
 from whimbrel_worker.writers import judge
 
 _PROBE_ARRAYS = "SELECT count(*) FROM unnest('{1,2}'::bigint[], '{a,NULL}'::text[]) AS probe (a, b)"
@@ -63,9 +62,8 @@ class PostgresTarget:
             tally=self.tally,
         )
 
-    def writers(self, tables: Sequence[Table], allowed: Sequence[str]) -> TargetWriters:
-        """Who else may write to these tables. Raises ConfigurationError or Transient."""
-        places = {(table.target_schema, table.target_name) for table in tables}
+    def writers(self, places: Set[tuple[str, str]], allowed: Sequence[str]) -> TargetWriters:
+        """Who else may write to the tables at these places (schema, name). Raises ConfigurationError or Transient."""
 
         def read() -> Grants:
             with contextlib.closing(self._connector.connect()) as connection, guarded(self._connector.where):

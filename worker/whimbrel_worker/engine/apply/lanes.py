@@ -68,7 +68,7 @@ class Catalogue:
             for table in self._tables:
                 if table.name == name:
                     self._plans.pop(id(table), None)
-        _LOG.error("table %s is stopped: %s", name, reason)
+        _LOG.error("table %s is stopped: %s", name, reason, extra={"table": name})
 
     def stopped(self, name: str) -> bool:
         """Whether it is."""

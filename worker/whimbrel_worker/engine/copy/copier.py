@@ -259,7 +259,7 @@ class Copier:
             self._stop_table(name, str(error))
 
     def _stop_table(self, name: str, message: str) -> None:
-        _log.error("table %s is stopped: %s", name, message)
+        _log.error("table %s is stopped: %s", name, message, extra={"table": name})
         self._control.set_table(name, "Stopped", message)
 
 

@@ -150,10 +150,12 @@ class Applier:
             return
         self._skipped += 1
         self._tell_progress(0)
-        _LOG.warning("a TRUNCATE of table %s is passed over (spec.onTruncate: Skip)", event.table)
+        _LOG.warning(
+            "a TRUNCATE of table %s is passed over (spec.onTruncate: Skip)", event.table, extra={"table": event.table}
+        )
 
     def _stop(self, table: str, reason: str, at: int | None = None) -> None:
-        _LOG.error("table %s is stopped: %s", table, reason)
+        _LOG.error("table %s is stopped: %s", table, reason, extra={"table": table})
         self.ledger.stop(table, reason, at)
 
     def _flush(self, log: ReverseLog) -> None:

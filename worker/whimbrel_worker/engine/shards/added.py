@@ -97,7 +97,11 @@ class AddedTables:
 
     def _follow(self, tables: Sequence[Table]) -> None:
         for table in tables:
-            _LOG.info("table %s was added and copied: its changes are followed from here on", table.name)
+            _LOG.info(
+                "table %s was added and copied: its changes are followed from here on",
+                table.name,
+                extra={"table": table.name},
+            )
             self.followed.add(table)
 
     # Worker 0
@@ -111,7 +115,7 @@ class AddedTables:
                     [why, *(problem.what for problem in problems if problem.fatal and problem.where == table.name)]
                 )
         for name in waiting.keys() - self._waiting.keys():
-            _LOG.warning("new table %s: %s", name, waiting[name])
+            _LOG.warning("new table %s: %s", name, waiting[name], extra={"table": name})
         self._waiting = waiting
 
     def _add(self, table: Table) -> str:
@@ -129,7 +133,7 @@ class AddedTables:
             schema.create(table)
         except Incompatible as error:
             return str(error)
-        _LOG.info("new table %s is made part of the migration", table.name)
+        _LOG.info("new table %s is made part of the migration", table.name, extra={"table": table.name})
         self.target.control().add_tables([TableRow(table.name, "Pending", table.rows_estimate)])
         return ""
 

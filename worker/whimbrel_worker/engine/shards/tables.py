@@ -42,7 +42,7 @@ class Followed:
             return
         self._write_down(name, reason)
         self.note_stopped(name, reason)
-        _LOG.error("table %s is stopped: %s", name, reason)
+        _LOG.error("table %s is stopped: %s", name, reason, extra={"table": name})
 
     def note_stopped(self, name: str, reason: str) -> None:
         """The same where the control table says so already, or need not."""

@@ -4,6 +4,7 @@ import re
 from datetime import datetime, timedelta
 from typing import Final
 
+from whimbrel_api.logs import read_line
 from whimbrel_api.reports import ErrorCategory, ReportedError
 from whimbrel_api.tasks import ExitCode
 from whimbrel_operator.runtime.kubernetes.observe.objects import Job, Pod
@@ -18,6 +19,7 @@ _CATEGORIES: Final = {
     int(ExitCode.SOURCE_LOG_LOST): ErrorCategory.SOURCE_LOG_LOST,
     int(ExitCode.FENCED_OUT): ErrorCategory.FENCED_OUT,
 }
+_CATEGORY: Final = re.compile(rf"^(?:{'|'.join(ErrorCategory)}): ")
 _LINE_HEAD: Final = re.compile(
     rf"^\d{{4}}-\d\d-\d\d [\d:,.]+ ([A-Z]+) .*?whimbrel_worker[\w.]*: (?:(?:{'|'.join(ErrorCategory)}): )?"
 )
@@ -49,11 +51,19 @@ def _known(code: int, reason: str) -> str:
 def _last_line(message: str) -> str:
     """The last line of a termination message, which is the end of the log: there stands what happened last."""
     line = message.strip().rpartition("\n")[2].strip()
-    head = _LINE_HEAD.match(line)
-    if head is not None and head[1] in ("DEBUG", "INFO"):
+    level, text = _read(line)
+    if level in ("DEBUG", "INFO"):
         return ""  # what it was about to do, not why it ended
-    text = line[head.end() :] if head is not None else line
     return text if len(text) <= _LONGEST_TAIL else text[: _LONGEST_TAIL - 1] + "…"
+
+
+def _read(line: str) -> tuple[str, str]:
+    """Level and sentence of a line, in either form of the log; the whole line and no level where it is none of ours."""
+    found = read_line(line)
+    if found is not None:
+        return found[0], _CATEGORY.sub("", found[1])
+    head = _LINE_HEAD.match(line)
+    return (head[1], line[head.end() :]) if head is not None else ("", line)
 
 
 def job_failure(namespace: str, job: Job) -> ReportedError:

@@ -31,6 +31,10 @@ _OK = 200
 Heard = Callable[[Transient], None]
 
 
+def _always() -> None:
+    """Nothing forbids a request."""
+
+
 class Client:
     """Calls one service with kept-alive connections, at most `connections` at once. Safe for many threads.
 
@@ -74,8 +78,12 @@ class Client:
         client._service, client._counting = service, self._counting
         return client
 
-    def call(self, operation: str, body: bytes, *, heard: Heard | None = None) -> bytes:
+    def call(
+        self, operation: str, body: bytes, *, heard: Heard | None = None, allowed: Callable[[], None] = _always
+    ) -> bytes:
         """The body of the reply to a call. `heard` is told of each failure that is tried again, such as Throttled.
+
+        `allowed` is called right before each request leaves, also a repeated one; what it raises ends the call.
 
         Raises Refused for what the caller may handle, ConfigurationError for keys and rights, Transient when patience
         has ended; Unanswered (a Transient) when whether it was carried out is not known and it must not be repeated.
@@ -87,7 +95,7 @@ class Client:
                 heard(failure)
 
         return retrying(
-            lambda: self._signed_in(operation, body),
+            lambda: self._signed_in(operation, body, allowed),
             repeatable=may_repeat(operation, body),
             patience=self._patience,
             stop=self._stop,
@@ -120,17 +128,18 @@ class Client:
         """Close the connections."""
         self._wire.close()
 
-    def _signed_in(self, operation: str, body: bytes) -> bytes:
+    def _signed_in(self, operation: str, body: bytes, allowed: Callable[[], None]) -> bytes:
         keys = self._sign_in.keys()
         try:
-            return self._once(operation, body, keys)
+            return self._once(operation, body, keys, allowed)
         except SignInRefused:
             if not self._sign_in.renewed(keys):
                 raise
-        return self._once(operation, body, self._sign_in.keys())
+        return self._once(operation, body, self._sign_in.keys(), allowed)
 
-    def _once(self, operation: str, body: bytes, keys: Keys) -> bytes:
+    def _once(self, operation: str, body: bytes, keys: Keys, allowed: Callable[[], None]) -> bytes:
         headers = self._signer_of(keys).headers(f"{self._service.prefix}.{operation}", body)
+        allowed()
         sent = self._clock.mark()
         try:
             reply = self._wire.exchange(headers, body)

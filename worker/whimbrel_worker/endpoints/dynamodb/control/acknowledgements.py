@@ -15,7 +15,7 @@ PREFIX: Final = "acknowledged#"
 _READ: Final = 2 * KEPT
 _SET: Final = (
     "SET #step = :step, #plan = :plan, #attempt = :attempt, #position = :position, #by = :by, #detail = :detail,"
-    " #recordedAt = :now"
+    " #recordedAt = :now, #number = :number"
 )
 
 
@@ -23,6 +23,7 @@ def acknowledge(control: ControlTable, told: Acknowledgement) -> Acknowledgement
     """Write it unless the table holds the same; the one that it holds."""
     values: dict[str, Value] = {"step": told.step, "plan": told.plan, "attempt": told.attempt}
     values |= {"position": told.position, "by": told.by, "detail": told.detail, "now": control.clock()}
+    values["number"] = 1 + max((entry.number("number") for entry in _newest(control)), default=0)
     key = _key(told)
     row = control.update(key, _SET, where="attribute_not_exists(#step)", values=values) or control.get(key)
     if row is None:
@@ -31,9 +32,14 @@ def acknowledge(control: ControlTable, told: Acknowledgement) -> Acknowledgement
 
 
 def acknowledged(control: ControlTable) -> list[Acknowledgement]:
-    """The newest of them, the oldest first. The keys are in the order of attempts."""
-    found = [_acknowledgement(entry) for entry in control.entries(PREFIX, newest_first=True, most=_READ)]
-    return sorted(found, key=lambda each: (each.attempt, each.at or datetime.min.replace(tzinfo=UTC)))[-KEPT:]
+    """The newest of them, the oldest first, by their numbers: the endpoint's clock tells whole seconds."""
+    found = sorted(_newest(control), key=lambda entry: (entry.number("attempt"), entry.number("number")))
+    return [_acknowledgement(entry) for entry in found[-KEPT:]]
+
+
+def _newest(control: ControlTable) -> list[Entry]:
+    """Those of the last attempts, in no order: the keys are in the order of attempts."""
+    return list(control.entries(PREFIX, newest_first=True, most=_READ))
 
 
 def _key(told: Acknowledgement) -> str:

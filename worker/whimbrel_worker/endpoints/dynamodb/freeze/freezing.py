@@ -130,7 +130,11 @@ class DynamoDBFreezing:
         def without(table: str, policy: str | None) -> str | None:
             left = removed(policy, self._sid)
             if left != policy and before[table] not in (None, digest(left)):
-                _log.warning("the policy of %s was changed by somebody else meanwhile; that is left as it is", table)
+                _log.warning(
+                    "the policy of %s was changed by somebody else meanwhile; that is left as it is",
+                    table,
+                    extra={"table": table},
+                )
             return left
 
         try:

@@ -105,7 +105,7 @@ class Policies:
     def _try(self, name: str, table: str, wanted: Change, *, proven: bool) -> _Outcome:
         found = self.read(table)
         if found is None:
-            _log.warning("table %s is gone; nothing is done to its policy", name)
+            _log.warning("table %s is gone; nothing is done to its policy", name, extra={"table": name})
             return _Outcome.DONE
         policy = wanted(table, found.policy)
         if policy == found.policy and (policy is None or not proven):

@@ -44,6 +44,10 @@ _TRANSACTION_BYTES: Final = 3 << 20
 """A transaction holds 4 MB at most."""
 
 
+class _Stale(Exception):
+    """A request may not leave on a proof that is that old. Never leaves this module."""
+
+
 class _Work:
     """The batches of one call, and when it was last proven that its worker may write. Safe for many threads.
 
@@ -69,10 +73,18 @@ class _Work:
 
     def may_send(self) -> bool:
         """Whether to send another request; waits while the proof is stale."""
-        while self.proven_at is not None and time.monotonic() - self.proven_at > _STALE_SECONDS:
+        while self._is_stale():
             if self._given_up.wait(_LOOK_SECONDS):
                 break
         return not self._given_up.is_set()
+
+    def require_proof(self) -> None:
+        """Called right before a request leaves: the process may have stood still since `may_send`. Raises _Stale."""
+        if self._is_stale():
+            raise _Stale
+
+    def _is_stale(self) -> bool:
+        return self.proven_at is not None and time.monotonic() - self.proven_at > _STALE_SECONDS
 
 
 class BatchWriter:
@@ -161,8 +173,11 @@ class BatchWriter:
         while True:
             if not work.may_send():
                 raise Transient("the write was given up", where=batch.table.name)
-            with self._pace.slot(self._client.stop):
-                rest = self._send(left)
+            try:
+                with self._pace.slot(self._client.stop):
+                    rest = self._send(left, work)
+            except _Stale:
+                continue
             if not len(rest):
                 return
             self._note_unprocessed()
@@ -172,10 +187,11 @@ class BatchWriter:
             if delay is None or self._client.stop.wait(delay):
                 raise _not_taken(batch, rest)
 
-    def _send(self, batch: Batch) -> Batch:
+    def _send(self, batch: Batch, work: _Work) -> Batch:
         """What is still to be written after one request."""
         if self._fence is None:
-            reply = self._client.call("BatchWriteItem", batch.body(metered=self._metered), heard=self._hear)
+            body = batch.body(metered=self._metered)
+            reply = self._client.call("BatchWriteItem", body, heard=self._hear, allowed=work.require_proof)
             rest = batch.unprocessed(reply)
             if self._metered and (used := consumed(reply)) is not None:
                 self._units.spend(used - (batch.units - rest.units))

@@ -1,0 +1,4 @@
+-- Goes on from where it was paused.
+
+obj.spec.paused = false
+return obj

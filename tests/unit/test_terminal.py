@@ -1,0 +1,162 @@
+"""What the command line draws on a terminal of a given size, held against pictures of it in screens/."""
+
+import os
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.kept_states import KEY, keep, keep_differences, keep_validation, keep_worker
+from support.live_states import STATES
+from support.patience import eventually
+from support.terminal import Screen, Terminal, run
+from whimbrel_api.migration import MigrationStatus, Phase
+from whimbrel_operator.runtime.store import LocalStore
+
+SCREENS = Path(__file__).parent / "screens"
+REGENERATE = "if the change is meant: UPDATE_GOLDEN=1 make unit PYTEST='-k terminal', then look at them and commit them"
+WHIMBREL = [sys.executable, "-m", "whimbrel_cli"]
+_HALF_A_MINUTE = 30
+"""So far from the next minute is an age that is shown to the minute; a slow machine does not change it."""
+DIFFERENT = {"name": "check-0", "result": "Different", "differences": {"missing": 1, "changed": 1}, "rowsCompared": 9}
+
+
+def environment(root: Path, **more: str) -> dict[str, str]:
+    """This process's own, without what tells a program about its terminal."""
+    told = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+    terminal = {"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", "TZ": "UTC", "LC_ALL": "C.UTF-8"}
+    return told | terminal | {"WHIMBREL_STATE": str(root)} | more
+
+
+def recent(state: str) -> dict[str, Any]:
+    """What of a state's status must be of just now, for its ages not to grow."""
+    now = datetime.now(UTC)
+    stream, check = STATES[state].get("stream"), STATES[state].get("validation")
+    fresh: dict[str, Any] = {}
+    if stream:
+        fresh["stream"] = stream | {"lagObservedAt": now.isoformat()}
+    if check:
+        fresh["validation"] = check | {"completedAt": (now - timedelta(seconds=12)).isoformat()}
+    return fresh
+
+
+def worked_on(root: Path, state: str) -> None:
+    """A migration in that state, with what its workers have left."""
+    store = keep(root, state, **recent(state))
+    said = datetime.now(UTC) - timedelta(hours=2, seconds=_HALF_A_MINUTE)
+    begun = timedelta(hours=3, seconds=_HALF_A_MINUTE).total_seconds()
+    keep_worker(store, "snapshot", "snapshot", ago=begun, observedAt=said, rowsTotal=364_000, rowsDone=214_000)
+    error = {"category": "Incompatible", "what": "the column geo has the type geometry", "where": "flights.airports"}
+    keep_worker(store, "schema", "schema", ago=begun, observedAt=said, exit_code=2, state="Failed", lastError=error)
+    keep_validation(store, "weekly", phase="Completed", result="Different", differences={"extra": 3})
+
+
+def compared(root: Path) -> None:
+    """A migration whose last comparison has listed two rows."""
+    keep_differences(keep(root, "following", validation=DIFFERENT), "check-0")
+
+
+def picture(screen: Screen) -> str:
+    """The screen without what differs at each run: times of the day, seconds, and lines with the folder's path.
+
+    A path has another length at each run, and so another place at which its line breaks; it comes last.
+    """
+    text = re.split(r"^(?:Logs|Files) ", "\n".join(screen.lines) + "\n", maxsplit=1, flags=re.MULTILINE)[0]
+    return re.sub(r"\d+(\.\d)? s (ago|old)", r"N s \2", re.sub(r"\d\d:\d\d:\d\d", "hh:mm:ss", text))
+
+
+def hold(name: str, found: str) -> None:
+    """Hold a picture against the one that is kept."""
+    path = SCREENS / f"{name}.txt"
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(found, encoding="utf-8")
+    assert found == path.read_text(encoding="utf-8"), REGENERATE
+
+
+@pytest.mark.parametrize("columns", [80, 120, 200])
+@pytest.mark.parametrize("state", ["snapshot", "following"])
+def test_the_status_on_a_terminal(state: str, columns: int, tmp_path: Path) -> None:
+    worked_on(tmp_path, state)
+    screen, code = run([*WHIMBREL, "status", "shop"], columns, 40, environment(tmp_path))
+    assert code == 0
+    assert screen.coloured
+    hold(f"status-{state}-{columns}", picture(screen))
+
+
+@pytest.mark.parametrize("columns", [60, 120])
+def test_the_tree_on_a_terminal(columns: int, tmp_path: Path) -> None:
+    worked_on(tmp_path, "snapshot")
+    screen, code = run([*WHIMBREL, "tree", "shop"], columns, 40, environment(tmp_path))
+    assert (code, screen.above) == (0, [])
+    hold(f"tree-{columns}", picture(screen))
+
+
+def test_the_rows_that_differ_on_a_terminal(tmp_path: Path) -> None:
+    compared(tmp_path)
+    screen, code = run([*WHIMBREL, "diff", "shop", "--table", "flights.flights"], 120, 24, environment(tmp_path))
+    assert code == 4
+    hold("diff-120", picture(screen))
+
+
+def test_a_live_view_leaves_one_picture_and_the_cursor(tmp_path: Path) -> None:
+    worked_on(tmp_path, "completed")
+    screen, code = run([*WHIMBREL, "status", "shop", "-w"], 100, 30, environment(tmp_path))
+    assert (code, screen.cursor_shown) == (0, True)
+    assert screen.lines[0].startswith("shop  mysql db:3306")
+    assert sum(line.startswith("shop  ") for line in screen.lines) == 1
+
+
+def lagging(store: LocalStore, seconds: float) -> None:
+    """The operator has observed another lag."""
+    status, version = store.read_status(KEY)
+    assert isinstance(status, MigrationStatus)
+    update = {"lag_seconds": seconds, "lag_observed_at": datetime.now(UTC)}
+    stream = status.stream.model_copy(update=update)
+    store.write_status(KEY, status.model_copy(update={"stream": stream}), version)
+
+
+def shows(terminal: Terminal, words: str) -> bool:
+    """Whether the stream's line has these words by now."""
+    return any(line.startswith("Stream") and words in line for line in terminal.look())
+
+
+def test_a_live_view_draws_the_lag_of_its_looks_and_stays_one_picture(tmp_path: Path) -> None:
+    store = keep(tmp_path, "following", **recent("following"))
+    lagging(store, 1.0)
+    with Terminal([*WHIMBREL, "status", "shop", "-w"], 100, 30, environment(tmp_path)) as terminal:
+        eventually(lambda: shows(terminal, "lag 1.0 s"), terminal.look)
+        for lag in (4.0, 2.0):
+            lagging(store, lag)
+            eventually(partial(shows, terminal, f"lag {lag} s"), terminal.look)
+        assert [line for line in terminal.look() if line.startswith("Lag ")] == ["Lag      ▃█▅ up to 4.0 s"]
+        status, version = store.read_status(KEY)
+        store.write_status(KEY, status.model_copy(update={"phase": Phase.COMPLETED}), version)
+        assert terminal.end() == 0
+        assert [line for line in terminal.screen.lines if line.startswith("shop  ")] == terminal.screen.lines[:1]
+
+
+@pytest.mark.parametrize("command", [["status", "shop"], ["diff", "shop"]])
+def test_no_color_is_obeyed(command: list[str], tmp_path: Path) -> None:
+    compared(tmp_path)
+    screen, _ = run([*WHIMBREL, *command], 100, 30, environment(tmp_path, NO_COLOR="1"))
+    assert screen.lines
+    assert not screen.coloured
+
+
+@pytest.mark.parametrize("command", [["status", "shop"], ["tree", "shop"], ["logs", "shop"]])
+def test_a_pipe_gets_text_alone(command: list[str], tmp_path: Path) -> None:
+    worked_on(tmp_path, "following")
+    compared(tmp_path)
+    done = subprocess.run([*WHIMBREL, *command], capture_output=True, env=environment(tmp_path), check=False)
+    assert done.returncode == 0
+    assert b"\x1b" not in done.stdout + done.stderr
+
+
+def test_every_picture_is_of_a_test() -> None:
+    states = [f"status-{state}-{columns}" for state in ("snapshot", "following") for columns in (80, 120, 200)]
+    assert {path.stem for path in SCREENS.iterdir()} == {*states, "tree-60", "tree-120", "diff-120"}
