@@ -2,5 +2,5 @@
 
 Kept apart from the machine by a network, a mount and a process namespace: what the node makes (bridge, packet filter,
 mounts, containers) goes with the namespaces. In the machine itself are, while it runs, one end of a veth pair with two
-routes, and the control groups `kubepods`.
+routes, and a control group in each hierarchy.
 """

@@ -36,18 +36,21 @@ def main(directory: Path, name: str, network: Network) -> int:
     try:
         holder = _namespaces(directory, name)
         first = _first_process(holder)
+        # A node of that number that was killed has left its own.
+        cgroups.sweep(network.group)
+        cgroups.make(network.group)
         _join(network, first)
         (directory / PID_FILE).write_text(str(first))
         holder.wait()
         announce("the node's first process has ended")
         return 1
-    except TestbedError as error:
+    except (TestbedError, OSError) as error:
         announce(str(error))
         return 1
     except _Ended:
         return 0
     finally:
-        _clear(holder, first)
+        _clear(holder, first, network)
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
@@ -82,14 +85,14 @@ def _join(network: Network, first: int) -> None:
         run(command, what=f"`{' '.join(command)}`", timeout=_COMMAND_SECONDS)
 
 
-def _clear(holder: subprocess.Popen[str] | None, first: int) -> None:
+def _clear(holder: subprocess.Popen[str] | None, first: int, network: Network) -> None:
     """Kill the first process, with which the kernel kills all others of the node, and remove their control groups."""
     if holder is None:
         return
     if holder.poll() is None:
         os.kill(first or holder.pid, signal.SIGKILL)
     holder.wait()
-    for group in cgroups.sweep():
+    for group in cgroups.sweep(network.group):
         announce(f"{group} is still in use: a process of the node lives on. Look with: cat {group}/cgroup.procs")
 
 

@@ -1,4 +1,4 @@
-"""The machine's control groups: whether a kubelet may make its own there, and what is left of them afterwards."""
+"""The machine's control groups: whether a node may make some there, one for it, and its removal afterwards."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
-PODS = "kubepods"
-"""The group that a kubelet makes for all of its pods."""
-
 _CONTROLLERS = ("cpu", "cpuset", "memory", "pids")
+_INHERITED = ("cpuset.cpus", "cpuset.mems")
 _GONE_SECONDS = 10.0
 _POLL_SECONDS = 0.1
 
@@ -33,19 +31,33 @@ def missing_controllers(root: Path = ROOT) -> list[str]:
 
 def try_one(root: Path = ROOT) -> None:
     """Make a group in each hierarchy and remove it. Raises OSError where that is not allowed."""
+    name = f"whimbrel-try-{os.getpid()}"
     for place in hierarchies(root):
-        group = place / f"whimbrel-try-{os.getpid()}"
-        group.mkdir()
-        group.rmdir()
+        (place / name).mkdir()
+        (place / name).rmdir()
 
 
-def sweep(root: Path = ROOT, *, seconds: float = _GONE_SECONDS) -> list[Path]:
-    """Remove the pods' groups; return those that processes are still in after so many seconds.
+def make(name: str, root: Path = ROOT) -> None:
+    """Make a group of that name for a kubelet to put its own into. Raises OSError where that is not allowed."""
+    handed_down = root / "cgroup.subtree_control"
+    if handed_down.is_file():
+        handed_down.write_text(" ".join(f"+{controller}" for controller in _CONTROLLERS))
+    for place in hierarchies(root):
+        group = place / name
+        group.mkdir(exist_ok=True)
+        # With version 1 a new group has neither processors nor memory of its own.
+        for file in _INHERITED if (place / "cgroup.clone_children").is_file() else ():
+            if (group / file).is_file():
+                (group / file).write_text((place / file).read_text())
+
+
+def sweep(name: str, root: Path = ROOT, *, seconds: float = _GONE_SECONDS) -> list[Path]:
+    """Remove a group with all below it; return where processes are still in it after so many seconds.
 
     The kernel keeps a group busy for a moment after its last process has ended.
     """
     deadline = time.monotonic() + seconds
-    while left := [place / PODS for place in hierarchies(root) if not _removed(place / PODS)]:
+    while left := [place / name for place in hierarchies(root) if not _removed(place / name)]:
         if time.monotonic() > deadline:
             return left
         time.sleep(_POLL_SECONDS)

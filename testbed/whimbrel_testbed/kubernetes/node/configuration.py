@@ -100,7 +100,8 @@ def kubelet(places: Places, network: Network, credentials: Credentials) -> str:
     """
     return _yaml({
         "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
-        "failCgroupV1": False, "cgroupDriver": "cgroupfs", "enforceNodeAllocatable": [],
+        "failCgroupV1": False, "cgroupDriver": "cgroupfs", "cgroupRoot": f"/{network.group}",
+        "enforceNodeAllocatable": [],
         "localStorageCapacityIsolation": False, "failSwapOn": False, "evictionHard": {},
         "imageGCHighThresholdPercent": 100, "protectKernelDefaults": False,
         "containerRuntimeEndpoint": f"unix://{places.socket}",

@@ -1,4 +1,4 @@
-"""The addresses of a real node and the commands that make its network; nothing is run here."""
+"""The names and addresses of a real node, and the commands that make its network; nothing is run here."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ class Network:
     def link(self) -> str:
         """The name of the veth pair's end in the machine."""
         return f"whimbrel{self.number}"
+
+    @property
+    def group(self) -> str:
+        """The name of the control group below which the node makes its own."""
+        return f"whimbrel-{self.number}"
 
     @property
     def machine(self) -> str:
