@@ -19,7 +19,6 @@ from whimbrel_testbed.kubernetes.node import cgroups, init
 from whimbrel_testbed.kubernetes.node.configuration import NAMESPACES, Places
 from whimbrel_testbed.kubernetes.node.network import Network
 
-PID_FILE = "pid"
 _COMMAND_SECONDS = 30.0
 
 
@@ -40,7 +39,9 @@ def main(directory: Path, name: str, network: Network) -> int:
         cgroups.sweep(network.group)
         cgroups.make(network.group)
         _join(network, first)
-        (directory / PID_FILE).write_text(str(first))
+        written = directory / "pid.new"
+        written.write_text(str(first))
+        written.rename(Places(directory, directory).first_process)
         holder.wait()
         announce("the node's first process has ended")
         return 1

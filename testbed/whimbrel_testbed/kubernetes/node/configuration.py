@@ -33,6 +33,11 @@ class Places:
         return self.directory / "containerd.sock"
 
     @property
+    def first_process(self) -> Path:
+        """The file that says, once programs may be started, the process id of the first one."""
+        return self.directory / "pid"
+
+    @property
     def networks(self) -> Path:
         """The folder that says which network pods get."""
         return self.directory / "networks"

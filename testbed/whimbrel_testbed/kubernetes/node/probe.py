@@ -65,7 +65,7 @@ def probed() -> tuple[Programs | None, str]:
     try:
         programs = node_programs()
     except TestbedError as error:
-        return None, _one_line(str(error))
+        return None, str(error).splitlines()[0].rstrip(".")
     why_not = _filter(programs)
     return (None, why_not) if why_not else (programs, "")
 

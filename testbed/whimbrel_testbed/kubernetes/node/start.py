@@ -17,7 +17,6 @@ from whimbrel_testbed.cache import run
 from whimbrel_testbed.kubernetes.build import go_architecture
 from whimbrel_testbed.kubernetes.credentials import NODE_NAME, Credentials
 from whimbrel_testbed.kubernetes.node import configuration
-from whimbrel_testbed.kubernetes.node.__main__ import PID_FILE
 from whimbrel_testbed.kubernetes.node.images import load_archive, pause_archive
 from whimbrel_testbed.kubernetes.node.network import free_network
 from whimbrel_testbed.kubernetes.node.programs import Programs
@@ -57,7 +56,7 @@ class RealNode:
         child = self._namespaces
         module = "whimbrel_testbed.kubernetes.node"
         command = [sys.executable, "-m", module, str(child.directory), NODE_NAME, str(self.network.number)]
-        child.start(command, (child.directory / PID_FILE).is_file)
+        child.start(command, self._places.first_process.is_file)
 
     def start_programs(self, binary: Path, who: Identity, registered: Callable[[], bool]) -> None:
         """Start containerd, kubelet (`binary` holds it) and kube-proxy; return once the node is registered."""
@@ -88,7 +87,7 @@ class RealNode:
         self._start(KUBELET, command, registered)
 
     def _start(self, name: str, command: list[str], ready: Callable[[], bool]) -> None:
-        first = (self._places.directory / PID_FILE).read_text()
+        first = self._places.first_process.read_text()
         enter = ["nsenter", f"--target={first}", "--net", "--mount", "--pid", "--ipc", "--uts", "--"]
         environment = self._programs.environment(os.environ.get("PATH", os.defpath))
         self._make(name).start([*enter, *command], ready, environment)
