@@ -22,7 +22,7 @@ _TOOLS = ("unshare", "nsenter", "mount", "ip")
 _SECONDS = 30.0
 _OVERLAY = """cd "$1" && mkdir lower upper work merged &&
 mount -t overlay overlay -o lowerdir=lower,upperdir=upper,workdir=work merged"""
-_NETWORK = "ip link add a type veth peer name b && ip link add c type bridge"
+_NETWORK = "ip link add try0 type veth peer name try1 && ip link add try2 type bridge"
 
 
 class Node(StrEnum):
@@ -65,7 +65,7 @@ def probed() -> tuple[Programs | None, str]:
     try:
         programs = node_programs()
     except TestbedError as error:
-        return None, str(error).splitlines()[0].rstrip(".")
+        return None, _one_line(str(error))
     why_not = _filter(programs)
     return (None, why_not) if why_not else (programs, "")
 
@@ -134,5 +134,6 @@ def _tried(script: str, *arguments: str, environment: Mapping[str, str] | None =
 
 
 def _one_line(text: str) -> str:
+    """Return the first line, without the full stop: what failed first."""
     lines = text.strip().splitlines()
-    return lines[-1].strip().rstrip(".") if lines else ""
+    return lines[0].strip().rstrip(".") if lines else ""
