@@ -15,6 +15,7 @@ import pytest
 from support.demos import gone
 from support.patience import eventually
 from whimbrel_testbed.kubernetes.build import control_plane_binary
+from whimbrel_testbed.kubernetes.kubectl import kubectl_binary
 from whimbrel_testbed.kubernetes.node import cgroups
 from whimbrel_testbed.kubernetes.node.images import PAUSE
 from whimbrel_testbed.kubernetes.node.network import Network
@@ -58,6 +59,7 @@ class Bench:
         self.environment = {
             **os.environ, "WHIMBREL_CACHE": str(cache), "WHIMBREL_CONTROLPLANE": str(control_plane_binary()),
             "WHIMBREL_NODE": node.value, "TMPDIR": str(scratch),
+            "PATH": f"{kubectl_binary().parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         }  # fmt: skip
 
     def call(self, *words: str) -> subprocess.CompletedProcess[str]:
@@ -74,7 +76,12 @@ class Bench:
         return Standing(**json.loads((self.scratch / "cache" / "cluster" / "state.json").read_text()))
 
     def kubectl(self, *words: str, given: str | None = None) -> str:
-        command = ["kubectl", f"--kubeconfig={self.state.kubeconfig}", f"--cache-dir={self.scratch / 'k'}", *words]
+        command = [
+            str(kubectl_binary()),
+            f"--kubeconfig={self.state.kubeconfig}",
+            f"--cache-dir={self.scratch / 'k'}",
+            *words,
+        ]
         done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
