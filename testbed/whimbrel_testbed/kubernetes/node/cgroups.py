@@ -32,9 +32,10 @@ def missing_controllers(root: Path = ROOT) -> list[str]:
 def try_one(root: Path = ROOT) -> None:
     """Make a group in each hierarchy and remove it. Raises OSError where that is not allowed."""
     name = f"whimbrel-try-{os.getpid()}"
-    for place in hierarchies(root):
-        (place / name).mkdir()
-        (place / name).rmdir()
+    try:
+        make(name, root)
+    finally:
+        sweep(name, root, seconds=1)
 
 
 def make(name: str, root: Path = ROOT) -> None:
