@@ -10,6 +10,8 @@ LogFormat = Literal["plain", "json"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 FORMAT_VARIABLE: Final = "WHIMBREL_LOG_FORMAT"
 LEVEL_VARIABLE: Final = "WHIMBREL_LOG_LEVEL"
+USUAL_FORMAT: Final[LogFormat] = "plain"
+USUAL_LEVEL: Final[LogLevel] = "INFO"
 FIELDS: Final = ("resource", "migration", "task", "index", "epoch", "table")
 """What a line may be about, as far as it is known: `migration` as namespace/name, `resource` as namespace/Kind/name."""
 _MESSAGE: Final = '"message": "'

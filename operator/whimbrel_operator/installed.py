@@ -8,24 +8,21 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
 from kubernetes.aio import client
 
 from whimbrel_operator import startup
-from whimbrel_operator.errors import NoCluster, OperatorError
-from whimbrel_operator.runtime.kubernetes.api import Api, Kind
+from whimbrel_operator.errors import OperatorError
+from whimbrel_operator.runtime.kubernetes.api import Api
 from whimbrel_operator.runtime.kubernetes.client import connect
-from whimbrel_operator.runtime.kubernetes.kinds import PODS
-from whimbrel_operator.settings import SERVICE_ACCOUNT
+from whimbrel_operator.runtime.kubernetes.kinds import LEASES, PODS
+from whimbrel_operator.settings import PORT, way_in
 from whimbrel_operator.specs.names import LEASE
 from whimbrel_operator.troubles import told
 
 WELL, ILL = 0, 1
-PORT: Final = 8080
-_LEASES: Final = Kind("apis/coordination.k8s.io/v1", "leases")
 _TIMEOUT: Final = 90.0
 _PAUSE: Final = 1.0
 _ONE_ANSWER: Final = aiohttp.ClientTimeout(total=5)
@@ -41,7 +38,7 @@ async def troubles(api: client.ApiClient, namespace: str, selector: str) -> list
     found = [each async for each in _unready(pods)]
     if not pods:
         found.append(f"there is no pod: kubectl -n {namespace} describe deployment -l {selector}")
-    lease = await asked.get(_LEASES, namespace, LEASE)
+    lease = await asked.get(LEASES, namespace, LEASE)
     if not holder(lease):
         found.append(f"nobody holds the Lease {LEASE}: kubectl -n {namespace} get lease {LEASE} -o yaml")
     return found
@@ -87,11 +84,10 @@ async def _now(api: client.ApiClient, namespace: str, selector: str) -> list[str
 
 async def _ask(namespace: str, selector: str) -> list[str]:
     """The troubles that are still there at the end of the time."""
-    account = Path(os.environ.get("WHIMBREL_SERVICE_ACCOUNT") or SERVICE_ACCOUNT)
-    kubeconfig = os.environ.get("KUBECONFIG")
+    kubeconfig, account = way_in(os.environ)
     loop = asyncio.get_running_loop()
     end = loop.time() + _TIMEOUT
-    async with await connect(kubeconfig=Path(kubeconfig) if kubeconfig else None, service_account=account) as api:
+    async with await connect(kubeconfig=kubeconfig, service_account=account) as api:
         while True:
             found = await _now(api, namespace, selector)
             if not found or loop.time() > end:
@@ -106,7 +102,7 @@ def main(arguments: Sequence[str]) -> int:
         return ILL
     try:
         found = asyncio.run(_ask(*arguments))
-    except NoCluster as error:
+    except OperatorError as error:
         found = [str(error)]
     sys.stdout.write("".join(f"not well: {each}\n" for each in found) or "the operator is ready and one of it leads\n")
     return ILL if found else WELL

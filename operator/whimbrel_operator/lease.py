@@ -12,14 +12,14 @@ from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from whimbrel_operator.errors import LeaseLost, NotFound, Outdated
-from whimbrel_operator.runtime.kubernetes.api import Api, Kind
+from whimbrel_operator.runtime.kubernetes.api import Api
+from whimbrel_operator.runtime.kubernetes.kinds import LEASES
 from whimbrel_operator.settings import LeaseTimes
 from whimbrel_operator.specs.names import LEASE
 from whimbrel_operator.troubles import told
 
 LOG: Final = logging.getLogger("whimbrel.lease")
 JSON = Mapping[str, Any]
-_LEASES: Final = Kind("apis/coordination.k8s.io/v1", "leases")
 
 
 class Leases(Protocol):
@@ -189,20 +189,20 @@ class KubernetesLeases:
 
     async def read(self) -> JSON | None:
         """The Lease; None when there is none."""
-        return await self._api.get(_LEASES, self._namespace, self._name)
+        return await self._api.get(LEASES, self._namespace, self._name)
 
     async def create(self, spec: JSON) -> JSON | None:
         """Make it; None when somebody else has."""
         meta = {"name": self._name, "namespace": self._namespace, "labels": {"app.kubernetes.io/part-of": "whimbrel"}}
         body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": dict(spec)}
         try:
-            return await self._api.create(_LEASES, body)
+            return await self._api.create(LEASES, body)
         except Outdated:
             return None
 
     async def replace(self, found: JSON, spec: JSON) -> JSON | None:
         """Write it if it is still as found; None when it is not, or is gone."""
         try:
-            return await self._api.replace(_LEASES, self._namespace, self._name, {**found, "spec": dict(spec)})
+            return await self._api.replace(LEASES, self._namespace, self._name, {**found, "spec": dict(spec)})
         except (Outdated, NotFound):
             return None

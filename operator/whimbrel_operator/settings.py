@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Final, TypeVar, get_args
 
 from whimbrel_api.durations import seconds
-from whimbrel_api.logs import LogFormat, LogLevel
+from whimbrel_api.logs import FORMAT_VARIABLE, LEVEL_VARIABLE, USUAL_FORMAT, USUAL_LEVEL, LogFormat, LogLevel
 from whimbrel_operator.errors import SettingsError
 from whimbrel_operator.specs import pods_form
 from whimbrel_operator.specs.settings import PodSettings, PullPolicy
 
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+PORT: Final = 8080
 _T = TypeVar("_T")
 
 
@@ -38,7 +39,7 @@ class Settings:
     pods: PodSettings
     namespace: str
     namespaces: tuple[str, ...] = ()
-    listen: tuple[str, int] = ("0.0.0.0", 8080)  # noqa: S104 - probes and scrapes come from other machines
+    listen: tuple[str, int] = ("0.0.0.0", PORT)  # noqa: S104 - probes and scrapes come from other machines
     service_account: Path = SERVICE_ACCOUNT
     kubeconfig: Path | None = None
     lease: LeaseTimes = LeaseTimes()
@@ -46,17 +47,16 @@ class Settings:
     passes: int = 16
     stalled_after: float = 90.0
     pass_timeout: float = 30.0
-    log_format: LogFormat = "plain"
-    log_level: LogLevel = "INFO"
+    log_format: LogFormat = USUAL_FORMAT
+    log_level: LogLevel = USUAL_LEVEL
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
         """The settings of an environment. Raises SettingsError: which variable, what is wrong, an example."""
         read = _Reader(environ)
-        account = Path(read.text("WHIMBREL_SERVICE_ACCOUNT", str(SERVICE_ACCOUNT)))
-        kubeconfig = _kubeconfig(environ)
-        log_format: LogFormat = read.choice("WHIMBREL_LOG_FORMAT", LogFormat, "plain")
-        log_level: LogLevel = read.choice("WHIMBREL_LOG_LEVEL", LogLevel, "INFO")
+        kubeconfig, account = way_in(environ)
+        log_format: LogFormat = read.choice(FORMAT_VARIABLE, LogFormat, USUAL_FORMAT)
+        log_level: LogLevel = read.choice(LEVEL_VARIABLE, LogLevel, USUAL_LEVEL)
         pods = read.pods().settings(
             read.required("WHIMBREL_WORKER_IMAGE", "registry.example.com/whimbrel:0.1.0"),
             read.choice("WHIMBREL_IMAGE_PULL_POLICY", PullPolicy, "IfNotPresent"),
@@ -65,7 +65,7 @@ class Settings:
             pods=replace(pods, log_format=log_format, log_level=log_level),
             namespace=_own_namespace(read, account, inside=kubeconfig is None),
             namespaces=read.names("WHIMBREL_NAMESPACES"),
-            listen=read.parsed("WHIMBREL_LISTEN", _address, "0.0.0.0:8080"),
+            listen=read.parsed("WHIMBREL_LISTEN", _address, f"0.0.0.0:{PORT}"),
             service_account=account,
             kubeconfig=kubeconfig,
             lease=_lease(read),
@@ -159,6 +159,11 @@ def _lease(read: _Reader) -> LeaseTimes:
             "for example 2s, 10s and 15s",
         )
     return times
+
+
+def way_in(environ: Mapping[str, str]) -> tuple[Path | None, Path]:
+    """A kubeconfig, None where there is none, and the folder of a pod's own account. Raises SettingsError."""
+    return _kubeconfig(environ), Path(_Reader(environ).text("WHIMBREL_SERVICE_ACCOUNT", str(SERVICE_ACCOUNT)))
 
 
 def _kubeconfig(environ: Mapping[str, str]) -> Path | None:

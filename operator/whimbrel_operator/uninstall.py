@@ -9,7 +9,6 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from whimbrel_api.base import GROUP
@@ -18,7 +17,7 @@ from whimbrel_operator.handlers import FINALIZER
 from whimbrel_operator.runtime.kubernetes.api import Api
 from whimbrel_operator.runtime.kubernetes.client import connect
 from whimbrel_operator.runtime.kubernetes.kinds import RESOURCES
-from whimbrel_operator.settings import SERVICE_ACCOUNT
+from whimbrel_operator.settings import way_in
 
 FREE, HELD, UNKNOWN = 0, 1, 2
 _TIMEOUT: Final = 60.0
@@ -83,11 +82,10 @@ def verdict(found: Sequence[Held]) -> str:
 
 
 async def _ask(namespaces: Sequence[str]) -> list[Held]:
-    account = Path(os.environ.get("WHIMBREL_SERVICE_ACCOUNT") or SERVICE_ACCOUNT)
-    kubeconfig = os.environ.get("KUBECONFIG")
+    kubeconfig, account = way_in(os.environ)
     async with (
         asyncio.timeout(_TIMEOUT),
-        await connect(kubeconfig=Path(kubeconfig) if kubeconfig else None, service_account=account) as client,
+        await connect(kubeconfig=kubeconfig, service_account=account) as client,
     ):
         return await holders(Api(client), namespaces)
 

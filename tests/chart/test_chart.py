@@ -12,8 +12,9 @@ import yaml
 
 from support.chart import CHART, is_hook, of_kind, rendered
 from whimbrel_api.tasks import TaskKind
-from whimbrel_operator.settings import Settings
+from whimbrel_operator.settings import PORT, Settings
 from whimbrel_operator.specs import pods_form
+from whimbrel_operator.specs.jobs import OWN_VARIABLES
 from whimbrel_operator.specs.settings import PodSettings, Resources, usual_resources
 
 KUBERNETES = "1.36"
@@ -133,6 +134,15 @@ def test_wrong_values_are_refused_by_name(values: dict[str, Any], named: str) ->
         rendered(values)
 
 
+@pytest.mark.parametrize("name", OWN_VARIABLES)
+def test_a_variable_of_whimbrels_own_is_no_extra_one_for_workers(name: str) -> None:
+    given = {"extraEnv": [{"name": name, "value": "x"}]}
+    with pytest.raises(helm_python.HelmError, match="extraEnv"):
+        rendered({"workers": given})
+    with pytest.raises(ValueError, match=f"{name} is set by Whimbrel itself"):
+        pods_form.parse(json.dumps(given))
+
+
 def test_an_account_of_ones_own_needs_a_name() -> None:
     with pytest.raises(helm_python.HelmError, match=r"serviceAccount\.name is needed"):
         rendered({"serviceAccount": {"create": False}})
@@ -203,7 +213,7 @@ def test_the_usual_values_leave_workers_as_the_code_has_them() -> None:
     told = environment({})
     assert pods_form.parse(told["WHIMBREL_PODS"]).settings("image", "Always") == PodSettings("image", "Always")
     assert (
-        Settings.from_environment({**told, "WHIMBREL_NAMESPACE": "x", "KUBERNETES_SERVICE_HOST": "x"}).listen[1] == 8080
+        Settings.from_environment({**told, "WHIMBREL_NAMESPACE": "x", "KUBERNETES_SERVICE_HOST": "x"}).listen[1] == PORT
     )
 
 

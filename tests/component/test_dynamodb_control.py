@@ -114,6 +114,20 @@ def test_many_that_raise_at_once_raise_one_epoch(item_case: ItemCase) -> None:
     assert [entry.step for entry in target.control().record().journal].count("switched") == 1
 
 
+def test_a_raise_between_two_looks_of_another_is_told_with_its_epoch(item_case: ItemCase) -> None:
+    prepared(item_case)
+    raised: list[int] = []
+
+    def rule(call: Call) -> Fault | None:
+        if call.operation == "Query" and not raised:
+            raised.append(item_case.target().control().raise_epoch("switched", ""))
+        return None
+
+    with DynamoDBProxy(item_case.facts, rule) as proxy:
+        found = item_case.through(proxy.endpoint).target().control().raise_epoch("switched", "")
+    assert (found, raised) == (2, [2])
+
+
 def test_lost_replies_change_nothing_twice(item_case: ItemCase) -> None:
     """Every second conditional update is done without its answer coming back."""
     prepared(item_case)

@@ -10,11 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from support.argo_lua import script
 from support.memory_runtime import KEY, START, migration
-from whimbrel_api.migration import CheckResult, Differences, MigrationStatus, MigrationValidationStatus, StreamStatus
+from whimbrel_api.cutover import Cutover, TargetExclusive
+from whimbrel_api.migration import (
+    CheckResult,
+    Differences,
+    MigrationStatus,
+    MigrationValidationStatus,
+    ReverseSyncPolicy,
+    StreamStatus,
+)
 from whimbrel_api.reports import Counters, StreamResult, WorkerReport, WorkerState
 from whimbrel_api.tasks import TaskKind
-from whimbrel_operator.domain.observed import Observed, TaskRef, Tasks, TaskState
+from whimbrel_operator.domain.cutover.gates import approval_gate, gates
+from whimbrel_operator.domain.migration.view import View
+from whimbrel_operator.domain.observed import Memory, Observed, TaskRef, Tasks, TaskState
 from whimbrel_operator.figures import catalogue, dashboard
 from whimbrel_operator.figures.counting import Account
 from whimbrel_operator.metrics import Metrics
@@ -191,6 +202,17 @@ def test_the_dashboard_and_the_alerts_ask_for_figures_that_there_are() -> None:
     assert len(asked) > 30
     assert {name for expr in asked for name in names_in(expr)} <= served
     assert names_in((FILES / "alerts.yaml").read_text(encoding="utf-8")) <= served
+
+
+def test_the_dashboard_and_argo_cd_know_every_gate() -> None:
+    strict = Cutover(target_exclusive=TargetExclusive.REQUIRE)
+    resource = migration(cutover=strict, reverse_sync=ReverseSyncPolicy(enabled=True))
+    view = View(Observed(resource, Tasks(())), START, Memory())
+    found = [each.type for each in (*gates(view, MigrationValidationStatus()), approval_gate(view))]
+    assert list(dashboard.GATES) == found
+    # In Argo CD's script TargetExclusive has a branch of its own, because it is a gate only where it is required.
+    (told,) = re.findall(r"local gates = \{(.*?)\}", script("Migration"), re.DOTALL)
+    assert re.findall(r'"(\w+)"', told) == [each for each in found if each != "TargetExclusive"]
 
 
 def test_no_panel_lies_over_another_and_each_has_a_title_and_says_what_it_shows() -> None:

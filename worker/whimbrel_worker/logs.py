@@ -9,7 +9,16 @@ import sys
 from collections.abc import Mapping
 from typing import Final, TextIO, get_args
 
-from whimbrel_api.logs import FORMAT_VARIABLE, LEVEL_VARIABLE, JsonFormatter, LogFormat, LogLevel, about
+from whimbrel_api.logs import (
+    FORMAT_VARIABLE,
+    LEVEL_VARIABLE,
+    USUAL_FORMAT,
+    USUAL_LEVEL,
+    JsonFormatter,
+    LogFormat,
+    LogLevel,
+    about,
+)
 from whimbrel_api.tasks import TaskFile
 
 _log = logging.getLogger(__name__)
@@ -55,7 +64,7 @@ def _in_brackets(found: Mapping[str, object]) -> str:
 
 def configure(environment: Mapping[str, str] = os.environ, stream: TextIO | None = None) -> None:
     """Set up the root logger at the start, as the operator's settings of the same names say; one that is stays."""
-    form, level = environment.get(FORMAT_VARIABLE, "plain"), environment.get(LEVEL_VARIABLE, "INFO")
+    form, level = environment.get(FORMAT_VARIABLE, USUAL_FORMAT), environment.get(LEVEL_VARIABLE, USUAL_LEVEL)
     root = logging.getLogger()
     if root.handlers:
         return
@@ -64,7 +73,7 @@ def configure(environment: Mapping[str, str] = os.environ, stream: TextIO | None
     handler.addFilter(_WORK)
     root.addHandler(handler)
     known = level in get_args(LogLevel)
-    root.setLevel(level if known else "INFO")
+    root.setLevel(level if known else USUAL_LEVEL)
     for name in _QUIET:
         # They tell of each request, also of its headers.
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -53,6 +53,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{- /* Of /metrics, /healthz and /readyz; `helm test` asks there, by PORT of operator/whimbrel_operator/settings.py. */ -}}
+{{- define "whimbrel.port" -}}8080{{- end -}}
+
 {{- define "whimbrel.image" -}}
 {{- if .Values.image.digest -}}
 {{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}

@@ -13,10 +13,11 @@ _HEIGHT: Final = 8
 _ONE: Final = 'namespace=~"$namespace", name=~"$name"'
 _ALL: Final = 'namespace=~"$namespace"'
 _BY: Final = "max by (namespace, name)"
-_GATES: Final = (
-    "LagWithinThreshold|ValidationPassed|NoStoppedTable|IndexesReady|RetentionSafe|TargetExclusive|ReverseSyncReady|"
-    "CutoverDue|CutoverApproved"
-)
+GATES: Final = (
+    "LagWithinThreshold", "ValidationPassed", "NoStoppedTable", "IndexesReady", "RetentionSafe", "TargetExclusive",
+    "ReverseSyncReady", "CutoverDue", "CutoverApproved",
+)  # fmt: skip
+_GATE: Final = "|".join(GATES)
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ _CUTOVERS: Final = Row(
             "Gates", "1 is open, 0 is closed, -1 is not known, which closes it too.",
             (Query(
                 f'max by (namespace, name, condition) (whimbrel_resource_condition{{kind="Migration", '
-                f'condition=~"{_GATES}", {_ONE}}})', f"{_NAME} {{{{condition}}}}",
+                f'condition=~"{_GATE}", {_ONE}}})', f"{_NAME} {{{{condition}}}}",
             ),), type="state-timeline", width=12,
         ),
         Panel(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from whimbrel_api.logs import FORMAT_VARIABLE, LEVEL_VARIABLE
+from whimbrel_api.logs import FORMAT_VARIABLE, LEVEL_VARIABLE, USUAL_FORMAT, USUAL_LEVEL
 from whimbrel_api.tasks import ExitCode
 from whimbrel_operator.domain.decision import WantedTask
 from whimbrel_operator.specs import names
@@ -164,7 +164,7 @@ def _container(wanted: WantedTask, secrets: Sequence[str], settings: PodSettings
 
 def _variables(settings: PodSettings) -> list[dict[str, str]]:
     """OWN_VARIABLES; how it logs is left out where it is as usual."""
-    told = {FORMAT_VARIABLE: (settings.log_format, "plain"), LEVEL_VARIABLE: (settings.log_level, "INFO")}
+    told = {FORMAT_VARIABLE: (settings.log_format, USUAL_FORMAT), LEVEL_VARIABLE: (settings.log_level, USUAL_LEVEL)}
     chosen = {name: value for name, (value, usual) in told.items() if value != usual}
     found = {**dict.fromkeys(_SCRATCH_VARIABLES, SCRATCH), **chosen}
     return [{"name": name, "value": value} for name, value in found.items()]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from whimbrel_api.logs import LogFormat, LogLevel
+from whimbrel_api.logs import USUAL_FORMAT, USUAL_LEVEL, LogFormat, LogLevel
 from whimbrel_api.tasks import TaskKind
 
 PullPolicy = Literal["Always", "IfNotPresent", "Never"]
@@ -55,8 +55,8 @@ class PodSettings:
     volumes: Sequence[Mapping[str, Any]] = ()
     volume_mounts: Sequence[Mapping[str, Any]] = ()
     grace: int = 25
-    log_format: LogFormat = "plain"
-    log_level: LogLevel = "INFO"
+    log_format: LogFormat = USUAL_FORMAT
+    log_level: LogLevel = USUAL_LEVEL
 
     def resources_of(self, kind: TaskKind) -> Resources:
         """What a pod of that task gets."""

@@ -29,7 +29,8 @@ def raise_epoch(control: ControlTable, step: str, detail: str) -> int:
             return row.number("epoch")
     last = journal.newest(control)
     if last is not None and last.text("step") == step:
-        return row.number("epoch")
+        # The raise that this entry tells of may have come after the row was read.
+        return _now(control).number("epoch")
     epoch = row.number("epoch")
     raised = _raise(control, epoch, step, detail)
     if raised is None:
