@@ -12,6 +12,9 @@ PARALLEL ?= 2
 # A file's tests share a process, and each process its own servers: two of each at once, whatever the machine has.
 RUN_TESTS := $(BIN)/pytest -n $(PARALLEL) --dist loadfile
 PACKAGES := api operator worker cli testbed
+IMAGE ?= localhost/whimbrel:dev
+BUILDER ?= $(if $(shell command -v buildah),buildah,docker)
+REVISION = $(shell git describe --always --abbrev=40 --dirty --exclude '*' 2>/dev/null || echo unknown)
 # Below what `make generate` writes.
 TREE := .
 
@@ -22,7 +25,7 @@ E2E_GIVEN = $(if $(ADDRESS),WHIMBREL_TESTBED_ADDRESS=$(ADDRESS)) \
   $(if $(filter command environment,$(firstword $(origin IMAGE))),WHIMBREL_E2E_IMAGE=$(IMAGE))
 
 .PHONY: help demo test lint unit component apiserver chart faults bench generate check-generated lock clean test-aws \
-  cluster cluster-down e2e
+  cluster cluster-down e2e image image-figures
 
 help: ## explain every target
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,7 +47,7 @@ test: lint unit component apiserver chart faults ## all that CI runs: lint, type
 lint: $(DEV_STAMP) check-generated ## ruff, mypy --strict, import-linter, and generated files are up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(PACKAGES) tests bench
+	$(BIN)/mypy $(PACKAGES) tests bench image
 	$(BIN)/lint-imports
 
 unit: $(DEV_STAMP) ## pure tests, seconds
@@ -79,6 +82,13 @@ test-aws: $(DEV_STAMP) ## the same migration to a real Aurora DSQL cluster of yo
 
 bench: $(DEV_STAMP) ## speed beside its peers, as CPU seconds per million rows and ratios (minutes)
 	$(BIN)/python -m bench $(ARGS)
+
+image: ## build the image: IMAGE=name, BASE=another base, SOURCE=where its code is read, BUILDER=buildah|docker
+	$(BUILDER) build $(if $(findstring buildah,$(BUILDER)),--layers) --tag $(IMAGE) --build-arg REVISION=$(REVISION) \
+	  $(if $(BASE),--build-arg BASE=$(BASE)) $(if $(SOURCE),--build-arg SOURCE=$(SOURCE)) $(ARGS) .
+
+image-figures: $(DEV_STAMP) ## the image's size by layers, and how long its programs take to start (buildah)
+	$(BIN)/python -m bench.image $(IMAGE)
 
 generate: $(DEV_STAMP) ## write anew from the code: crds/, docs/metrics.md, the chart's and Argo CD's generated files
 	$(BIN)/python -m whimbrel_api.crds $(TREE)/crds

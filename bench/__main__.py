@@ -9,7 +9,7 @@ import platform
 import sys
 from collections.abc import Callable, Sequence
 
-from bench import binlog_decode, dynamodb_client, goals, snapshot, stream
+from bench import binlog_decode, dynamodb_client, goals, snapshot, start, stream
 from whimbrel_testbed.cache import TestbedError
 from whimbrel_testbed.dynamodb.local import dynamodb_server
 from whimbrel_testbed.mysql import mysql_server
@@ -48,11 +48,17 @@ def _items(rows: int, _changes: int) -> Section:
     return dynamodb_client.table(results), goals.of_items(results)
 
 
+def _start(_rows: int, _changes: int) -> Section:
+    starts = start.here()
+    return start.table(starts), goals.of_start(starts)
+
+
 _BENCHES: dict[str, tuple[str, Callable[[int, int], Section]]] = {
     "snapshot": ("Snapshot, MySQL to PostgreSQL", _snapshot),
     "decode": ("Decoding the change log", _decode),
     "stream": ("Change stream, MySQL to PostgreSQL", _stream),
     "items": ("Calls of DynamoDB", _items),
+    "start": ("Start of operator and workers", _start),
 }
 
 

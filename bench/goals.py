@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench import binlog_decode, dynamodb_client, snapshot, stream
+from bench import binlog_decode, dynamodb_client, snapshot, start, stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,11 @@ def of_items(results: Sequence[dynamodb_client.Measurement]) -> list[Goal]:
     limits = {dynamodb_client.WRITE: 9.0, dynamodb_client.READ: 11.0}
     own = [one for one in results if one.client == dynamodb_client.OWN]
     return [Goal(f"an item's {one.direction}", one.micros_an_item, limits[one.direction], "CPU µs") for one in own]
+
+
+def of_start(starts: Sequence[start.Start]) -> list[Goal]:
+    """Seconds until a program begins with its work."""
+    return [Goal(f"start of the {one.program}", one.best, 2.0, "s") for one in starts]
 
 
 def _memory(worker: str, peaks: Sequence[float]) -> Goal:

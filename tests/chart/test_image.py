@@ -1,67 +1,28 @@
 """The image, built by the Dockerfile from a base made here: as root, where buildah and debootstrap are installed."""
 
 import json
-import os
-import shutil
-import subprocess
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
-ROOT = Path(__file__).parents[2]
-BASE, IMAGE = "localhost/whimbrel-test-base:trixie", "localhost/whimbrel-test:dev"
-NEEDED = ("buildah", "debootstrap")
-CERTIFICATES, PIP_SETTINGS = Path("/etc/ssl/certs"), Path("/etc/pip.conf")
+from image import bare
+from support.image import base, build, buildah, locked, needs_builder, outcome, run, run_read_only
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(1200),
-    pytest.mark.skipif(
-        os.geteuid() != 0 or not all(map(shutil.which, NEEDED)),
-        reason=f"building an image needs root and {' and '.join(NEEDED)}: apt install {' '.join(NEEDED)}",
-    ),
-]
+IMAGE = "localhost/whimbrel-test:dev"
+BILL = "/opt/whimbrel/sbom.cdx.json"
+SOURCE = "https://git.example/whimbrel"
 
-
-def buildah(*arguments: str | Path) -> str:
-    done = subprocess.run(["buildah", *map(str, arguments)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return done.stdout.strip()
-
-
-def debian_mirror() -> str:
-    """The package server that this machine's apt uses."""
-    told = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(REPO_URI)"], capture_output=True, text=True, check=True
-    )
-    return next(line for line in told.stdout.split() if line.rstrip("/").endswith("/debian")).rstrip("/")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), needs_builder]
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A small Debian with Python, as an image: nothing needs to be pulled."""
-    if buildah("images", "--quiet", "--filter", f"reference={BASE}"):
-        return BASE
-    folder = tmp_path_factory.mktemp("base")
-    packages = "--include=python3,python3-venv,ca-certificates"
-    told = ["debootstrap", "--variant=minbase", packages, "trixie", str(folder), debian_mirror()]
-    subprocess.run(told, check=True, capture_output=True)
-    for packed in ("var/cache/apt", "var/lib/apt/lists"):
-        shutil.rmtree(folder / packed)
-    container = buildah("from", "scratch")
-    buildah("add", "--quiet", container, folder, "/")
-    buildah("commit", "--quiet", "--rm", container, BASE)
-    return BASE
-
-
-@pytest.fixture(scope="module")
-def image(base: str) -> Iterator[str]:
-    """The image of the Dockerfile; what this machine needs to reach its package index is lent to the build alone."""
-    lent = [path for path in (CERTIFICATES, PIP_SETTINGS) if path.exists()]
-    volumes = [f"--volume={path}:{path}:ro" for path in lent]
-    arguments = [f"--build-arg={each}" for each in (f"BASE={base}", "REVISION=tested")]
-    buildah("build", "--isolation", "chroot", "--timestamp", "0", *volumes, *arguments, "--tag", IMAGE, ROOT)
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    build(IMAGE, base(tmp_path_factory.mktemp("base")), REVISION="tested", SOURCE=SOURCE)
     yield IMAGE
     buildah("rmi", IMAGE)
 
@@ -73,16 +34,42 @@ def container(image: str) -> Iterator[str]:
     buildah("rm", made)
 
 
-def run(container: str, *command: str) -> str:
-    return buildah("run", "--isolation", "chroot", container, "--", *command)
+@pytest.fixture(scope="module")
+def root(container: str) -> Iterator[str]:
+    """Where the container's files are mounted."""
+    yield buildah("mount", container)
+    buildah("umount", container)
 
 
-def test_it_runs_as_nobody_and_starts_the_operator(image: str) -> None:
-    config = json.loads(buildah("inspect", "--type", "image", image))["OCIv1"]["config"]
+@pytest.fixture(scope="module")
+def bill(root: str) -> dict[str, Any]:
+    text = Path(root + BILL).read_text("utf-8")
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    told: dict[str, Any] = json.loads(text)
+    return told
+
+
+@pytest.fixture(scope="module")
+def given(image: str) -> list[str]:
+    """The environment that the image gives its processes."""
+    told: list[str] = json.loads(buildah("inspect", "--type", "image", image))["OCIv1"]["config"]["Env"]
+    return told
+
+
+def _versions(bill: dict[str, Any], kind: str) -> dict[str, str]:
+    """The versions of the components whose package-url is of a kind, by name."""
+    return {each["name"]: each["version"] for each in bill["components"] if each.get("purl", "").startswith(kind)}
+
+
+def test_it_runs_as_nobody_starts_the_operator_and_says_what_it_is(image: str) -> None:
+    told = json.loads(buildah("inspect", "--type", "image", image))["OCIv1"]
+    config, label = told["config"], "org.opencontainers.image."
     assert config["User"] == "65532:65532"
     assert config["Cmd"] == ["python", "-m", "whimbrel_operator"]
-    assert config["Labels"]["org.opencontainers.image.revision"] == "tested"
-    assert config["Labels"]["org.opencontainers.image.title"] == "Whimbrel"
+    labels = {key.removeprefix(label): text for key, text in config["Labels"].items() if key.startswith(label)}
+    assert (labels["title"], labels["licenses"], labels["version"]) == ("Whimbrel", "Apache-2.0", "0.1.0")
+    assert (labels["revision"], labels["source"]) == ("tested", SOURCE)
+    assert labels["base.name"].startswith("localhost/")
 
 
 def test_it_has_what_operator_and_workers_import(container: str) -> None:
@@ -91,15 +78,47 @@ def test_it_has_what_operator_and_workers_import(container: str) -> None:
     assert run(container, "id", "-u") == "65532"
 
 
-def test_it_has_neither_test_bed_nor_command_line_nor_build_tools(container: str) -> None:
-    for module in ("whimbrel_testbed", "whimbrel_cli", "pytest", "pip"):
+def test_it_has_neither_test_bed_nor_command_line_nor_installers(container: str) -> None:
+    for module in ("whimbrel_testbed", "whimbrel_cli", "pytest", "pip", "setuptools", "ensurepip", "venv"):
         told = f"import importlib.util; print(importlib.util.find_spec('{module}'))"
         assert run(container, "python", "-c", told) == "None"
+        assert run(container, "/usr/bin/python3", "-c", told) == "None"
+
+
+def test_it_has_no_compiler_and_no_build_tool(container: str) -> None:
+    names = " ".join([*bare.COMPILERS, "pip", "pip3", "easy_install", "wheel", "f2py", "cython", "ar", "strip"])
+    found = outcome(container, "sh", "-c", f"for each in {names}; do command -v $each; done; true")
+    assert found.stdout == ""
+    left = run(container, "find", "/usr", "/opt", "/src", "-name", "*.whl", "-o", "-name", "*.a", "-o", "-name", "*.h")
+    assert left == ""
+
+
+def test_nobody_can_gain_rights(container: str) -> None:
+    assert run(container, "find", "/", "-xdev", "-perm", "/6000", "-type", "f", "-not", "-path", "/proc/*") == ""
+
+
+def test_the_bill_names_all_that_is_installed_with_its_version(container: str, bill: dict[str, Any]) -> None:
+    asked = "import importlib.metadata as m; [print(d.metadata['Name'], d.version) for d in m.distributions()]"
+    installed = dict(line.split() for line in run(container, "python", "-c", asked).splitlines())
+    named = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in installed.items()}
+    assert _versions(bill, "pkg:pypi/") == named
+    packages = run(container, "dpkg-query", "--show", "--showformat=${Package} ${Version}\n").splitlines()
+    assert _versions(bill, "pkg:deb/") == dict(line.split() for line in packages)
+
+
+def test_the_bill_is_the_lock(bill: dict[str, Any]) -> None:
+    lock = locked()
+    python = [each for each in bill["components"] if each.get("purl", "").startswith("pkg:pypi/")]
+    assert {each["name"] for each in python} == set(lock)
+    for each in python:
+        (told,) = each["hashes"]
+        assert told["content"] in lock[each["name"]][each["version"]], each["name"]
+        assert each["licenses"], each["name"]
+    assert bill["metadata"]["component"]["name"] == "whimbrel"
 
 
 def test_the_operator_starts_and_says_what_it_lacks(container: str) -> None:
-    command = ["buildah", "run", "--isolation", "chroot", container, "--", "python", "-m", "whimbrel_operator"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = outcome(container, "python", "-m", "whimbrel_operator")
     assert "whimbrel-operator: no cluster is named" in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
     assert done.returncode == 2
@@ -112,20 +131,44 @@ def test_its_user_can_write_only_where_pods_have_a_volume(container: str) -> Non
     assert set(written.split()) <= {"/tmp", "/var/tmp", "/run/lock"}
 
 
+def test_it_runs_on_a_read_only_root(root: str, given: list[str]) -> None:
+    refused = run_read_only(root, given, "sh", "-c", "touch /tmp/here && touch /opt/whimbrel/here")
+    assert "Read-only file system" in refused.stderr, refused.stderr
+    operator = run_read_only(root, given, "python", "-m", "whimbrel_operator")
+    assert (operator.returncode, "no cluster is named" in operator.stderr) == (2, True), operator.stderr
+    worker = run_read_only(root, given, "python", "-m", "whimbrel_worker", "/none")
+    assert (worker.returncode, "/none" in worker.stderr) == (2, True), worker.stderr
+
+
 def test_it_is_compiled_and_carries_no_tests(container: str) -> None:
     site = run(container, "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))")
     assert run(container, "find", site, "-type", "d", "-name", "tests") == ""
-    told = "import whimbrel_worker.runner as r, pathlib; print(pathlib.Path(r.__cached__).is_file())"
+    # Nothing that a start imports has to be compiled: not ours, not the packages', not the base's library.
+    told = (
+        "import sys, pathlib, whimbrel_operator.process, whimbrel_worker.runner; "
+        "files = [m.__cached__ for m in sys.modules.values() if (getattr(m, '__file__', None) or '').endswith('.py')]; "
+        "print(len(files) > 500, [each for each in files if not pathlib.Path(each).is_file()])"
+    )
+    assert run(container, "python", "-c", told) == "True []"
+
+
+def test_tracebacks_name_the_files_where_they_are(container: str) -> None:
+    told = "import whimbrel_worker.runner as r; print(r.main.__code__.co_filename == r.__file__)"
     assert run(container, "python", "-c", told) == "True"
 
 
+def test_nothing_is_imported_from_the_folder_that_can_be_written(root: str, given: list[str]) -> None:
+    planted = "cd /tmp && echo 'print(\"planted\")' > kopf.py && python -m whimbrel_operator"
+    done = run_read_only(root, given, "sh", "-c", planted)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+
+
 def test_a_worker_without_a_task_file_says_so_and_ends_with_2(container: str) -> None:
-    command = ["buildah", "run", "--isolation", "chroot", container, "--", "python", "-m", "whimbrel_worker", "/none"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = outcome(container, "python", "-m", "whimbrel_worker", "/none")
     assert done.returncode == 2, done.stderr
     assert "/none" in done.stderr
 
 
 def test_it_carries_no_settings_of_this_machine(container: str) -> None:
-    found = run(container, "python", "-c", "import os; print(os.path.exists('/etc/pip.conf'))")
-    assert found == "False"
+    told = "import os; print([path for path in ('/etc/pip.conf', '/src') if os.path.exists(path)])"
+    assert run(container, "python", "-c", told) == "[]"

@@ -88,7 +88,7 @@ class Site:
         root = folder / "base"
         root.mkdir()
         base = image.base(root)
-        self.shell.show(f"buildah build --build-arg BASE={base} --tag {_BUILT} .")
+        self.shell.show(f"make image IMAGE={_BUILT} BASE={base}")
         image.build(_BUILT, base)
         archive = folder / "whimbrel.tar"
         self.shell.show(f"buildah push {_BUILT} docker-archive:{archive.name}:{_BUILT}")
