@@ -190,6 +190,9 @@ class ReverseSyncPolicy(Model):
     layout: Layout = Layout()
     guard: SlotGuard = SlotGuard()
     on_truncate: OnTruncate = OnTruncate.STOP
+    fenced_writes: bool = Field(
+        default=False, description="Whether each write back to DynamoDB checks the epoch in its transaction."
+    )
 
 
 class MigrationSpec(Model):

@@ -25,12 +25,17 @@ from whimbrel_api.reports import UnreadLog
 
 
 class ReverseDynamoDB(Model):
-    """DynamoDB, or what speaks its protocol at `endpoint`. Without a Secret the process's own AWS identity is used."""
+    """DynamoDB, or what speaks its protocol at `endpoint`. Without a Secret the process's own AWS identity is used.
+
+    With `fencedWrites` every write is a transaction that checks the worker's own control row: none of a worker that
+    stood still lands after a rollback. It costs twice the write units and is slower.
+    """
 
     region: Region
     endpoint: Url | None = None
     credentials_secret_ref: SecretRef | None = None
     role_arn: RoleArn | None = None
+    fenced_writes: bool = Field(default=False, description="Whether each write checks the epoch in its transaction.")
     tls: Tls = Tls()
 
 

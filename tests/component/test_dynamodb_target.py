@@ -64,6 +64,10 @@ def test_fenced_writes_are_refused_where_there_are_no_transactions(item_case: It
     assert "fencedWrites" in refused.value.todo
 
 
+def test_that_writes_can_be_fenced_is_known_before_there_is_a_control_table(item_case: ItemCase) -> None:
+    assert item_case.target(fenced_writes=True).probe_write_path() == "transaction"
+
+
 # --- tables ---
 
 

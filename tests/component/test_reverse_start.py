@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from support.item_faults import facts_of
 from support.reverse_moves import CONTROL, ReverseMove, reverse_move
 from whimbrel_api.reports import ErrorCategory, WorkerReport
 from whimbrel_api.tasks import ExitCode
 from whimbrel_testbed.dynamodb.compare import client_of
+from whimbrel_testbed.dynamodb.faults import Call, Fault, Refuse
+from whimbrel_testbed.dynamodb.proxy import DynamoDBProxy
 
 if TYPE_CHECKING:
     from whimbrel_testbed.dynamodb.local import DynamoDBServer
@@ -99,6 +102,23 @@ def test_a_look_tells_who_else_may_write_behind_the_endpoint(back: ReverseMove) 
     finally:
         back.sql("DROP OWNED BY intruder")
         back.sql("DROP ROLE intruder")
+
+
+@pytest.mark.parametrize("fenced", [True, False])
+def test_a_look_tells_that_writes_may_not_be_fenced(back: ReverseMove, fenced: bool) -> None:
+    def rule(call: Call) -> Fault | None:
+        return Refuse(400, "AccessDeniedException", "no") if call.operation == "TransactWriteItems" else None
+
+    back.table()
+    back.target["dynamodb"]["fencedWrites"] = fenced
+    with DynamoDBProxy(facts_of(back.goal), rule) as proxy:
+        back.target["dynamodb"]["endpoint"] = proxy.endpoint
+        code, report = back.run(lookOnly=True)
+    assert code == ExitCode.DONE, report.last_error
+    assert report.reverse is not None
+    assert (
+        any("dynamodb:" in problem and "ConditionCheckItem" in problem for problem in report.reverse.problems) is fenced
+    )
 
 
 def test_a_position_of_another_server_is_refused(back: ReverseMove) -> None:

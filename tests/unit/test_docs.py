@@ -21,7 +21,7 @@ from whimbrel_api.validation import ValidationPhase, ValidationSpec, ValidationS
 from whimbrel_cli.exits import Exit
 from whimbrel_cli.main import whimbrel
 from whimbrel_operator import unreadable
-from whimbrel_operator.domain.cutover import hooks, rollback, steps
+from whimbrel_operator.domain.cutover import hooks, rollback, setbacks
 from whimbrel_operator.domain.migration import phases
 from whimbrel_operator.domain.reverse.end import DISARMED, LEFT, NOTHING_MADE
 from whimbrel_operator.figures import table
@@ -236,8 +236,8 @@ def _events() -> set[str]:
     watched = {"TableStopped", "Retrying", "OldPlan", "Different", "OthersMayWrite", "RetentionNear", "InvalidSpec"}
     watched |= {"RetentionOver", "NotOver", "WayBackKept", "RetireFailed"}
     own = {runtime.NOT_STARTED, runtime.NOT_GONE, runtime.HOOK_REFUSED, *hooks.EVENTS, str(ValidationPhase.RUNNING)}
-    setbacks = {each.reason for each in steps.SETBACKS} | {each.reason for each in rollback.WAYS_OUT}
-    return states | results | literal | watched | own | setbacks | (_stalling() - REFUSALS) | _exits()
+    back = {each.reason for each in (*setbacks.SETBACKS, *rollback.SETBACKS)}
+    return states | results | literal | watched | own | back | (_stalling() - REFUSALS) | _exits()
 
 
 def test_every_event_is_told_and_no_other() -> None:

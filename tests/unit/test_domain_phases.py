@@ -30,7 +30,8 @@ from whimbrel_api.reports import (
 )
 from whimbrel_api.tasks import CheckScope, ExitCode, TaskKind
 from whimbrel_api.validation import Validation, ValidationPhase, ValidationSpec, ValidationStatus
-from whimbrel_operator.domain.cutover.steps import SETBACKS, STEPS, setback_of, step_of
+from whimbrel_operator.domain.cutover.setbacks import SETBACKS, setback_of
+from whimbrel_operator.domain.cutover.steps import STEPS, step_of
 from whimbrel_operator.domain.decision import Decision
 from whimbrel_operator.domain.migration import wants
 from whimbrel_operator.domain.migration.decide import decide

@@ -144,13 +144,14 @@ def test_it_waits_until_nothing_is_an_echo(wait: Wait) -> None:
      (Phase.CUTTING_OVER, CutoverState.ARMING_REVERSE)],
 )  # fmt: skip
 def test_it_begins_once_the_forward_stream_has_ended(phase: Phase, state: CutoverState) -> None:
-    life = Life(NAMED, forward(phase, state, layout=Layout(document_column="doc")))
+    life = Life(NAMED, forward(phase, state, layout=Layout(document_column="doc"), fenced_writes=True))
     life.turns(4)
     assert life.status.phase is ReverseSyncPhase.STREAMING
     wanted = life.runtime.instances[TaskRef("reverse")][1]
     target = wanted.work.target.dynamodb
     assert target is not None
     assert (target.region, target.credentials_secret_ref) == ("eu-west-1", SecretRef(name="aws"))
+    assert target.fenced_writes
     assert (wanted.work.source.polardb, wanted.work.tables.include) == (POLARDB, ["orders", "users"])
     assert wanted.reverse.layout.document_column == "doc"
 

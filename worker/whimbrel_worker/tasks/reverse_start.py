@@ -71,6 +71,7 @@ def look(context: TaskContext, ends: ReverseEnds) -> ReverseResult:
     """What keeps a way back from beginning here, and what it would warn of; nothing is made. Raises Transient."""
     try:
         found = ends.source.judge(ends.target.tables(context.file.tables), armed=False)
+        ends.target.probe_write_path()
     except ConfigurationError as error:
         return ReverseResult(problems=[sentence(error)])
     fatal = [sentence(problem) for problem in found if problem.fatal]

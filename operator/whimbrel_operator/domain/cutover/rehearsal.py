@@ -13,10 +13,12 @@ from whimbrel_api.durations import seconds, text
 from whimbrel_api.migration import Migration, Phase
 from whimbrel_operator.domain.conditions import find
 from whimbrel_operator.domain.cutover import exclusive, hooks
+from whimbrel_operator.domain.cutover.course import Step
+from whimbrel_operator.domain.cutover.frozen_source import how_frozen
 from whimbrel_operator.domain.cutover.gate import Gate
 from whimbrel_operator.domain.cutover.gates import approval_gate, gates, validation_gate
 from whimbrel_operator.domain.cutover.retention import judge_retention
-from whimbrel_operator.domain.cutover.steps import Step, how_frozen, steps_of
+from whimbrel_operator.domain.cutover.steps import steps_of
 from whimbrel_operator.domain.cutover.window import earliest
 from whimbrel_operator.domain.migration import wants
 from whimbrel_operator.domain.migration.view import View

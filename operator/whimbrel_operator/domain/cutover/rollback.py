@@ -6,8 +6,6 @@ go on flowing back; from there the forward stream begins anew, as the next attem
 opened only then: what was written to it before would have been missed.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 
 from whimbrel_api.cutover import CutoverState, CutoverStatus, RollbackStatus
@@ -17,8 +15,10 @@ from whimbrel_api.migration import Phase
 from whimbrel_api.reports import ROLLED_BACK, CheckReport, check_passes
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_operator.domain.conditions import TABLE_STOPPED, find, is_true
+from whimbrel_operator.domain.cutover.course import Setback, Step, Tasks, Test, Text, first_of, step_at
+from whimbrel_operator.domain.cutover.evidence import still_frozen
+from whimbrel_operator.domain.cutover.frozen_source import how_frozen
 from whimbrel_operator.domain.cutover.rollback_ready import FRESH_SECONDS, rollback_ready
-from whimbrel_operator.domain.cutover.steps import how_frozen, still_frozen
 from whimbrel_operator.domain.cutover.way_back import lives
 from whimbrel_operator.domain.failures import trouble
 from whimbrel_operator.domain.migration import view as ids
@@ -32,29 +32,6 @@ QUIET_SECONDS = 3.0
 _CLOCKS_DIFFER = timedelta(seconds=1)
 """The comparison and the heartbeats are timed by different clocks."""
 _WAITS = "the rollback waits: "
-
-Test = Callable[[View], bool]
-Text = Callable[[View], str]
-
-
-@dataclass(frozen=True)
-class BackStep:
-    """One step: the tasks that it wants, the evidence that ends it, what it waits for."""
-
-    name: str
-    tasks: tuple[Callable[[View], wants.Wanted], ...]
-    done: Test
-    waits_for: Text
-
-
-@dataclass(frozen=True)
-class WayOut:
-    """What ends a rollback before the journal has it. `again`: it begins again with the freeze, else it is given up."""
-
-    reason: str
-    when: Test
-    says: Text
-    again: bool = False
 
 
 def progress(view: View) -> RollbackStatus:
@@ -171,43 +148,45 @@ def _freezing(view: View) -> str:
     return f"{told}; its tables have been quiet for {min(quiet, QUIET_SECONDS):.1f} s of {QUIET_SECONDS:g} s"
 
 
-REOPEN = BackStep(
+def _step(name: str, tasks: Tasks, done: Test, waits_for: Text) -> Step:
+    return Step(name, CutoverState.ROLLING_BACK, tasks, done, waits_for)
+
+
+REOPEN = _step(
     "Reopen",
     (wants.check_back, wants.fence_rolled_back),
     journalled,
     lambda _: "the epoch is raised, and where the source stands is kept for the forward stream",
 )
-STEPS: tuple[BackStep, ...] = (
-    BackStep("FreezeTarget", (), at_rest, _freezing),
-    BackStep("DrainBack", (), drained, lambda _: "what was written to the target flows back to the source"),
-    BackStep("CheckBack", (wants.check_back,), passed, lambda _: "every item of both sides is compared once more"),
-    BackStep(
+STEPS: tuple[Step, ...] = (
+    _step("FreezeTarget", (), at_rest, _freezing),
+    _step("DrainBack", (), drained, lambda _: "what was written to the target flows back to the source"),
+    _step("CheckBack", (wants.check_back,), passed, lambda _: "every item of both sides is compared once more"),
+    _step(
         "ConfirmBack",
         (wants.check_back,),
         confirmed,
         lambda _: "looking at the target once more: nothing may have been written",
     ),
-    BackStep(
-        "Hold", (wants.check_back,), held, lambda _: "the way back ends: nothing is written to the source any more"
-    ),
+    _step("Hold", (wants.check_back,), held, lambda _: "the way back ends: nothing is written to the source any more"),
     REOPEN,
-    BackStep("OpenSource", (wants.open_source,), opened, _opening),
+    _step("OpenSource", (wants.open_source,), opened, _opening),
 )
 
 
-def step_of(view: View) -> BackStep:
+def step_of(view: View) -> Step:
     """The first step that is not proven done; once its journal entry is ordered, that one, and then the last."""
     if ordered(view) and not journalled(view):
         return REOPEN
     if journalled(view):
         return STEPS[-1]
-    return next((step for step in STEPS if not step.done(view)), STEPS[-1])
+    return step_at(STEPS, view)
 
 
 def tasks(view: View) -> wants.Wanted:
     """The tasks of the step that a rollback is in; without one a look at where the target says that the traffic is."""
     asked = rolling_back(view) or journalled(view)
-    steps = tuple(task for want in step_of(view).tasks for task in want(view)) if asked else ()
+    steps = step_of(view).wants(view) if asked else ()
     # What the fence has read is younger than the look, and holds until the source is open.
     look = wants.fence_rolled_back if journalled(view) and ordered(view) else wants.inspect_completed
     return (*look(view), *steps)
@@ -271,28 +250,32 @@ def _where_written(view: View) -> str:
     return f" (table {', '.join(found.tables[:5])})" if found is not None and found.tables else ""
 
 
-WAYS_OUT: tuple[WayOut, ...] = (
-    WayOut("RollbackWithdrawn", lambda view: not view.spec.cutover.rollback, _not_asked),
-    WayOut("RollbackBroken", lambda view: bool(_broken(view)), lambda view: _given_up(_broken(view))),
-    WayOut("RollbackCheckFailed", lambda view: report(view) is not None and not passed(view), _failed_check),
-    WayOut("RollbackTimedOut", _timed_out, _late),
-    WayOut(
+_GIVE_UP = (Phase.COMPLETED, CutoverState.SWITCHED)
+_AGAIN = (Phase.COMPLETED, CutoverState.ROLLING_BACK)
+
+# None of these counts once the journal's entry is ordered: from there is only the way to the source.
+SETBACKS: tuple[Setback, ...] = (
+    Setback("RollbackWithdrawn", lambda view: not view.spec.cutover.rollback, _GIVE_UP, _not_asked),
+    Setback("RollbackBroken", lambda view: bool(_broken(view)), _GIVE_UP, lambda view: _given_up(_broken(view))),
+    Setback("RollbackCheckFailed", lambda view: report(view) is not None and not passed(view), _GIVE_UP, _failed_check),
+    Setback("RollbackTimedOut", _timed_out, _GIVE_UP, _late),
+    Setback(
         "WrittenAfterFreeze",
         written_since,
+        _AGAIN,
         lambda view: (
             f"the target was written to after it had come to rest{_where_written(view)}; stop the writes, "
             "the freeze starts again"
         ),
-        again=True,
     ),
 )
 
 
-def way_out(view: View) -> WayOut | None:
+def setback_of(view: View) -> Setback | None:
     """What leads out of the rollback now, if anything does."""
     if not rolling_back(view) or ordered(view) or journalled(view):
         return None
-    return next((each for each in WAYS_OUT if each.when(view)), None)
+    return first_of(SETBACKS, view)
 
 
 def next_cutover(view: View, before: CutoverStatus) -> CutoverStatus:
@@ -301,9 +284,9 @@ def next_cutover(view: View, before: CutoverStatus) -> CutoverStatus:
         return before.model_copy(update={"state": CutoverState.ROLLING_BACK, "message": _doing(view)[:4096]})
     if before.state is not CutoverState.ROLLING_BACK:
         return _begun(view, before)
-    out = way_out(view)
-    if out is not None:
-        return _left(view, before, out)
+    setback = setback_of(view)
+    if setback is not None:
+        return _set_back(view, before, setback)
     found = came_to_rest(view)
     found = found.model_copy(update={"hold": found.hold or (passed(view) and drained(view) and confirmed(view))})
     return before.model_copy(update={"rollback": found, "message": _doing(view)[:4096]})
@@ -328,13 +311,12 @@ def _begun(view: View, before: CutoverStatus) -> CutoverStatus:
     return before.model_copy(update={"state": CutoverState.ROLLING_BACK, "rollback": begun, "message": _freezing(view)})
 
 
-def _left(view: View, before: CutoverStatus, out: WayOut) -> CutoverStatus:
-    said = out.says(view)[:4096]
-    if out.again:
-        found = RollbackStatus(started_at=progress(view).started_at)
-        return before.model_copy(update={"rollback": found, "message": said})
-    found = RollbackStatus(given_up=view.spec.cutover.rollback)
-    return before.model_copy(update={"state": CutoverState.SWITCHED, "rollback": found, "message": said})
+def _set_back(view: View, before: CutoverStatus, setback: Setback) -> CutoverStatus:
+    again = RollbackStatus(started_at=progress(view).started_at)
+    given_up = RollbackStatus(given_up=view.spec.cutover.rollback)
+    found = again if setback.to == _AGAIN else given_up
+    update = {"state": setback.to[1], "rollback": found, "message": setback.says(view)[:4096]}
+    return before.model_copy(update=update)
 
 
 def left_unread(view: View) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime
 from whimbrel_api.cutover import CutoverState
 from whimbrel_api.hooks import HookPoint
 from whimbrel_api.migration import MigrationStatus, Phase
-from whimbrel_operator.domain.cutover import hooks, steps, way_back
+from whimbrel_operator.domain.cutover import hooks, setbacks, steps, way_back
 from whimbrel_operator.domain.cutover.gates import remember_lag
 from whimbrel_operator.domain.decision import Decision
 from whimbrel_operator.domain.migration import phases, wants
@@ -45,7 +45,7 @@ def _view(observed: Observed, now: datetime) -> View:
 def _move(view: View) -> Move:
     leave = phases.exit_of(view)
     cutting = view.status.phase is Phase.CUTTING_OVER and phases.row_of(view).phase is Phase.CUTTING_OVER
-    setback = steps.setback_of(view) if cutting else None
+    setback = setbacks.setback_of(view) if cutting else None
     if leave is not None and (setback is None or leave.to is not setback.to[0]):
         setback = None
     return Move(leave, setback)

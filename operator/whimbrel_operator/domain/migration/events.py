@@ -46,7 +46,7 @@ def _phase(before: MigrationStatus, move: Move, after: MigrationStatus) -> Itera
 
 
 def _traffic(view: View, move: Move, after: MigrationStatus) -> Iterable[Event]:
-    out = rollback.way_out(view)
+    out = rollback.setback_of(view)
     if out is None:
         return _cutover(view.status, move, after)
     return (Event("Warning", out.reason, after.cutover.message),)

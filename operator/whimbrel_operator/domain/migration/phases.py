@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from whimbrel_api.cutover import CutoverState
 from whimbrel_api.migration import Phase
 from whimbrel_api.reports import CANCELLED, SWITCHED
-from whimbrel_operator.domain.cutover import hooks, rollback, steps
+from whimbrel_operator.domain.cutover import hooks, rollback, setbacks, steps
 from whimbrel_operator.domain.cutover.gates import caught_up, gates
 from whimbrel_operator.domain.cutover.window import faults
 from whimbrel_operator.domain.migration import aftermath, wants
@@ -116,7 +116,7 @@ def setback_to(phase: Phase) -> Test:
     """The cutover is led back to that phase."""
 
     def leads(view: View) -> bool:
-        setback = steps.setback_of(view)
+        setback = setbacks.setback_of(view)
         return setback is not None and setback.to[0] is phase
 
     return leads

@@ -11,7 +11,7 @@ from whimbrel_api.rules import CHANGEABLE, FROZEN
 _PLANNED = {"mode", "source", "target", "tables", "thresholds"}
 _POLICY = {"mode", "source_freeze", "freeze", "timeout", "hooks", "switch"}
 _EXCLUSIVE = {"target_exclusive", "allowed_writers"}
-_WAY_BACK = {"enabled", "polardb", "layout", "on_truncate"}
+_WAY_BACK = {"enabled", "polardb", "layout", "on_truncate", "fenced_writes"}
 
 
 def plan_hash(spec: MigrationSpec, attempt: int) -> str:

@@ -7,11 +7,20 @@ from whimbrel_api.cutover import CutoverState, CutoverStatus, WayBackStatus
 from whimbrel_api.migration import CheckResult, MigrationStatus, MigrationValidationStatus, Phase, StreamStatus
 from whimbrel_api.reports import ROLLED_BACK, SEALED
 from whimbrel_operator.domain.conditions import Said, find, merge, yes_no
-from whimbrel_operator.domain.cutover import exclusive, hooks, mirror, rollback, steps, way_back
+from whimbrel_operator.domain.cutover import (
+    evidence,
+    exclusive,
+    frozen_source,
+    hooks,
+    mirror,
+    rollback,
+    steps,
+    way_back,
+)
+from whimbrel_operator.domain.cutover.course import Setback
 from whimbrel_operator.domain.cutover.gate import Gate
 from whimbrel_operator.domain.cutover.gates import approval_gate, awaits_approval, gates
 from whimbrel_operator.domain.cutover.rollback_ready import rollback_ready
-from whimbrel_operator.domain.cutover.steps import Setback
 from whimbrel_operator.domain.cutover.way_back_look import LOOK, looked
 from whimbrel_operator.domain.cutover.window import faults
 from whimbrel_operator.domain.failures import Trouble, trouble
@@ -78,7 +87,7 @@ def _validation(view: View, move: Move) -> MigrationValidationStatus:
     if move.exit is not None and move.exit.reason == "RolledBack":
         return MigrationValidationStatus()
     last = checks.last_validation(view)
-    found = steps.final_report(view)
+    found = evidence.final_report(view)
     if move.setback is None or move.setback.reason != "FinalCheckFailed" or found is None:
         return last
     result = found.result if found.result is not CheckResult.EQUAL else CheckResult.INCONCLUSIVE
@@ -99,7 +108,7 @@ def _cutover(view: View, move: Move, phase: Phase, *, ready: bool) -> CutoverSta
     begins = phase is Phase.CUTTING_OVER and move.exit is not None
     entered = begins and view.operator_freezes
     known = {
-        "source_frozen": entered or steps.still_frozen(view),
+        "source_frozen": entered or evidence.still_frozen(view),
         "sealed": view.traffic == SEALED,
         "rolled_back_at": _rolled_back_at(view),
         "steps": [] if begins else mirror.mirrored(view, phase, found),
@@ -151,7 +160,7 @@ def _completed(view: View, before: CutoverStatus) -> CutoverStatus:
     switched = before.state is CutoverState.SWITCHED and view.has_way_back
     if view.status.phase is Phase.COMPLETED and (switched or before.state is CutoverState.ROLLING_BACK):
         return rollback.next_cutover(view, before)
-    stays = steps.stays_frozen(view) if steps.still_frozen(view) else ""
+    stays = frozen_source.stays_frozen(view) if evidence.still_frozen(view) else ""
     done = {"state": CutoverState.SWITCHED, "completed_at": before.completed_at or view.now, "message": stays}
     return before.model_copy(update=done)
 

@@ -237,6 +237,7 @@ def work_of(found: Resolved, name: str) -> Work:
         dialect=Dialect.AWS,
         credentials_secret_ref=items.credentials_secret_ref,
         role_arn=items.role_arn,
+        fenced_writes=items.fenced_writes,
         tls=items.tls,
     )
     source = Source(polardb=found.source.polardb)
@@ -260,6 +261,7 @@ def of_migration(migration: Migration) -> Resolved | None:
         endpoint=items.endpoint,
         credentials_secret_ref=items.credentials_secret_ref,
         role_arn=items.role_arn,
+        fenced_writes=policy.fenced_writes,
         tls=items.tls,
     )
     return Resolved(
@@ -287,15 +289,14 @@ def _overruled(found: Resolved, spec: ReverseSyncSpec) -> Resolved:
 def _as_begun(begun: Resolved, asked: Resolved) -> Resolved:
     """What is asked for at the ends of what was begun, which alone know what was made there.
 
-    Credentials and TLS may change, as Secrets do.
+    Credentials and TLS may change, as Secrets do, and how a write is fenced.
     """
     server, items = asked.source.polardb, asked.target.dynamodb
     server = begun.source.polardb.model_copy(
         update={"credentials_secret_ref": server.credentials_secret_ref, "tls": server.tls}
     )
-    items = begun.target.dynamodb.model_copy(
-        update={"credentials_secret_ref": items.credentials_secret_ref, "tls": items.tls}
-    )
+    now = {"credentials_secret_ref": items.credentials_secret_ref, "tls": items.tls}
+    items = begun.target.dynamodb.model_copy(update={**now, "fenced_writes": items.fenced_writes})
     return asked.model_copy(
         update={
             "source": ReverseSource(polardb=server),

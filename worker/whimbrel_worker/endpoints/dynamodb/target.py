@@ -31,7 +31,8 @@ _MOST_AT_ONCE: Final = 16
 """Requests under way at once: more would only wait in a service that is busy."""
 _ROUND_TRIPS: Final = 24 * 3600.0
 _PROBING: Final = Backoff(attempts=5)
-_CANCELLED: Final = "TransactionCanceledException"
+_TAKES_TRANSACTIONS: Final = frozenset({"TransactionCanceledException", "ResourceNotFoundException"})
+"""What is answered by who knows the call: the check did not hold, or there is no control table yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +126,13 @@ class DynamoDBTarget:
             request = {"TransactItems": [{"ConditionCheck": check}]}
             retrying(lambda: self._client.ask("TransactWriteItems", request), backoff=_PROBING)
         except Refused as refusal:
-            if refusal.code != _CANCELLED:
+            if refusal.code not in _TAKES_TRANSACTIONS:
                 raise ConfigurationError(
                     "the target takes no transactions, so writes cannot be fenced",
                     where=self._client.where,
                     why=refusal.what,
-                    todo="set spec.target.dynamodb.fencedWrites to false; what window remains stands in the document "
-                    "on this pair",
+                    todo="set fencedWrites to false (spec.target.dynamodb, or spec.reverseSync for the way back); what "
+                    "window remains stands in the document on this pair",
                 ) from None
         return "transaction"
 

@@ -45,7 +45,7 @@ class Fence:
                 raise FencedOut(
                     "nothing may be written before a control row is taken",
                     where=self._control.where,
-                    why="spec.target.dynamodb.fencedWrites is set, so every write checks the worker's row",
+                    why="fencedWrites is set, so every write checks the worker's row",
                 )
             identity, row = next(reversed(self._held.items()))
         return held_check(self._control, identity, row)
