@@ -68,9 +68,8 @@ def remove(paths: Iterable[Path]) -> int:
 def without_set_ids(root: Path) -> list[Path]:
     """Take the set-user and set-group bits from every file: nothing in a pod may gain rights. The files."""
     found = []
-    for folder, _, names in os.walk(root):
-        if os.path.ismount(folder) and Path(folder) != root:
-            continue
+    for folder, inner, names in os.walk(root):
+        inner[:] = [each for each in inner if not (Path(folder) / each).is_mount()]
         for path in (Path(folder) / name for name in names):
             mode = path.lstat().st_mode
             if stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID):
