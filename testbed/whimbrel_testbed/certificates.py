@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from whimbrel_testbed.processes import HOST
+from whimbrel_testbed.processes import HOST, LOOPBACK
 
-SERVER_NAMES = tuple(dict.fromkeys((HOST, "127.0.0.1", "localhost")))
+SERVER_NAMES = tuple(dict.fromkeys((HOST, LOOPBACK, "localhost")))
 _VALID = datetime.timedelta(days=30)
 _USAGES = (
     "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",

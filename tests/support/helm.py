@@ -33,7 +33,8 @@ class Helm:
         self._show(f"test whimbrel -n {self._namespace} --logs")
         with self._config() as helm:
             told = helm.test("whimbrel", timeout=_SECONDS, logs=True)
-        self._shell.print(str(told["logs"]).strip())
+        # The library gives the log of a pod once for each hook.
+        self._shell.print("\n".join(dict.fromkeys(str(told["logs"]).split("\n\n"))).strip())
 
     def uninstall(self) -> None:
         """Uninstall the release; that is refused while a resource waits for the operator."""

@@ -20,11 +20,11 @@ from whimbrel_testbed.dsql.control import Control
 from whimbrel_testbed.dsql.dials import Dials
 from whimbrel_testbed.dsql.signin import ADMIN
 from whimbrel_testbed.postgres import postgres_server
-from whimbrel_testbed.processes import HOST
+from whimbrel_testbed.processes import HOST, LOOPBACK
 from whimbrel_testbed.serve import serve as serve_command
 from whimbrel_testbed.standins import standin_process
 
-ENDPOINT = "localhost" if HOST == "127.0.0.1" else HOST
+ENDPOINT = "localhost" if HOST == LOOPBACK else HOST
 DATABASE = "postgres"
 _MAJOR = 16  # the version Aurora DSQL is compatible with
 _BACKEND_SETTINGS = {"max_connections": "300", "max_locks_per_transaction": "256"}
