@@ -19,7 +19,7 @@ from whimbrel_cli.demo.options import Options, Pair
 from whimbrel_cli.demo.pairs import set_stage
 from whimbrel_cli.exits import Exit
 
-ROWS = int(os.environ.get("WHIMBREL_E2E_ROWS", "20000"))
+ROWS = int(os.environ.get("WHIMBREL_E2E_ROWS", "2000"))
 PATIENCE = 1200.0
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
