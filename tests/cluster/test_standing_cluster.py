@@ -25,7 +25,7 @@ from whimbrel_testbed.kubernetes.standing import Standing
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.slow]
 
-SPOKEN = "id -u; hostname; nc -z $KUBERNETES_SERVICE_HOST 443 && echo served"
+SPOKEN = "id -u; hostname; nc -w 9 $KUBERNETES_SERVICE_HOST 443 < /dev/null && echo served"
 POD = {
     "apiVersion": "v1",
     "kind": "Pod",
