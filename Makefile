@@ -18,14 +18,22 @@ REVISION = $(shell git describe --always --abbrev=40 --dirty --exclude '*' 2>/de
 # Below what `make generate` writes.
 TREE := .
 
-.PHONY: help demo test lint unit component cluster chart faults bench generate check-generated lock clean test-aws image image-figures
+# The cluster of `make e2e`: the one that runs or one for it alone, or with CLUSTER=existing that of KUBECONFIG.
+OWN_CLUSTER = WHIMBREL_TEST_CLUSTER=own WHIMBREL_TEST_KUBECONFIG="$${KUBECONFIG:?names no cluster: KUBECONFIG=… make e2e CLUSTER=existing}"
+WITH_CLUSTER = $(if $(filter existing,$(CLUSTER)),$(OWN_CLUSTER),$(BIN)/python -m whimbrel_testbed.kubernetes.standing run)
+E2E_GIVEN = $(if $(ADDRESS),WHIMBREL_TESTBED_ADDRESS=$(ADDRESS)) \
+  $(if $(filter command environment,$(firstword $(origin IMAGE))),WHIMBREL_E2E_IMAGE=$(IMAGE))
+
+.PHONY: help demo test lint unit component apiserver chart faults bench generate check-generated lock clean test-aws \
+  cluster cluster-down e2e image image-figures
 
 help: ## explain every target
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make demo CLUSTER=1         the same by kubectl and the operator, on a Kubernetes of its own"
 	@echo "  make demo PAIR=dynamodb     DynamoDB to PolarDB's DynamoDB endpoint instead"
 	@echo "  make demo ARGS=--keep       leaves the servers running to look around, until Ctrl-C"
+	@echo "  make e2e CLUSTER=existing   on the cluster that KUBECONFIG names: docs/testbed-kubernetes.md"
 	@echo "  make faults SEEDS=all       every seed of the long ones, not the first alone"
 	@echo "  make test PYTEST='-k lag'   hands options to pytest"
 	@echo "  make test PARALLEL=0        one test after the other, in one process"
@@ -34,7 +42,7 @@ help: ## explain every target
 demo: $(if $(CLUSTER),$(DEV_STAMP),$(RUN_STAMP)) ## move a live MySQL database to a server that behaves as Aurora DSQL does, and compare
 	@$(BIN)/whimbrel demo $(if $(PAIR),--pair $(PAIR)) $(if $(CLUSTER),--on-cluster) $(ARGS)
 
-test: lint unit component cluster chart faults ## all that CI runs: lint, types, floors, and every test
+test: lint unit component apiserver chart faults ## all that CI runs: lint, types, floors, and every test
 
 lint: $(DEV_STAMP) check-generated ## ruff, mypy --strict, import-linter, and generated files are up to date
 	$(BIN)/ruff check .
@@ -48,7 +56,7 @@ unit: $(DEV_STAMP) ## pure tests, seconds
 component: $(DEV_STAMP) ## tests against real MySQL, PostgreSQL and the DSQL stand-in
 	$(RUN_TESTS) tests/component $(PYTEST)
 
-cluster: $(DEV_STAMP) ## tests against a real Kubernetes API server (built on first use: minutes)
+apiserver: $(DEV_STAMP) ## tests against a real Kubernetes API server (built on first use: minutes)
 	$(RUN_TESTS) tests/cluster $(PYTEST)
 
 chart: $(DEV_STAMP) ## the Helm chart rendered, checked and installed; the image, where buildah is there
@@ -56,6 +64,16 @@ chart: $(DEV_STAMP) ## the Helm chart rendered, checked and installed; the image
 
 faults: $(DEV_STAMP) ## the fault matrix: kills, lost replies, zombies, purged logs, over the first seeds of each
 	$(if $(SEEDS),WHIMBREL_TEST_SEEDS=$(SEEDS)) $(RUN_TESTS) tests/faults $(PYTEST)
+
+cluster: $(RUN_STAMP) ## a Kubernetes to try things on, with kubelet and containerd where this machine allows it
+	@$(BIN)/python -m whimbrel_testbed.kubernetes.standing up
+
+cluster-down: $(RUN_STAMP) ## take that down again
+	@$(BIN)/python -m whimbrel_testbed.kubernetes.standing down
+
+e2e: $(DEV_STAMP) ## all of it on a cluster: image, chart, both examples under traffic, cutover, rollback, uninstall
+	@mkdir -p build/e2e
+	@{ $(E2E_GIVEN) $(WITH_CLUSTER) $(BIN)/pytest tests/e2e -x -s -v --no-header --tb=short $(PYTEST); } 2>&1 | tee build/e2e/log
 
 test-aws: $(DEV_STAMP) ## the same migration to a real Aurora DSQL cluster of your own: docs/testing-aws.md
 	@code=0; PYTHONPATH=tests $(BIN)/python -m support.lent_dsql $(if $(CLEAN),clean,check) || code=$$?; \

@@ -14,7 +14,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-LOOPBACK_NAMES = ("127.0.0.1", "localhost")
+from whimbrel_testbed.processes import HOST, LOOPBACK
+
+SERVER_NAMES = tuple(dict.fromkeys((HOST, LOOPBACK, "localhost")))
 _VALID = datetime.timedelta(days=30)
 _USAGES = (
     "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
@@ -32,7 +34,7 @@ class Authority:
     _certificate: x509.Certificate = field(repr=False)
     _key: ec.EllipticCurvePrivateKey = field(repr=False)
 
-    def server_certificate(self, names: Sequence[str] = LOOPBACK_NAMES) -> tuple[Path, Path]:
+    def server_certificate(self, names: Sequence[str] = SERVER_NAMES) -> tuple[Path, Path]:
         """Make a server certificate for host names and addresses; return the certificate's and the key's file (PEM)."""
         key = ec.generate_private_key(ec.SECP256R1())
         alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])

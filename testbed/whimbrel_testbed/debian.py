@@ -82,6 +82,12 @@ def is_debian(release: Path = Path("/etc/os-release")) -> bool:
     return release.is_file() and re.search(r'^ID="?debian"?$', release.read_text(), re.MULTILINE) is not None
 
 
+def release_name(release: Path = Path("/etc/os-release")) -> str:
+    """Return the name of the machine's release (`bookworm`), `unnamed` where it says none."""
+    found = re.search(r'^VERSION_CODENAME="?(\w+)"?$', release.read_text(), re.MULTILINE)
+    return found.group(1) if found else "unnamed"
+
+
 def fetch_mysql(prefix: Path) -> None:
     """Fill `prefix` with MySQL's server and client and every library they need, signatures checked by apt."""
     if not is_debian() or shutil.which("apt-get") is None:

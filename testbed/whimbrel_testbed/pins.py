@@ -51,6 +51,15 @@ JAVA_SHA256: Final = {
     "arm64": "b7246170d605dd7b65340994fedea2615737e63955f0b95389202e0ab4a166ac",
 }
 
+NODE_PACKAGES: Final = (
+    "containerd", "runc", "libseccomp2", "containernetworking-plugins", "busybox-static",
+    "nftables", "libnftables1", "libmnl0", "libnftnl11", "libxtables12", "libjansson4", "libedit2", "libbsd0", "libmd0",
+)  # fmt: skip
+"""A real node's programs and their libraries, of the machine's own release: they go with its C library."""
+
+NODE_REVISION: Final = "1"
+"""Counts changes of that list, so that an entry of the cache is made anew."""
+
 PROMETHEUS_PACKAGE: Final = "prometheus"
 """Of the machine's own release: rules and queries are held to what any Prometheus of these years takes."""
 

@@ -18,7 +18,7 @@ from psycopg.conninfo import make_conninfo
 
 from whimbrel_testbed import cache
 from whimbrel_testbed.cache import TestbedError, announce, run
-from whimbrel_testbed.processes import HOST, Child, Served, free_port
+from whimbrel_testbed.processes import HOST, LOOPBACK, Child, Served, free_port
 from whimbrel_testbed.provision import postgres_bin, postgres_version, unprivileged_account
 
 SUPERUSER = "postgres"
@@ -81,11 +81,19 @@ def postgres_server(*, settings: Mapping[str, str] | None = None, major: int = 1
     child = Child("postgres", unprivileged_account(), signal.SIGQUIT)
     try:
         cache.copy_tree(template / "data", child.directory / "data")
+        _let_in(child.directory / "data" / "pg_hba.conf")
         options = [part for item in {**_SETTINGS, **(settings or {})}.items() for part in ("-c", "=".join(item))]
         command = [str(postgres_bin(major) / "postgres"), "-D", str(child.directory / "data"), *options]
         yield _start(child, command, (template / "password").read_text(), postgres_version(major))
     finally:
         child.close()
+
+
+def _let_in(rules: Path) -> None:
+    """Let clients from everywhere sign in where the server listens beyond loopback, which is all that initdb allows."""
+    if HOST != LOOPBACK:
+        with rules.open("a", encoding="utf-8") as file:
+            file.write("host all all all scram-sha-256\nhost replication all all scram-sha-256\n")
 
 
 def _start(child: Child, command: list[str], first_password: str, version: str) -> PostgresServer:

@@ -18,7 +18,10 @@ from pathlib import Path
 from whimbrel_testbed import keeper
 from whimbrel_testbed.cache import Account, TestbedError
 
-HOST = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
+HOST = os.environ.get("WHIMBREL_TESTBED_ADDRESS", LOOPBACK)
+"""Where every server listens: loopback, or an address of this machine that the pods of a cluster reach."""
+
 START_SECONDS = 90.0
 STOP_SECONDS = 30.0
 _POLL_SECONDS = 0.02

@@ -57,12 +57,27 @@ def play(stack: ExitStack, console: Console, options: Options) -> Exit:
     kubeconfig = _start_cluster(stack, console, stage)
     shell = Shell(console, kubeconfig, stage.folder)
     _install(console, shell)
-    _prepare(stage, console, shell, options.example)
+    code = move(stage, options, shell)
+    if not options.keep:
+        console.print("\nTo look around in the cluster afterwards: whimbrel demo --on-cluster --keep", highlight=False)
+        return code
+    show_around(stage, console, _around(kubeconfig, shell))
+    wait_for_interrupt()
+    return code
+
+
+def move(stage: Stage, options: Options, shell: Shell, namespace: str = NAMESPACE) -> Exit:
+    """Applies the example in a new namespace of a cluster that has the operator, and plays until its end.
+
+    Servers and cluster stay as they are then. `shell`'s kubeconfig has the namespace from then on. Raises TestbedError.
+    """
+    console = shell.console
+    _prepare(stage, console, shell, options.example, namespace)
     console.print(
         f"\nAn application now writes to {stage.source}, {count(options.rate)} rows a second (seed {options.seed}).\n",
         highlight=False,
     )
-    store, key = ClusterStore(Cluster(kubeconfig)), Key(NAMESPACE, "Migration", "flights")
+    store, key = ClusterStore(Cluster(shell.kubeconfig)), Key(namespace, "Migration", "flights")
     acts = there_and_back if options.way_back else one_way
     with Traveller(stage, options) as traveller:
         director = Director(stage, options, console, traveller, _Orders(shell), acts)
@@ -76,13 +91,7 @@ def play(stack: ExitStack, console: Console, options: Options) -> Exit:
         return _failed(store, director, console, shell, timed_out=timed_out)
     console.print()
     shell.run("get", "mig,val", "-o", "wide")
-    code = verdict(console, director)
-    if not options.keep:
-        console.print("\nTo look around in the cluster afterwards: whimbrel demo --on-cluster --keep", highlight=False)
-        return code
-    show_around(stage, console, _around(kubeconfig, shell))
-    wait_for_interrupt()
-    return code
+    return verdict(console, director)
 
 
 def _progress(console: Console, line: str) -> None:
@@ -124,13 +133,13 @@ def rendered_chart() -> str:
     return "\n---\n".join(files[name] for name in sorted(names, key=lambda name: ("deployment" in name, name)))
 
 
-def _prepare(stage: Stage, console: Console, shell: Shell, example: Path) -> None:
+def _prepare(stage: Stage, console: Console, shell: Shell, example: Path, namespace: str) -> None:
     """Writes the manifest, and makes the namespace with the Secrets; their values come from files."""
     write_manifest(stage, console, example)
     folder, secrets = stage.folder / "secrets", stage.secrets()
     write_secrets(folder, secrets)
-    shell.run("create", "namespace", NAMESPACE)
-    shell.run("config", "set-context", "--current", f"--namespace={NAMESPACE}")
+    shell.run("create", "namespace", namespace)
+    shell.run("config", "set-context", "--current", f"--namespace={namespace}")
     for name in secrets:
         shell.run("create", "secret", "generic", name, f"--from-file={folder / name}")
 

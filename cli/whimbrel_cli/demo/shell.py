@@ -22,7 +22,8 @@ class Shell:
     """kubectl for one kubeconfig. `kubectl whimbrel` finds its program beside the Python that runs this."""
 
     def __init__(self, console: Console, kubeconfig: Path, folder: Path) -> None:
-        self.console, self._kubectl, self._cache = console, str(kubectl_binary()), folder / "kubectl-cache"
+        self.console, self.kubeconfig = console, kubeconfig
+        self._kubectl, self._cache = str(kubectl_binary()), folder / "kubectl-cache"
         beside = str(Path(sys.executable).parent)
         self.environment = os.environ | {
             "KUBECONFIG": str(kubeconfig), "PATH": f"{beside}{os.pathsep}{os.environ.get('PATH', os.defpath)}",

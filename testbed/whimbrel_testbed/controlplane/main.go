@@ -1,8 +1,9 @@
-// A Kubernetes control plane in one binary: etcd, kube-apiserver, kube-controller-manager and kube-scheduler as their
-// own projects publish them, chosen by the first argument. Nothing of them is changed here.
+// Kubernetes in one binary: etcd, kube-apiserver, kube-controller-manager and kube-scheduler, and a node's kubelet and
+// kube-proxy, as their own projects publish them, chosen by the first argument. Nothing of them is changed here.
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 
@@ -14,13 +15,17 @@ import (
 	_ "k8s.io/component-base/metrics/prometheus/version"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	controllers "k8s.io/kubernetes/cmd/kube-controller-manager/app"
+	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
+	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 )
 
 var components = map[string]func() *cobra.Command{
 	"kube-apiserver":          apiserver.NewAPIServerCommand,
 	"kube-controller-manager": controllers.NewControllerManagerCommand,
 	"kube-scheduler":          func() *cobra.Command { return scheduler.NewSchedulerCommand() },
+	"kubelet":                 func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) },
+	"kube-proxy":              proxy.NewProxyCommand,
 }
 
 func main() {
@@ -43,6 +48,6 @@ func main() {
 }
 
 func fail(why string) {
-	fmt.Fprintln(os.Stderr, why+": etcd, kube-apiserver, kube-controller-manager or kube-scheduler")
+	fmt.Fprintln(os.Stderr, why+": etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet or kube-proxy")
 	os.Exit(2)
 }

@@ -18,6 +18,7 @@ from whimbrel_testbed.dsql.refusals import RefusedError
 from whimbrel_testbed.dsql.session import Session
 from whimbrel_testbed.dsql.signin import Gate
 from whimbrel_testbed.dsql.sql import literal
+from whimbrel_testbed.processes import HOST
 
 _LIMIT = 1024 * 1024
 _SIGN_IN_SECONDS = 60.0
@@ -37,7 +38,7 @@ class Listener:
         self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
         self._tls.load_cert_chain(certificate, key)
         self._tls.set_alpn_protocols(["postgresql"])
-        self._socket = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._socket = socket.create_server((HOST, 0), backlog=1024)
         self._socket.setblocking(False)
         self._clients: set[asyncio.Task[None]] = set()
 

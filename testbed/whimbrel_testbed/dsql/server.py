@@ -20,10 +20,11 @@ from whimbrel_testbed.dsql.control import Control
 from whimbrel_testbed.dsql.dials import Dials
 from whimbrel_testbed.dsql.signin import ADMIN
 from whimbrel_testbed.postgres import postgres_server
+from whimbrel_testbed.processes import HOST, LOOPBACK
 from whimbrel_testbed.serve import serve as serve_command
 from whimbrel_testbed.standins import standin_process
 
-ENDPOINT = "localhost"
+ENDPOINT = "localhost" if HOST == LOOPBACK else HOST
 DATABASE = "postgres"
 _MAJOR = 16  # the version Aurora DSQL is compatible with
 _BACKEND_SETTINGS = {"max_connections": "300", "max_locks_per_transaction": "256"}
@@ -54,7 +55,7 @@ class DSQLServer:
         """Return keyword arguments for psycopg.connect, with a fresh token and full verification."""
         return {
             "host": self.endpoint, "port": self.port, "user": self.user, "password": self.token(),
-            "dbname": self.database, "hostaddr": "127.0.0.1",
+            "dbname": self.database, "hostaddr": HOST,
             "sslmode": "verify-full", "sslrootcert": self.ca_file, "sslnegotiation": negotiation,
         }  # fmt: skip
 

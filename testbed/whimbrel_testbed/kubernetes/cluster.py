@@ -1,6 +1,6 @@
-"""A Kubernetes cluster for tests and demonstrations: the real control plane, and a node that runs processes.
+"""A Kubernetes cluster for tests and demonstrations: the real control plane, and a node.
 
-How each server is called stands in `servers`, where the program comes from in `build`.
+How each server is called stands in `servers`, where the program comes from in `build`, what a real node is in `node`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from whimbrel_testbed.kubernetes import credentials as who
 from whimbrel_testbed.kubernetes.build import control_plane_binary
 from whimbrel_testbed.kubernetes.health import answers, client_context, steady_ports
 from whimbrel_testbed.kubernetes.kubectl import TIMEOUT_SECONDS, run_kubectl
+from whimbrel_testbed.kubernetes.node.programs import Programs
+from whimbrel_testbed.kubernetes.node.start import Identity, RealNode
 from whimbrel_testbed.kubernetes.servers import Layout, Ports
 from whimbrel_testbed.processes import HOST, Child
 
@@ -82,6 +84,16 @@ class KubernetesCluster:
         """The process ids of what runs now, by name; empty for a cluster of one's own."""
         return {} if self._servers is None else self._servers.pids()
 
+    @property
+    def logs(self) -> dict[str, Path]:
+        """What its processes print, by name; the files go with the cluster."""
+        return {} if self._servers is None else self._servers.logs()
+
+    @property
+    def real_node(self) -> RealNode | None:
+        """Its node, where that is a real one of the test bed's."""
+        return None if self._servers is None else self._servers.real_node
+
     def _started(self) -> _Servers:
         if self._servers is None:
             raise TestbedError(f"{self.server} was not started by the test bed, so it does not stop or start it.")
@@ -90,17 +102,24 @@ class KubernetesCluster:
 
 @contextmanager
 def kubernetes_cluster(
-    *, nodes: bool = True, progress: Callable[[str], None] = announce, crds: Path | None = None
+    *,
+    nodes: bool = True,
+    progress: Callable[[str], None] = announce,
+    crds: Path | None = None,
+    real_node: Programs | None = None,
 ) -> Iterator[KubernetesCluster]:
-    """Start a cluster and end it: etcd, API server, controllers, scheduler and, with `nodes`, the node agent.
+    """Start a cluster and end it: etcd, API server, controllers, scheduler and, with `nodes`, a node.
+
+    The node runs pods as processes; with the programs of a real one it runs them as containers, and the API server
+    listens where they reach it.
 
     `crds` is a file or directory applied before the controllers start: the garbage collector learns of a kind that
     comes later only within half a minute. Nothing is left behind, even where this process is killed.
     """
     binary = control_plane_binary(progress)
     with ExitStack() as stack:
-        servers = _Servers(binary, stack)
         started = time.monotonic()
+        servers = _Servers(binary, stack, real_node)
         servers.start_store_and_api()
         cluster = servers.cluster()
         if crds is not None:
@@ -115,32 +134,43 @@ def kubernetes_cluster(
 class _Servers:
     """The processes of one cluster; whoever made it closes the stack."""
 
-    def __init__(self, binary: Path, stack: ExitStack) -> None:
+    def __init__(self, binary: Path, stack: ExitStack, programs: Programs | None = None) -> None:
         self._stack = stack
         self._children: dict[str, Child] = {}
+        self.real_node = None if programs is None else RealNode(programs, stack)
+        network = None if self.real_node is None else self.real_node.network
+        addresses = [] if network is None else [network.machine, network.node]
         # The API server's directory holds what belongs to the cluster as a whole: its keeper removes it.
         self.directory = self._make(API_SERVER).directory
-        own = who.make_credentials(_folder(self.directory / "credentials"))
-        self._layout = Layout(binary, Ports(*steady_ports(5)), own)
+        own = who.make_credentials(_folder(self.directory / "credentials"), addresses)
+        self._layout = Layout(binary, Ports(*steady_ports(5)), own, addresses[0] if addresses else HOST)
         self._context = _context(own)
-        self.server = f"https://{HOST}:{self._layout.ports.api_server}"
+        self.server = f"https://{self._layout.address}:{self._layout.ports.api_server}"
         self.kubeconfig = self._kubeconfig(who.ADMINISTRATOR, self.directory / "kubeconfig")
 
     def child(self, name: str) -> Child:
-        if name not in self._children:
-            raise TestbedError(f"This cluster has no process {name}; it has {', '.join(self._children)}.")
-        return self._children[name]
+        if name not in self._all():
+            raise TestbedError(f"This cluster has no process {name}; it has {', '.join(self._all())}.")
+        return self._all()[name]
 
     def pids(self) -> dict[str, int]:
-        return {name: child.pid for name, child in self._children.items() if child.is_running}
+        return {name: child.pid for name, child in self._all().items() if child.is_running}
+
+    def logs(self) -> dict[str, Path]:
+        return {name: child.log for name, child in self._all().items()}
+
+    def _all(self) -> dict[str, Child]:
+        return self._children | ({} if self.real_node is None else self.real_node.children)
 
     def start_store_and_api(self) -> None:
+        if self.real_node is not None:
+            self.real_node.start_network()
         layout, etcd = self._layout, self._make(ETCD)
         etcd.start(layout.etcd(etcd.directory / "data"), self._answers(layout.ports.etcd, "/health"))
         self.start_api_server()
 
     def start_api_server(self) -> None:
-        ready = self._answers(self._layout.ports.api_server, "/readyz")
+        ready = self._api_answers("/readyz")
         self.child(API_SERVER).start(self._layout.api_server(), ready)
 
     def restart_api_server(self) -> None:
@@ -155,7 +185,7 @@ class _Servers:
         """Start, side by side, what needs the API server."""
         starts = [self._start_controllers, self._start_scheduler]
         if nodes:
-            starts.append(self._start_node_agent)
+            starts.append(self._start_node_agent if self.real_node is None else self._start_real_node)
         with ThreadPoolExecutor(len(starts)) as pool:
             for done in [pool.submit(start) for start in starts]:
                 done.result()
@@ -169,7 +199,7 @@ class _Servers:
     def _start_controllers(self) -> None:
         child, kubeconfig = self._with_kubeconfig(CONTROLLERS, who.CONTROLLERS)
         # Its own /healthz is there before the first controller: what they make for each namespace comes after all.
-        ready = self._answers(self._layout.ports.api_server, "/api/v1/namespaces/default/serviceaccounts/default")
+        ready = self._api_answers("/api/v1/namespaces/default/serviceaccounts/default")
         child.start(self._layout.controllers(kubeconfig), ready)
 
     def _start_scheduler(self) -> None:
@@ -179,8 +209,20 @@ class _Servers:
     def _start_node_agent(self) -> None:
         # Its pods are processes of their own, which it ends on SIGTERM.
         child, kubeconfig = self._with_kubeconfig(NODE_AGENT, who.NODE, end_signal=signal.SIGTERM)
-        registered = self._answers(self._layout.ports.api_server, f"/api/v1/nodes/{who.NODE_NAME}")
-        child.start(self._layout.node_agent(kubeconfig, _folder(child.directory / "node")), registered)
+        child.start(self._layout.node_agent(kubeconfig, _folder(child.directory / "node")), self._registered())
+
+    def _start_real_node(self) -> None:
+        if self.real_node is None:
+            raise TestbedError("This cluster has no real node.")
+        kubelet, proxy = (
+            self._kubeconfig(user, self.directory / f"kubeconfig-{user.replace(':', '-')}")
+            for user in (who.NODE, who.KUBE_PROXY)
+        )
+        identity = Identity(self._layout.credentials, kubelet, proxy)
+        self.real_node.start_programs(self._layout.binary, identity, self._registered())
+
+    def _registered(self) -> Callable[[], bool]:
+        return self._api_answers(f"/api/v1/nodes/{who.NODE_NAME}")
 
     def _make(self, name: str, end_signal: int = signal.SIGKILL) -> Child:
         child = Child(name, end_signal=end_signal)
@@ -199,6 +241,9 @@ class _Servers:
 
     def _answers(self, port: int, path: str) -> Callable[[], bool]:
         return lambda: answers(port, path, self._context)
+
+    def _api_answers(self, path: str) -> Callable[[], bool]:
+        return lambda: answers(self._layout.ports.api_server, path, self._context, self._layout.address)
 
 
 def _context(own: who.Credentials) -> ssl.SSLContext:

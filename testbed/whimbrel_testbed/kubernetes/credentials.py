@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,20 +68,24 @@ class Credentials:
 ADMINISTRATOR = "whimbrel-administrator"
 CONTROLLERS = "system:kube-controller-manager"
 SCHEDULER = "system:kube-scheduler"
+KUBE_PROXY = "system:kube-proxy"
 NODE = f"system:node:{NODE_NAME}"
-_GROUPS = {ADMINISTRATOR: "system:masters", CONTROLLERS: None, SCHEDULER: None, NODE: "system:nodes"}
+_GROUPS = {
+    ADMINISTRATOR: "system:masters", CONTROLLERS: None, SCHEDULER: None, KUBE_PROXY: None, NODE: "system:nodes"
+}  # fmt: skip
 
 
-def make_credentials(directory: Path) -> Credentials:
-    """Make all keys and certificates of a new cluster in an existing directory."""
+def make_credentials(directory: Path, addresses: Sequence[str] = ()) -> Credentials:
+    """Make all keys and certificates of a new cluster in an existing directory; servers have `addresses` besides."""
     authority = make_authority(directory)
     token_key, token_public_key = make_signing_key(directory, "tokens")
     return Credentials(
         directory=directory,
         ca_file=authority.ca_file,
-        server=KeyPair(*authority.server_certificate(_SERVER_NAMES)),
+        server=KeyPair(*authority.server_certificate((*_SERVER_NAMES, *addresses))),
         to_etcd=_client(authority, "kube-apiserver-etcd-client"),
-        to_node=_client(authority, "kube-apiserver-kubelet-client"),
+        # A kubelet asks what its client may do, and this group may all.
+        to_node=_client(authority, "kube-apiserver-kubelet-client", "system:masters"),
         token_key=token_key,
         token_public_key=token_public_key,
         users={user: _client(authority, user, group) for user, group in _GROUPS.items()},

@@ -47,9 +47,9 @@ def client_context(ca_file: Path, certificate: Path, key: Path) -> ssl.SSLContex
     return context
 
 
-def answers(port: int, path: str, context: ssl.SSLContext) -> bool:
+def answers(port: int, path: str, context: ssl.SSLContext, host: str = HOST) -> bool:
     """Say whether GET gives 200; False as well where nobody listens or the answer is no HTTP."""
-    connection = http.client.HTTPSConnection(HOST, port, timeout=5, context=context)
+    connection = http.client.HTTPSConnection(host, port, timeout=5, context=context)
     try:
         connection.request("GET", path)
         return connection.getresponse().status == http.HTTPStatus.OK

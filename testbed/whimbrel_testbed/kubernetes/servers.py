@@ -25,11 +25,12 @@ class Ports:
 
 @dataclass(frozen=True)
 class Layout:
-    """What the servers of one cluster have in common: program, ports, credentials."""
+    """What the servers of one cluster have in common: program, ports, credentials; where its API server listens."""
 
     binary: Path
     ports: Ports
     credentials: Credentials
+    address: str = HOST
 
     def etcd(self, data: Path) -> list[str]:
         """Return etcd's command: one member, TLS for all who talk to it, and no fsync, as the data go with it."""
@@ -48,10 +49,12 @@ class Layout:
         """Return kube-apiserver's command: Node and RBAC authorization, admission plugins as they are by default."""
         own = self.credentials
         return _command(self.binary, "kube-apiserver", {
-            **self._secure(self.ports.api_server),
+            **self._secure(self.ports.api_server, self.address),
             "etcd-servers": f"https://{HOST}:{self.ports.etcd}", "etcd-cafile": own.ca_file,
             "etcd-certfile": own.to_etcd.certificate, "etcd-keyfile": own.to_etcd.key,
-            "advertise-address": HOST, "endpoint-reconciler-type": "none", "client-ca-file": own.ca_file,
+            "advertise-address": self.address,
+            # A Service's endpoint may not be a loopback address.
+            "endpoint-reconciler-type": "none" if self.address == HOST else "lease", "client-ca-file": own.ca_file,
             "authorization-mode": "Node,RBAC", "allow-privileged": "true",
             "service-cluster-ip-range": SERVICE_RANGE,
             "service-account-key-file": own.token_public_key, "service-account-signing-key-file": own.token_key,
@@ -83,10 +86,11 @@ class Layout:
             "--cert-file", str(own.server.certificate), "--key-file", str(own.server.key),
         ]  # fmt: skip
 
-    def _secure(self, port: int) -> dict[str, object]:
+    def _secure(self, port: int, address: str = HOST) -> dict[str, object]:
         own = self.credentials.server
         return {
-            "bind-address": HOST, "secure-port": port, "tls-cert-file": own.certificate, "tls-private-key-file": own.key
+            "bind-address": address, "secure-port": port, "tls-cert-file": own.certificate,
+            "tls-private-key-file": own.key,
         }  # fmt: skip
 
 

@@ -1,0 +1,68 @@
+"""The whole product on a cluster, as those who use it have it: image, chart, both examples under traffic, the end.
+
+`make e2e` runs it, on a cluster that it names. The steps are played in this order, and the first failure ends them.
+What is printed is the commands that a person would type, and what they answer.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from support.inventory import in_namespace
+from support.patience import eventually
+from support.site import SHOP, SYSTEM, Site, opened
+from whimbrel_cli.demo.cluster import move
+from whimbrel_cli.demo.options import Options, Pair
+from whimbrel_cli.demo.pairs import set_stage
+from whimbrel_cli.exits import Exit
+
+ROWS = int(os.environ.get("WHIMBREL_E2E_ROWS", "2000"))
+PATIENCE = 1200.0
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture(scope="module")
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    failed = request.session.testsfailed
+    with opened() as found:
+        yield found
+        if request.session.testsfailed > failed:
+            found.keep()
+            found.tidy()
+
+
+def test_image_and_chart_are_installed(site: Site, tmp_path: Path) -> None:
+    site.heading("The image, and the chart")
+    values = site.image(tmp_path)
+    site.shell.run("create", "namespace", SYSTEM)
+    site.shell.run("label", "namespace", SYSTEM, "pod-security.kubernetes.io/enforce=restricted")
+    site.helm.install({**values, "crds.keep": False})
+    site.shell.run("get", "nodes,pods", "-n", SYSTEM, "-o", "wide")
+    site.helm.test()
+
+
+@pytest.mark.parametrize("pair", list(Pair))
+def test_an_example_moves_a_live_database(site: Site, pair: Pair) -> None:
+    way_back = pair is Pair.DYNAMODB
+    site.heading(f"{pair.example.name}: traffic, cutover{', the way back, rollback' * way_back}, delete")
+    options = Options(pair.example, pair, rows=ROWS, timeout=PATIENCE, way_back=way_back)
+    with ExitStack() as stack:
+        stage = set_stage(stack, site.console, options)
+        assert move(stage, options, site.shell, SHOP) is Exit.DONE
+        site.console.print()
+        site.shell.run("delete", "migration", "flights", "--timeout=110s")
+        eventually(lambda: not in_namespace(site.cluster, SHOP), lambda: in_namespace(site.cluster, SHOP))
+        site.say(f"In the namespace {SHOP} are left its Secrets alone.")
+        assert stage.left_behind() == []
+    site.shell.run("delete", "namespace", SHOP, "--timeout=110s")
+
+
+def test_nothing_is_left(site: Site) -> None:
+    site.heading("The end")
+    site.helm.uninstall()
+    site.shell.run("delete", "namespace", SYSTEM, "--timeout=110s")
+    eventually(lambda: not site.made(), site.made)
+    site.say("In the cluster is nothing that was not there before.")

@@ -1,0 +1,154 @@
+"""The cluster that the whole run is played on: which one, what image it gets, and what of ours is in it.
+
+What is played, and in which order, stands in tests/e2e.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import helm_python
+import pytest
+from rich.console import Console
+
+from support import image
+from support.artefacts import keep, keep_servers
+from support.helm import Helm
+from support.inventory import everything
+from whimbrel_cli.demo.shell import Shell
+from whimbrel_cli.figures import clock
+from whimbrel_testbed.cache import TestbedError
+from whimbrel_testbed.kubernetes import standing
+from whimbrel_testbed.kubernetes.cluster import KubernetesCluster, existing_cluster
+from whimbrel_testbed.kubernetes.node.probe import Node
+from whimbrel_testbed.kubernetes.own import own_kubeconfig
+
+SYSTEM, SHOP = "whimbrel-system", "whimbrel-e2e"
+KEPT = Path("build/e2e/kept")
+"""Where the artefacts of a failed run go."""
+
+_IMAGE = "WHIMBREL_E2E_IMAGE"
+_BUILT = "localhost/whimbrel:e2e"
+_WIDTH = 150
+
+
+@dataclass(frozen=True)
+class Site:
+    """A cluster and what a person does in it. `node`: what runs its pods; empty where it is not the test bed's."""
+
+    cluster: KubernetesCluster
+    shell: Shell
+    helm: Helm
+    node: str
+    before: frozenset[str]
+
+    @property
+    def console(self) -> Console:
+        """Where the log goes."""
+        return self.shell.console
+
+    def heading(self, text: str) -> None:
+        """Begin a chapter of the log."""
+        self.console.print()
+        self.console.rule(f"{clock(datetime.now(UTC))} {text}", align="left", characters="=")
+
+    def say(self, text: str) -> None:
+        """Tell what is done, or why not."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def made(self) -> set[str]:
+        """All objects that came since the beginning, as kind/namespace/name; in a cluster of others', ours alone."""
+        new = everything(self.cluster) - self.before
+        return new if self.node else {each for each in new if "whimbrel" in each}
+
+    def image(self, folder: Path) -> dict[str, object]:
+        """Build the image where the node needs one, and load it; return the chart's values that name it."""
+        given = os.environ.get(_IMAGE, "")
+        if given:
+            self.say(f"The image is {given}, as IMAGE says: none is built.")
+            return named(given)
+        if self.node == Node.AGENT:
+            self.say("The node runs pods as processes of this Python: no image is built or used.")
+            return named(_BUILT)
+        if self.node != Node.KUBELET:
+            pytest.fail("This cluster needs an image that its nodes can pull: IMAGE=registry.example.com/whimbrel:tag")
+        self._build(folder)
+        return named(_BUILT)
+
+    def _build(self, folder: Path) -> None:
+        lacking, reason = image.needs_builder.args[0], image.needs_builder.kwargs["reason"]
+        if lacking:
+            pytest.fail(f"{reason}. Or name an image by IMAGE=…, or have pods run as processes: WHIMBREL_NODE=agent.")
+        root = folder / "base"
+        root.mkdir()
+        base = image.base(root)
+        self.shell.show(f"make image IMAGE={_BUILT} BASE={base}")
+        image.build(_BUILT, base)
+        archive = folder / "whimbrel.tar"
+        self.shell.show(f"buildah push {_BUILT} docker-archive:{archive.name}:{_BUILT}")
+        image.buildah("push", "--quiet", _BUILT, f"docker-archive:{archive}:{_BUILT}")
+        self.say(f"{archive.stat().st_size / 1e6:.0f} MB, not compressed")
+        self.shell.show(f"ctr --namespace k8s.io images import {archive.name}")
+        standing.load(archive)
+        archive.unlink()
+
+    def keep(self) -> None:
+        """Write what a person needs to see why it failed, and say where."""
+        folder = KEPT.absolute()
+        keep(self.cluster, (SYSTEM, SHOP), folder)
+        if self.node:
+            keep_servers(folder)
+        self.say(f"\nIt failed. What cluster, operator and workers said is kept in {KEPT}.")
+
+    def tidy(self) -> None:
+        """Take away what a failed run has left, as far as that goes; say what stays."""
+        ours, spaces = "migrations,reversesyncs,validations", (SHOP, SYSTEM)
+        steps: list[Callable[[], None]] = [
+            lambda: self.shell.run("delete", ours, "--all", "-n", SHOP, "--timeout=90s"),
+            self.helm.uninstall,
+            lambda: self.shell.run("delete", "namespace", *spaces, "--ignore-not-found", "--timeout=90s"),
+        ]
+        for step in steps:
+            try:
+                step()
+            except (TestbedError, helm_python.HelmError) as error:
+                self.say(f"  {error}")
+
+
+def named(name: str) -> dict[str, object]:
+    """The chart's values for an image of that name, with a tag or a digest."""
+    if "@" in name:
+        repository, digest = name.split("@", 1)
+        return {"image.repository": repository, "image.digest": digest}
+    repository, _, tag = name.rpartition(":")
+    assert repository, f"the image {name} has neither tag nor digest"
+    assert "/" not in tag, f"the image {name} has neither tag nor digest"
+    return {"image.repository": repository, "image.tag": tag}
+
+
+@contextmanager
+def opened() -> Iterator[Site]:
+    """Give the cluster that the environment names."""
+    kubeconfig = own_kubeconfig(os.environ)
+    if kubeconfig is None:
+        pytest.fail("The whole run needs a cluster: make e2e, or KUBECONFIG=… make e2e CLUSTER=existing")
+    node = os.environ.get(standing.NODE, "")
+    if not node and standing.ADDRESS not in os.environ:
+        pytest.fail("The pods must reach the servers of this machine: ADDRESS=… names its address that they can reach")
+    with tempfile.TemporaryDirectory(prefix="whimbrel-e2e-") as name:
+        folder = Path(name)
+        copy = folder / "kubeconfig"
+        copy.touch(mode=0o600)
+        copy.write_bytes(kubeconfig.read_bytes())
+        cluster = existing_cluster(copy, folder)
+        for each in (SYSTEM, SHOP):
+            if cluster.kubectl("get", "namespace", each, "--ignore-not-found"):
+                pytest.fail(f"The namespace {each} is there already, and the whole run makes and deletes it")
+        shell = Shell(Console(width=_WIDTH, soft_wrap=True), copy, folder)
+        yield Site(cluster, shell, Helm(shell, SYSTEM), node, frozenset(everything(cluster)))
