@@ -31,7 +31,7 @@ LABEL org.opencontainers.image.title="Whimbrel" \
 COPY --from=build /opt/whimbrel /opt/whimbrel
 COPY LICENSE /opt/whimbrel/LICENSE
 ENV PATH=/opt/whimbrel/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-    PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+    PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
 # Nobody's own number: the pods demand a user that is not root by number, not by name.
 USER 65532:65532
 WORKDIR /tmp

@@ -145,6 +145,10 @@ def _uid(body: Mapping[str, Any]) -> str:
     return str(body["metadata"]["uid"])
 
 
+# Of kopf's peering, which is not used. Without one kopf asks for the account's name, and the image's user has none.
+_IDENTITY: Final[Any] = MANAGER
+
+
 async def serve(
     registry: kopf.OperatorRegistry, namespaces: tuple[str, ...], stop: asyncio.Event, on_spawned: Any
 ) -> None:
@@ -159,6 +163,7 @@ async def serve(
         clusterwide=not namespaces,
         namespaces=namespaces,
         stop_flag=stop,
+        identity=_IDENTITY,
     )
     on_spawned()
     running = asyncio.ensure_future(kopf.run_tasks(tasks, ignored=existing))
