@@ -32,6 +32,7 @@ COPY --from=build /opt/whimbrel /opt/whimbrel
 COPY LICENSE /opt/whimbrel/LICENSE
 ENV PATH=/opt/whimbrel/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
+# HOME: a client of Kubernetes asks for it when it is imported, and a number without a name has none.
 # Nobody's own number: the pods demand a user that is not root by number, not by name.
 USER 65532:65532
 WORKDIR /tmp
