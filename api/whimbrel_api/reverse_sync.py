@@ -28,7 +28,7 @@ class ReverseDynamoDB(Model):
     """DynamoDB, or what speaks its protocol at `endpoint`. Without a Secret the process's own AWS identity is used.
 
     With `fencedWrites` every write is a transaction that checks the worker's own control row: none of a worker that
-    stood still lands after a rollback. It costs twice the write units and is slower.
+    stood still lands once its successor has the row. It costs twice the write units.
     """
 
     region: Region = Field(description="The tables' region, such as us-east-1.")

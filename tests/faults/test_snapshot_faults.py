@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -167,6 +168,20 @@ def test_told_to_stop_it_ends_at_a_checkpoint_and_goes_on_later(
     ends_equal(move, mysql_database)
 
 
+def cut_and_ends_equal(
+    move: Move, mysql: MySQLServer, database: str, worker: subprocess.Popen[bytes], *, most: int, pause: float
+) -> None:
+    """Cut a worker's connections to the source every `pause` seconds, `most` of them or so; it ends well."""
+    kills, ended = 0, threading.Event()
+    with closing(mysql.connect()) as connection, connection.cursor() as cursor:
+        while worker.poll() is None and kills < most:
+            kills += kill_connections(cursor, move.mysql.user)
+            ended.wait(pause)
+    assert worker.wait(60) == 0, move.log("snapshot")
+    assert kills > 2
+    ends_equal(move, database)
+
+
 def test_connections_to_the_source_that_are_cut_again_and_again(
     postgres_move: Move, mysql: MySQLServer, mysql_database: str
 ) -> None:
@@ -175,30 +190,17 @@ def test_connections_to_the_source_that_are_cut_again_and_again(
     move.prepare()
     options: dict[str, Any] = {"snapshot": OPTIONS["snapshot"] | {"rateLimit": {"rowsPerSecond": 6000}}}
     worker = move.start("snapshot", **options)
-    kills, ended = 0, threading.Event()
-    with closing(mysql.connect()) as connection, connection.cursor() as cursor:
-        while worker.poll() is None and kills < 8:
-            kills += kill_connections(cursor, move.mysql.user)
-            ended.wait(0.25)
-    assert worker.wait(60) == 0, move.log("snapshot")
-    assert kills > 2
-    ends_equal(move, mysql_database)
+    cut_and_ends_equal(move, mysql, mysql_database, worker, most=8, pause=0.25)
 
 
 def test_connections_to_the_source_that_are_cut_from_the_first_moment(
     postgres_move: Move, mysql: MySQLServer, mysql_database: str
 ) -> None:
-    move, kills, pause = postgres_move, 0, threading.Event()
+    move = postgres_move
     fill(mysql, mysql_database)
     move.prepare()
     worker = move.start("snapshot", **OPTIONS)
-    with closing(mysql.connect()) as connection, connection.cursor() as cursor:
-        while worker.poll() is None and kills < 12:
-            kills += kill_connections(cursor, move.mysql.user)
-            pause.wait(0.005)
-    assert worker.wait(60) == 0, move.log("snapshot")
-    assert kills > 2
-    ends_equal(move, mysql_database)
+    cut_and_ends_equal(move, mysql, mysql_database, worker, most=12, pause=0.005)
 
 
 @contextmanager

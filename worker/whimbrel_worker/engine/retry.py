@@ -30,9 +30,16 @@ class Backoff:
 
 
 def retrying(
-    action: Callable[[], T], *, backoff: Backoff | None = None, noticed: Callable[[Transient], None] | None = None
+    action: Callable[[], T],
+    *,
+    backoff: Backoff | None = None,
+    noticed: Callable[[Transient], None] | None = None,
+    wait: Callable[[float], None] = time.sleep,
 ) -> T:
-    """The action's result; Transient failures are tried again with backoff. `noticed` hears of each of them."""
+    """The action's result; Transient failures are tried again with backoff. `noticed` hears of each of them.
+
+    `wait` waits that many seconds; what it raises ends the trying, such as that the worker is to stop.
+    """
     delays = (backoff or Backoff()).delays()
     while True:
         try:
@@ -43,4 +50,4 @@ def retrying(
                 raise
             if noticed is not None:
                 noticed(failure)
-        time.sleep(delay)
+        wait(delay)

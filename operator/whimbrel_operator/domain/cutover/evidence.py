@@ -18,16 +18,26 @@ def drained(view: View) -> bool:
     return frozen(view) and view.drained_to == view.freeze_position
 
 
-def final_report(view: View) -> CheckReport | None:
-    """The finished final check at the freeze position."""
-    word = view.result(wants.final_id(view))
+def report_of(view: View, task_id: str) -> CheckReport | None:
+    """What a comparison has found, once it has ended."""
+    word = view.result(task_id)
     return word.check if word is not None else None
 
 
-def final_passed(view: View) -> bool:
-    """The final check found no more than the threshold allows, and nothing inconclusive."""
-    found, allowed = final_report(view), view.spec.thresholds.differences
+def passes(view: View, found: CheckReport | None) -> bool:
+    """It found no more than the threshold allows, and nothing inconclusive. A comparison has no direction."""
+    allowed = view.spec.thresholds.differences
     return found is not None and check_passes(found.result, found.differences, found.inconclusive, allowed)
+
+
+def final_report(view: View) -> CheckReport | None:
+    """The finished final check at the freeze position."""
+    return report_of(view, wants.final_id(view))
+
+
+def final_passed(view: View) -> bool:
+    """The final check lets the cutover pass."""
+    return passes(view, final_report(view))
 
 
 def final_failed(view: View) -> bool:

@@ -12,11 +12,11 @@ from whimbrel_api.cutover import CutoverState, CutoverStatus, RollbackStatus
 from whimbrel_api.durations import seconds
 from whimbrel_api.lsn import lsn_number
 from whimbrel_api.migration import Phase
-from whimbrel_api.reports import ROLLED_BACK, CheckReport, check_passes
+from whimbrel_api.reports import ROLLED_BACK, CheckReport
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_operator.domain.conditions import TABLE_STOPPED, find, is_true
 from whimbrel_operator.domain.cutover.course import Setback, Step, Tasks, Test, Text, first_of, step_at
-from whimbrel_operator.domain.cutover.evidence import still_frozen
+from whimbrel_operator.domain.cutover.evidence import passes, report_of, still_frozen
 from whimbrel_operator.domain.cutover.frozen_source import how_frozen
 from whimbrel_operator.domain.cutover.rollback_ready import FRESH_SECONDS, rollback_ready
 from whimbrel_operator.domain.cutover.way_back import lives
@@ -92,14 +92,12 @@ def drained(view: View) -> bool:
 
 def report(view: View) -> CheckReport | None:
     """The comparison at the position, once it has ended."""
-    word = view.result(wants.check_back_id(view))
-    return word.check if word is not None else None
+    return report_of(view, wants.check_back_id(view))
 
 
 def passed(view: View) -> bool:
-    """It found no more than the threshold allows, and nothing inconclusive. A comparison has no direction."""
-    found, allowed = report(view), view.spec.thresholds.differences
-    return found is not None and check_passes(found.result, found.differences, found.inconclusive, allowed)
+    """It lets the rollback pass."""
+    return passes(view, report(view))
 
 
 def confirmed(view: View) -> bool:

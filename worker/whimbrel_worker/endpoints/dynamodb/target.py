@@ -65,9 +65,10 @@ class DynamoDBTarget:
         return f"{self._behaviour.name}, {self._client.where}"
 
     def probe_write_path(self) -> str:
-        """`batch`, or `transaction` where each write is to check the worker's row. Asked once; needs the control table.
+        """`batch`, or `transaction` where each write is to check the worker's row. Asked once.
 
-        Raises ConfigurationError where transactions are wanted and the endpoint does not take them.
+        The control table need not be there yet. Raises ConfigurationError where transactions are wanted and the
+        endpoint does not take them.
         """
         if self._write_path is None:
             self._write_path = self._probe()

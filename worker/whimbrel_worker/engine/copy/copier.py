@@ -154,7 +154,7 @@ class Copier:
             return True
         with self._stopping(name):
             self._note_held_rows(table)
-            retrying(lambda: plan_chunks(table, self.options.chunk_rows, reader, self._control, self._beat))
+            self._asked(lambda: plan_chunks(table, self.options.chunk_rows, reader, self._control, self._beat))
         return True
 
     def _note_held_rows(self, table: Table) -> None:
@@ -250,22 +250,23 @@ class Copier:
 
     def _asked(self, question: Callable[[], T]) -> T:
         """The source's answer; a source that is away is asked again while this worker shows that it lives."""
-        delays = Backoff().delays()
-        while True:
-            try:
-                return question()
-            except Transient as failure:
-                self._wait_or_raise(failure, delays)
-                self._beat()
+        return retrying(question, noticed=self._note_retry, wait=self._wait)
+
+    def _wait(self, seconds: float) -> None:
+        self.guide.wait(seconds)
+        self._beat()
+
+    def _note_retry(self, failure: Transient) -> None:
+        self.target.tally.retries += 1
+        line = "reading is tried again: %s"
+        self._repeats.log(_log, logging.WARNING, (failure.what, failure.where), line, failure)
 
     def _wait_or_raise(self, failure: Transient, delays: Iterator[float]) -> None:
         delay = next(delays, None)
         if delay is None:
             raise failure
-        self.target.tally.retries += 1
-        line = "reading is tried again in %.1f s: %s"
-        self._repeats.log(_log, logging.WARNING, (failure.what, failure.where), line, delay, failure)
-        self.guide.wait(delay)
+        self._note_retry(failure)
+        self._wait(delay)
 
     @contextlib.contextmanager
     def _stopping(self, name: str) -> Iterator[None]:
