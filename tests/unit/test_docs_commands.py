@@ -91,7 +91,7 @@ def _needs_a_word(command: click.Command) -> bool:
 def _is_a_target(words: list[str]) -> None:
     """The targets exist, and so do the variables that are set."""
     targets = {word for word in words if "=" not in word}
-    assert targets <= set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE))
+    assert targets <= set(re.findall(r"^([a-z0-9-]+):.*## ", MAKEFILE, re.MULTILINE))
     for name in (word.split("=")[0] for word in words if "=" in word):
         assert f"$({name})" in MAKEFILE or f"$(if $({name})" in MAKEFILE, name
 
