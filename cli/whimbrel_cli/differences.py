@@ -105,7 +105,7 @@ def _by_table(words: Sequence[WorkerReport]) -> list[tuple[str, int]]:
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     """The lines of a file of differences. Raises CliError where it cannot be understood."""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             value = json.loads(line)
         except ValueError:

@@ -1,16 +1,20 @@
-"""What views are drawn of: signs, and labelled lines that fit the terminal. What they say stands in live."""
+"""What is drawn of: signs, labelled lines, tables, and how wide they may be. What they say stands elsewhere."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
 from rich.text import Text
 
 from whimbrel_cli.figures import one_line
 from whimbrel_cli.sparkline import ASCII_BARS, BARS
 
-NARROW: Final = 80
 LABEL: Final = 9
+ENDLESS: Final = 100_000
+"""Columns where nothing is to be cut off."""
 
 
 @dataclass(frozen=True)
@@ -54,3 +58,27 @@ def _wrapped(body: Text, width: int) -> list[Text]:
 def joined(parts: Iterable[str], signs: Glyphs) -> str:
     """What is not empty, with the sign between."""
     return f" {signs.between} ".join(part for part in parts if part)
+
+
+def canvas(*, uncut: bool = False) -> Console:
+    """Where a command draws. Nothing is cut off where that is no terminal, unless COLUMNS says how wide it is."""
+    console = Console()
+    if uncut or not (console.is_terminal or os.environ.get("COLUMNS")):
+        console.width = ENDLESS
+    return console
+
+
+class Trimmed:
+    """A table without blanks at the ends of its lines: a terminal would wrap them, a file would keep them."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Its lines."""
+        for segments in console.render_lines(self._table, options, pad=False):
+            line = Text(no_wrap=True, end="\n")
+            for each in segments:
+                line.append(each.text, each.style)
+            line.rstrip()
+            yield line

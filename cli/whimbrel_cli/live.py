@@ -1,18 +1,17 @@
 """The view of one resource in a terminal: what was observed becomes a renderable. Pure; the screen is in screen."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from rich.console import Group, RenderableType
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from whimbrel_api.cutover import CutoverStep
 from whimbrel_api.migration import Migration, Phase, TableStatus
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_api.validation import Validation, ValidationPhase
-from whimbrel_cli.drawing import LABEL, NARROW, Glyphs, joined, row
+from whimbrel_cli import bars
+from whimbrel_cli.drawing import LABEL, Glyphs, joined, row
 from whimbrel_cli.figures import (
     ago,
     clock,
@@ -26,42 +25,65 @@ from whimbrel_cli.figures import (
     span,
     target_name,
 )
-from whimbrel_cli.guidance import condition, gates, next_step
+from whimbrel_cli.guidance import Gate, condition, gates, next_step
 from whimbrel_cli.observed import Checking, Happening, Observed
 from whimbrel_cli.sparkline import sparkline
 
 _POSITION: Final = 60
 _FEWEST_BARS: Final = 2
+_GATE: Final = {True: "green", False: "yellow"}
 _PATH: Final = tuple(phase for phase in Phase if phase is not Phase.CANCELLED)
 _NOT_HERE: Final = "done; the figures were kept elsewhere"
+EVENTS: Final = 5
 _IN_WORK: Final = {"Copying": 0, "Stopped": 0, "Pending": 1, "Following": 3, "Copied": 4}
 
 
-def view(observed: Observed, *, width: int, tables: int = 12, glyphs: Glyphs | None = None) -> RenderableType:
-    """The whole view for a terminal of `width` columns, with at most `tables` tables; the ones at work come first."""
+def view(
+    observed: Observed,
+    *,
+    width: int,
+    tables: int = 12,
+    events: int = EVENTS,
+    brief: bool = False,
+    glyphs: Glyphs | None = None,
+) -> RenderableType:
+    """The whole view for a terminal of `width` columns, with at most `tables` tables, the ones at work first.
+
+    `events`: how many of the last ones. `brief`: open gates are counted, not named.
+    """
     signs = glyphs or Glyphs()
     if isinstance(observed.resource, Validation):
         parts = _validation(observed.resource, signs, width)
     elif isinstance(observed.resource, ReverseSync):
         parts = _way_back(observed.resource, observed, signs, width, tables)
     else:
-        parts = _migration(observed.resource, observed, signs, width, tables)
-    return Group(*parts, *_next(observed, width), *_events(observed.events, width))
+        parts = _migration(observed.resource, observed, signs, width, tables, brief=brief)
+    return Group(*parts, *_next(observed, width), *_events(observed.events, width, events))
 
 
-def _migration(migration: Migration, seen: Observed, signs: Glyphs, width: int, tables: int) -> list[RenderableType]:
-    ends = f"{source_name(migration.spec.source)} {signs.arrow} {target_name(migration.spec.target)}"
-    title = Text.assemble((migration.metadata.name, "bold"), "  ", (ends, "dim"), overflow="ellipsis", no_wrap=True)
+def _migration(
+    migration: Migration, seen: Observed, signs: Glyphs, width: int, tables: int, *, brief: bool
+) -> list[RenderableType]:
     return [
-        title,
+        *_title(migration, signs, width),
         _phases(migration, signs, width),
         row("Snapshot", _snapshot(migration, signs), width),
         *_tables(_known(migration), seen, width, tables),
         row("Stream", _stream(migration, seen, signs), width),
         *_lags(seen, signs, width),
         row("Check", _check(migration, seen, signs), width),
-        *_gates(migration, seen, signs, width),
+        *_gates(migration, seen, signs, width, brief=brief),
     ]
+
+
+def _title(migration: Migration, signs: Glyphs, width: int) -> list[RenderableType]:
+    """The name, and source → target: on one line where they fit, else each end on a line of its own."""
+    name, source = migration.metadata.name, source_name(migration.spec.source)
+    target = f"{signs.arrow} {target_name(migration.spec.target)}"
+    whole = Text.assemble((name, "bold"), (f"  {source} {target}", "dim"))
+    if whole.cell_len <= width:
+        return [whole]
+    return [Text(name, "bold"), row("", source, width, "dim"), row("", target, width, "dim")]
 
 
 def _known(migration: Migration) -> Sequence[TableStatus]:
@@ -113,43 +135,11 @@ def _snapshot(migration: Migration, signs: Glyphs) -> str:
 
 
 def _tables(tables: Sequence[TableStatus], seen: Observed, width: int, most: int) -> list[RenderableType]:
+    """Up to `most` tables, those at work first, and how many more there are."""
     shown = sorted(tables, key=lambda table: (_IN_WORK.get(table.state, 2), table.name))[:most]
-    if not shown:
-        return []
-    grid = Table.grid(padding=(0, 1), expand=False)
-    name_width = min(max(len(table.name) for table in shown), max(12, width // 3))
-    grid.add_column(width=LABEL - 1)
-    grid.add_column(width=name_width, no_wrap=True)
-    if width >= NARROW:
-        grid.add_column(width=max(8, min(30, width - name_width - 58)))
-    grid.add_column(justify="right", width=4)
-    grid.add_column(justify="right", no_wrap=True)
-    if width >= NARROW:
-        grid.add_column(justify="right", no_wrap=True, min_width=9)
-        grid.add_column(no_wrap=True)
-    grid.add_column(no_wrap=True)
-    for table in shown:
-        grid.add_row(*_table(table, seen.rates.get(table.name, 0.0), name_width, wide=width >= NARROW))
     left = len(tables) - len(shown)
-    return [grid, *([row("", f"and {left} more", width, "dim")] if left else [])]
-
-
-def _table(table: TableStatus, rate: float, name_width: int, *, wide: bool) -> list[RenderableType]:
-    """One table: bar, rows, rows per second and time left; the last two only while it is copied."""
-    part = percent(table.rows_copied, table.rows_total)
-    done = table.state in ("Copied", "Following")
-    style = "red" if table.state == "Stopped" else "green" if done else ""
-    cells: list[RenderableType] = ["", Text(shortened(table.name, name_width))]
-    total = max(1, table.rows_total)
-    if wide:
-        cells.append(ProgressBar(total=total, completed=total if done else table.rows_copied))
-    cells.append("100%" if done else f"{part}%")
-    cells.append(count(table.rows_copied) if done else f"{count(table.rows_copied)}/{count(table.rows_total)}")
-    if wide:
-        left = table.rows_total - table.rows_copied
-        moving = table.state == "Copying" and rate > 0
-        cells += [f"{count(rate)}/s" if moving else "", f"ETA {span(left / rate)}" if moving and left > 0 else ""]
-    return [*cells, Text(table.state, style=style)]
+    more = [row("", f"and {left} more", width, "dim")] if left else []
+    return [bars.rows(shown, seen.rates, width), *more] if shown else []
 
 
 def _stream(migration: Migration, seen: Observed, signs: Glyphs) -> str:
@@ -216,26 +206,28 @@ def _checking(running: Checking, signs: Glyphs, *, whole: bool) -> str:
     )
 
 
-def _gates(migration: Migration, seen: Observed, signs: Glyphs, width: int) -> list[RenderableType]:
+def _gates(migration: Migration, seen: Observed, signs: Glyphs, width: int, *, brief: bool) -> list[RenderableType]:
     """The gates while they matter, and where the cutover stands."""
     status = migration.status
     if status.phase not in (Phase.CATCH_UP, Phase.FOLLOWING, Phase.CUTTING_OVER, Phase.COMPLETED):
         return []
     rows: list[RenderableType] = []
     if status.phase in (Phase.CATCH_UP, Phase.FOLLOWING):
-        marks = gates(migration, seen.now)
-        texts = [
-            Text(
-                f"{signs.done if gate.open else signs.shut} {gate.name}: {gate.figures}",
-                "green" if gate.open else "yellow",
-            )
-            for gate in marks
-        ]
-        rows += [row("Gates" if number == 0 else "", text, width) for number, text in enumerate(texts)]
+        told = _told_gates(gates(migration, seen.now), signs, brief=brief)
+        rows += [row("Gates" if number == 0 else "", text, width, style) for number, (text, style) in enumerate(told)]
     message = status.cutover.message
     rows.append(row("Cutover", joined((status.cutover.state.value, message), signs), width))
     rows += [row("Proven", text, width) for text in _proven(status.cutover.steps)]
     return [*rows, *_rollback(migration, signs, width)]
+
+
+def _told_gates(found: Sequence[Gate], signs: Glyphs, *, brief: bool) -> Iterator[tuple[str, str]]:
+    """A line for each gate with its style; in brief the shut ones, and how many are open."""
+    for gate in found:
+        if not (brief and gate.open):
+            yield f"{signs.done if gate.open else signs.shut} {gate.name}: {gate.figures}", _GATE[gate.open]
+    if brief and (more := sum(gate.open for gate in found)):
+        yield f"{signs.done} {more} more are open", _GATE[True]
 
 
 def _proven(steps: Sequence[CutoverStep]) -> Iterable[str]:
@@ -303,9 +295,9 @@ def _next(observed: Observed, width: int) -> list[RenderableType]:
     return [row("Next", step, width, style)] if step else []
 
 
-def _events(events: Sequence[Happening], width: int, most: int = 5) -> list[RenderableType]:
+def _events(events: Sequence[Happening], width: int, most: int) -> list[RenderableType]:
     rows: list[RenderableType] = []
-    for number, event in enumerate(events[-most:]):
+    for number, event in enumerate(events[max(0, len(events) - most) :]):
         line = shortened(f"{clock(event.at)} {event.reason}: {event.message}", width - LABEL)
         rows.append(row("Events" if number == 0 else "", line, width, "yellow" if event.warning else "dim"))
     return rows

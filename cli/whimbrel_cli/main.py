@@ -1,5 +1,6 @@
 """The entry of `whimbrel`: the group of commands, and how every failure becomes an exit code and a few lines."""
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -110,8 +111,12 @@ for _command in (
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and ends the process with one of the exit codes of `Exit`.
 
-    Under the name kubectl-whimbrel, by which kubectl finds it, the cluster is where the commands look.
+    Under the name kubectl-whimbrel, by which kubectl finds it, the cluster is where the commands look. A character
+    that the terminal's encoding lacks becomes a question mark.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     sys.exit(invoke(arguments, PLUGIN if Path(sys.argv[0]).stem == "kubectl-whimbrel" else "whimbrel"))
 
 

@@ -1,6 +1,7 @@
 """How a value is written for a script, and how a moment stands in a document. What the values are stands elsewhere."""
 
 import json
+import sys
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -13,11 +14,12 @@ SCRIPTS: Final = ("json", "yaml")
 
 
 def dump(value: Any, output: str) -> Exit:
-    """Writes a value of plain JSON types as json or yaml."""
+    """Writes a value of plain JSON types as json or yaml; where the output has no Unicode, by escapes."""
+    unicode = (sys.stdout.encoding or "").lower().startswith("utf")
     if output == "json":
-        click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(value, indent=2, ensure_ascii=not unicode))
     else:
-        click.echo(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), nl=False)
+        click.echo(yaml.safe_dump(value, sort_keys=False, allow_unicode=unicode), nl=False)
     return Exit.DONE
 
 

@@ -3,14 +3,16 @@
 import threading
 import time
 from collections.abc import Sequence
+from math import ceil
 from types import TracebackType
 from typing import Final, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
+from whimbrel_api.validation import Validation
 from whimbrel_cli import live
-from whimbrel_cli.drawing import PLAIN, Glyphs
+from whimbrel_cli.drawing import ENDLESS, PLAIN, Glyphs
 from whimbrel_cli.observed import Observed
 from whimbrel_cli.plain import PlainView
 from whimbrel_cli.watcher import Watcher
@@ -26,9 +28,41 @@ def glyphs(console: Console) -> Glyphs:
 
 
 def picture(console: Console, seen: Sequence[Observed]) -> RenderableType:
-    """One view under the other, sized to the terminal."""
-    tables = max(1, (console.height - _LINES_BESIDE_TABLES * len(seen)) // max(1, len(seen)))
-    views = [live.view(one, width=console.width, tables=tables, glyphs=glyphs(console)) for one in seen]
+    """One view under the other; on a terminal with about as many tables as fit, else with all."""
+    fitting = max(1, (console.height - _LINES_BESIDE_TABLES * len(seen)) // max(1, len(seen)))
+    return _group(console, seen, ENDLESS if console.width == ENDLESS else fitting)
+
+
+def fitted(console: Console, seen: Sequence[Observed]) -> RenderableType:
+    """The same, no higher than the terminal, which would cut off the end: there it says what to do next.
+
+    Tables go first, then events, then the gates that are open.
+    """
+    tables, events = console.height, live.EVENTS
+    whole = _group(console, seen, tables)
+    if over := _over(console, whole, seen):
+        tables = max(1, min(tables, max(map(_tables, seen))) - over - 1)
+        whole = _group(console, seen, tables)
+    if over := _over(console, whole, seen):
+        events = max(0, min(events, max(len(one.events) for one in seen)) - over)
+        whole = _group(console, seen, tables, events)
+    return _group(console, seen, tables, events, brief=True) if _over(console, whole, seen) else whole
+
+
+def _tables(one: Observed) -> int:
+    return 0 if isinstance(one.resource, Validation) else len(one.resource.status.tables)
+
+
+def _over(console: Console, whole: RenderableType, seen: Sequence[Observed]) -> int:
+    """How many lines each view has too many."""
+    return max(0, ceil((len(console.render_lines(whole, pad=False)) - console.height) / max(1, len(seen))))
+
+
+def _group(
+    console: Console, seen: Sequence[Observed], tables: int, events: int = live.EVENTS, *, brief: bool = False
+) -> Group:
+    signs, width = glyphs(console), console.width
+    views = [live.view(one, width=width, tables=tables, events=events, brief=brief, glyphs=signs) for one in seen]
     parts: list[RenderableType] = []
     for number, one in enumerate(views):
         parts += ["", one] if number else [one]
@@ -81,8 +115,9 @@ class Screen:
                 self._console.print(f"The view could not be refreshed: {error}", markup=False, highlight=False)
             self._failure = str(error)
             return
+        self._failure = ""
         if self._live:
-            self._live.update(picture(self._console, self._seen), refresh=True)
+            self._live.update(fitted(self._console, self._seen), refresh=True)
         else:
             self._say()
 

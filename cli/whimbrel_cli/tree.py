@@ -7,6 +7,7 @@ from typing import Final
 from rich.table import Table
 from rich.text import Text
 
+from whimbrel_cli.drawing import Trimmed
 from whimbrel_cli.figures import ago, span
 from whimbrel_cli.pieces import Piece
 
@@ -19,7 +20,7 @@ _LEAST: Final = 12
 """Columns that the last column needs to be of use; where there are fewer it is left out."""
 
 
-def drawn(root: Piece, now: datetime, *, width: int, ascii_only: bool = False) -> Table:
+def drawn(root: Piece, now: datetime, *, width: int, ascii_only: bool = False) -> Trimmed:
     """The tree for a terminal of that width: name, state, age; where there is room, what each says too."""
     rows = [_row(lead, piece, now) for lead, piece in _walk(root, "", "", ASCII_LINES if ascii_only else LINES)]
     room = width - _width(rows)
@@ -30,7 +31,7 @@ def drawn(root: Piece, now: datetime, *, width: int, ascii_only: bool = False) -
         table.add_column(_HEADS[-1], no_wrap=True, overflow="ellipsis", max_width=room)
     for row in rows:
         table.add_row(*row[: len(table.columns)])
-    return table
+    return Trimmed(table)
 
 
 def _row(lead: str, piece: Piece, now: datetime) -> tuple[Text, ...]:

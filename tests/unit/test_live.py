@@ -10,7 +10,7 @@ from rich.console import Console
 from support.live_states import NOW, PLAN, STATES, migration, observed
 from whimbrel_api.base import Condition
 from whimbrel_api.cutover import CutoverStep
-from whimbrel_api.migration import Migration
+from whimbrel_api.migration import Migration, TableStatus
 from whimbrel_api.validation import Validation
 from whimbrel_cli.drawing import PLAIN, Glyphs
 from whimbrel_cli.figures import clock, count, one_line, percent, shortened, size, span
@@ -18,6 +18,7 @@ from whimbrel_cli.guidance import Caller, next_step
 from whimbrel_cli.live import view
 from whimbrel_cli.observed import Checking, Happening, Lags, Observed, Rates
 from whimbrel_cli.plain import PlainView
+from whimbrel_cli.screen import fitted
 from whimbrel_cli.sparkline import ASCII_BARS, sparkline
 
 
@@ -67,8 +68,10 @@ def test_following_shows_the_gates_with_figures_and_the_command_to_approve() -> 
 
 
 def test_a_narrow_terminal_loses_bars_not_facts() -> None:
-    assert drawn(observed("snapshot", {"flights.flights": 41_200.0}), width=60)[:7] == [
-        "shop  mysql db:3306 → auroraDSQL abc.dsql.us-east-1.on.aws:…",
+    assert drawn(observed("snapshot", {"flights.flights": 41_200.0}), width=60)[:9] == [
+        "shop",
+        "         mysql db:3306",
+        "         → auroraDSQL abc.dsql.us-east-1.on.aws:5432",
         "▶ Snapshot, 4 of 8",
         "Snapshot 58% · 214,000 of 364,000 rows · 1 of 3 tables ·",
         "         31.4 MB · 41,200 rows/s · ETA 3.6 s",
@@ -76,6 +79,61 @@ def test_a_narrow_terminal_loses_bars_not_facts() -> None:
         "         flights.weather    0%        0/26,115 Pending",
         "         flights.airports 100%           1,458 Copied",
     ]
+
+
+def grown(most: int) -> Observed:
+    """A copy of tables with long names and very many rows."""
+    found = migration("snapshot")
+    names = [f"shop_production.customer_order_line_items_{number}" for number in range(most)]
+    tables = [
+        TableStatus(name=name, state="Copying", rows_total=1_336_776_000, rows_copied=812_000_123) for name in names
+    ]
+    status = found.status.model_copy(update={"tables": tables})
+    rates = dict.fromkeys(names, 141_200.0)
+    return Observed(found.model_copy(update={"status": status}), NOW, observed("snapshot").events, rates)
+
+
+@pytest.mark.parametrize(
+    ("width", "bar", "rate"),
+    [(60, False, False), (80, False, False), (90, False, True), (100, True, True), (140, True, True)],
+)
+def test_figures_are_never_cut_and_names_keep_what_tells_them_apart(width: int, bar: bool, rate: bool) -> None:
+    lines = [line for line in drawn(grown(2), width=width) if "812,000,123/1,336,776,000" in line]
+    assert len(lines) == 2
+    for number, line in enumerate(lines):
+        assert "60%" in line
+        assert line.endswith("Copying")
+        assert f"line_items_{number}"[-8:] in line
+        assert ("━" in line, "141,200/s ETA 1 h 1 m" in line) == (bar, rate)
+
+
+def higher(height: int, width: int = 80) -> list[str]:
+    """A live view of thirty tables and six gates in a terminal of that height."""
+    found = migration("following")
+    tables = [TableStatus(name=f"shop.t{number}", state="Following") for number in range(30)]
+    status = found.status.model_copy(update={"tables": tables})
+    console = Console(file=io.StringIO(), width=width, height=height, legacy_windows=False)
+    seen = Observed(found.model_copy(update={"status": status}), NOW, observed("following").events, lags=(1.0, 2.0))
+    console.print(fitted(console, [seen]))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("height", [17, 20, 24, 30, 50])
+def test_a_live_view_is_no_higher_than_the_terminal_and_says_what_to_do(height: int, width: int) -> None:
+    lines = higher(height, width)
+    assert len(lines) <= height
+    assert any(line.startswith("Next ") for line in lines)
+    assert any("approval: not given" in line for line in lines)
+
+
+def test_a_live_view_loses_tables_first_then_events_then_open_gates() -> None:
+    told = [" ".join(higher(height)) for height in (50, 24, 15, 14)]
+    assert ["shop.t29" in each for each in told] == [True, False, False, False]
+    assert ["Events" in each for each in told] == [True, True, False, False]
+    assert ["lag: 0.4 s, at most 5s" in each for each in told] == [True, True, True, False]
+    assert "4 more are open" in told[3]
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 79, 80, 81, 100, 200])
@@ -159,8 +217,19 @@ def test_what_to_do_next(state: str, spec: dict[str, object], step: str) -> None
 def test_text_from_elsewhere_cannot_steer_the_terminal() -> None:
     hostile = Happening(NOW, False, "Reason", "a\x1b[2Jb\r\nc\u202e")
     seen = Observed(migration("pending"), NOW, [hostile])
-    text = "\n".join([*drawn(seen), *PlainView().lines(seen, 0.0)])
+    said = {
+        "type": "IndexesReady",
+        "status": "False",
+        "reason": "Why",
+        "message": "d\x1b[2Je\nf",
+        "lastTransitionTime": NOW,
+    }
+    found = migration("following")
+    status = found.status.model_copy(update={"conditions": [Condition.model_validate(said)]})
+    gate = drawn(Observed(found.model_copy(update={"status": status}), NOW))
+    text = "\n".join([*drawn(seen), *PlainView().lines(seen, 0.0), *gate])
     assert "a [2Jb c" in text
+    assert "d [2Je f" in text
     assert not any(char in text for char in "\x1b\r\u202e")
 
 

@@ -111,6 +111,35 @@ def test_a_live_view_leaves_one_picture_and_the_cursor(tmp_path: Path) -> None:
     assert sum(line.startswith("shop  ") for line in screen.lines) == 1
 
 
+def test_a_tree_that_cuts_nothing_off_has_no_blanks_to_wrap(tmp_path: Path) -> None:
+    store = keep(tmp_path, "snapshot")
+    error = {"category": "Incompatible", "what": "the column geo " + "is odd, " * 200 + "at its end"}
+    keep_worker(store, "schema", "schema", exit_code=2, state="Failed", lastError=error)
+    screen, code = run([*WHIMBREL, "tree", "shop", "-o", "wide"], 100, 40, environment(tmp_path))
+    assert code == 0
+    assert screen.lines[1].startswith("Migration/shop")
+    assert screen.lines[2].startswith("└─ Process/schema-0"), "one line each, where nothing is long"
+    assert "at its end" in "".join(screen.lines)
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_the_list_on_a_narrow_terminal_has_fewer_columns_and_none_cut(columns: int, tmp_path: Path) -> None:
+    worked_on(tmp_path, "following")
+    screen, _ = run([*WHIMBREL, "status"], columns, 40, environment(tmp_path))
+    told = [line.split() for line in screen.lines]
+    assert told[0] == ["NAMESPACE", "NAME", "KIND", "PHASE", *(["PROGRESS", "LAG"] if columns == 80 else []), "STATE"]
+    assert told[1][:4] == ["default", "shop", "Migration", "Following"]
+    assert told[1][-1] == "AwaitingApproval"
+
+
+@pytest.mark.parametrize("command", [["status"], ["status", "shop"], ["tree", "shop"], ["report", "shop"]])
+def test_an_encoding_without_the_signs_stops_no_command(command: list[str], tmp_path: Path) -> None:
+    worked_on(tmp_path, "snapshot")
+    told = environment(tmp_path, PYTHONIOENCODING="ascii")
+    screen, code = run([*WHIMBREL, *command], 40, 60, told)
+    assert (code, "UnicodeEncodeError" in "\n".join(screen.lines)) == (0, False)
+
+
 def lagging(store: LocalStore, seconds: float) -> None:
     """The operator has observed another lag."""
     status, version = store.read_status(KEY)
@@ -155,6 +184,24 @@ def test_a_pipe_gets_text_alone(command: list[str], tmp_path: Path) -> None:
     done = subprocess.run([*WHIMBREL, *command], capture_output=True, env=environment(tmp_path), check=False)
     assert done.returncode == 0
     assert b"\x1b" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("command", [["status"], ["status", "shop"], ["tree", "shop"]])
+def test_a_pipe_gets_all_of_it_unless_columns_says_how_wide(command: list[str], tmp_path: Path) -> None:
+    name = "shop_production.customer_order_line_items_archive"
+    table = {"name": name, "state": "Following", "rowsTotal": 9, "rowsCopied": 9}
+    store = keep(tmp_path, "following", tables=[table, *({**table, "name": f"{name}{n}"} for n in range(60))])
+    keep_validation(store, f"{'long-' * 20}name", phase="Completed", result="Equal")
+
+    def piped(**more: str) -> str:
+        told = environment(tmp_path, **more)
+        done = subprocess.run([*WHIMBREL, *command], capture_output=True, env=told, check=True, encoding="utf-8")
+        return done.stdout
+
+    whole = piped()
+    assert "…" not in whole
+    assert (f"{name}59" if "shop" in command and "status" in command else f"{'long-' * 20}name") in whole
+    assert all(len(line) <= 60 for line in piped(COLUMNS="60").splitlines() if not line.startswith(("Logs", "Idle")))
 
 
 def test_every_picture_is_of_a_test() -> None:

@@ -1,7 +1,6 @@
 """`whimbrel assess`: what the pre-flight sees of both ends, and nothing is made. What is looked at is the worker's."""
 
 import asyncio
-import json
 import tempfile
 import time
 from collections.abc import Sequence
@@ -11,13 +10,17 @@ from typing import Any, Final
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from whimbrel_api.migration import Migration
 from whimbrel_api.reports import PreflightResult, TableAssessment, WorkerReport
 from whimbrel_api.tasks import TaskKind
+from whimbrel_cli.drawing import Trimmed, canvas
 from whimbrel_cli.exits import EXIT_CODES, CliError, Exit
 from whimbrel_cli.figures import count, one_line, size, source_name, span, target_name
 from whimbrel_cli.inputs import put, read_files
+from whimbrel_cli.output import SCRIPTS, dump
+from whimbrel_cli.screen import glyphs
 from whimbrel_operator.domain.decision import WantedTask, Work
 from whimbrel_operator.domain.observed import Memory, Observed, TaskRef, TaskState
 from whimbrel_operator.runtime.local import LocalRuntime
@@ -33,14 +36,14 @@ _REF: Final = TaskRef("preflight")
     "--secrets", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR",
     help="Secrets as Kubernetes mounts them: DIR/NAME/KEY.",
 )  # fmt: skip
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("-o", "--output", type=click.Choice(["text", *SCRIPTS]), default="text", show_default=True)
 @click.option("--timeout", type=click.FloatRange(min=1), default=600.0, show_default=True, help="Seconds.")
 def assess(files: tuple[str, ...], secrets: Path | None, output: str, timeout: float) -> int:
     """Looks at both ends of the Migrations in FILEs as their pre-flight does, and makes nothing.
 
     Shows the tables with their size, keys, indexes, billing mode, time to live and stream, how long the copy is
     expected to take, which calls the account may not make, and everything that stands in the way. Exit code 3 when
-    something does.
+    something does. It looks from this machine with the Secrets given here, also as `kubectl whimbrel assess`.
 
     \b
     Examples:
@@ -52,11 +55,11 @@ def assess(files: tuple[str, ...], secrets: Path | None, output: str, timeout: f
         keys = put(store, read_files(files), secrets)
         migrations = [(key, found) for key in keys if isinstance(found := store.get(key), Migration)]
         looks = [(found, _looked(store, key, found, timeout)) for key, found in migrations]
-    if output == "json":
-        click.echo(json.dumps([_document(migration, report) for migration, report in looks], indent=2))
+    if output in SCRIPTS:
+        dump([_document(migration, report) for migration, report in looks], output)
     else:
         for migration, report in looks:
-            _show(Console(), migration, report)
+            _show(canvas(), migration, report)
     return Exit.STALLED if any(report.last_error is not None for _, report in looks) else Exit.DONE
 
 
@@ -106,7 +109,8 @@ def _document(migration: Migration, report: WorkerReport) -> dict[str, Any]:
 
 def _show(console: Console, migration: Migration, report: WorkerReport) -> None:
     spec, found = migration.spec, report.preflight or PreflightResult(source_id="")
-    console.print(f"{migration.metadata.name}: {source_name(spec.source)} → {target_name(spec.target)}", style="bold")
+    ends = f"{source_name(spec.source)} {glyphs(console).arrow} {target_name(spec.target)}"
+    console.print(f"{migration.metadata.name}: {ends}", style="bold", markup=False, highlight=False)
     if found.assessment:
         console.print(_tables(found.assessment))
     else:
@@ -122,16 +126,16 @@ def _show(console: Console, migration: Migration, report: WorkerReport) -> None:
 
 def _show_plain(console: Console, report: WorkerReport) -> None:
     for table in report.tables:
-        console.print(f"  {table.name}: about {count(table.rows_total)} rows", markup=False, highlight=False)
+        console.print(f"  {one_line(table.name)}: about {count(table.rows_total)} rows", markup=False, highlight=False)
 
 
-def _tables(assessment: Sequence[TableAssessment]) -> Table:
+def _tables(assessment: Sequence[TableAssessment]) -> Trimmed:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, justify in _COLUMNS:
         table.add_column(name, justify="right" if justify else "left", overflow="fold")
     for each in assessment:
-        table.add_row(*_cells(each))
-    return table
+        table.add_row(*map(Text, _cells(each)))
+    return Trimmed(table)
 
 
 _COLUMNS: Final = (
@@ -142,8 +146,9 @@ _COLUMNS: Final = (
 
 def _cells(each: TableAssessment) -> tuple[str, ...]:
     units = f"{each.read_units}/{each.write_units}" if each.read_units or each.write_units else "–"
-    indexes = "\n".join(each.indexes) or "–"
+    indexes = "\n".join(map(one_line, each.indexes)) or "–"
+    key, ttl = one_line(", ".join(each.key)), one_line(each.ttl_attribute) or "–"
     return (
-        each.name, count(each.items), size(each.size_bytes), ", ".join(each.key), indexes, each.billing_mode or "–",
-        units, each.ttl_attribute or "–", each.stream, span(each.copy_seconds),
+        one_line(each.name), count(each.items), size(each.size_bytes), key, indexes, each.billing_mode or "–",
+        units, ttl, each.stream, span(each.copy_seconds),
     )  # fmt: skip

@@ -1,6 +1,5 @@
 """`whimbrel cutover --dry-run`: shows what a cutover would do now, and changes nothing. The domain judges it."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from whimbrel_api.migration import Migration
 from whimbrel_cli.exits import EXIT_CODES, CliError, Exit
 from whimbrel_cli.figures import one_line, span
 from whimbrel_cli.naming import name_argument
+from whimbrel_cli.output import SCRIPTS, dump
 from whimbrel_cli.places import Place, Where, find
 from whimbrel_operator.domain.cutover.gate import Gate
 from whimbrel_operator.domain.cutover.rehearsal import Estimate, Rehearsal, rehearse
@@ -25,7 +25,7 @@ _LABEL = 11
 @name_argument("Migration")
 @click.option("-n", "--namespace", help="Its namespace; by default `default`, or the context's own.")
 @click.option("--dry-run", is_flag=True, help="Show what would happen. Without it nothing is done: see approve.")
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("-o", "--output", type=click.Choice(["text", *SCRIPTS]), default="text", show_default=True)
 @click.pass_obj
 def cutover(where: Where, *, name: str, namespace: str | None, dry_run: bool, output: str) -> int:
     """Shows what a cutover of the migration NAME would do now: every gate with its figures, the steps, the pause.
@@ -54,8 +54,8 @@ def cutover(where: Where, *, name: str, namespace: str | None, dry_run: bool, ou
         raise CliError(f"{name} is {resource.status.phase.value} already; no cutover is left.")
     now = datetime.now(UTC)
     found = rehearse(resource, now)
-    if output == "json":
-        click.echo(json.dumps(document(found), indent=2))
+    if output in SCRIPTS:
+        dump(document(found), output)
     else:
         for line in _lines(place, key, resource, found, now):
             click.echo(line)

@@ -24,9 +24,9 @@ _LABEL = 9
 @click.command(epilog=EXIT_CODES)
 @name_argument("Migration", "Validation")
 @click.option("-n", "--namespace", help="Its namespace; by default `default`, or the context's own.")
-@click.option("--table", default="", metavar="TABLE", help="The rows of this table alone.")
+@click.option("--table", default="", metavar="TABLE", help="In text, the rows of this table alone.")
 @click.option(
-    "--limit", type=click.IntRange(min=0), default=20, show_default=True, metavar="ROWS", help="How many are shown."
+    "--limit", type=click.IntRange(min=0), default=20, show_default=True, metavar="ROWS", help="In text, how many rows."
 )
 @click.option("-o", "--output", type=click.Choice(["text", *SCRIPTS]), default="text", show_default=True)
 @click.pass_obj
@@ -72,7 +72,8 @@ def lines(found: Comparison, now: datetime, *, table: str = "", limit: int = 20)
         yield from _row(row)
     if len(rows_there) > limit:
         yield Text(f"and {count(len(rows_there) - limit)} more rows; --limit shows more")
-    for number, example in enumerate(found.examples[:limit]):
+    examples = [each for each in found.examples if not table or each.startswith(f"{table} ")]
+    for number, example in enumerate(examples[:limit]):
         yield _labelled("Examples" if number == 0 else "", one_line(example))
 
 

@@ -70,18 +70,18 @@ def logs(
         shown.print(line)
     for each in silent:
         click.echo(each, err=True)
-    _explain_silence(place, source, name, task)
+    _explain_silence(place, key, source, task)
     return Exit.DONE
 
 
-def _explain_silence(place: Place, source: LogSource, name: str, task: str) -> None:
+def _explain_silence(place: Place, key: Key, source: LogSource, task: str) -> None:
     """Raises CliError where there is no worker whose log could have been shown."""
     there = source.speakers()
     if hidden := place.hidden():
         raise CliError(f"You may not read here: {', '.join(hidden)}.", "To see your rights: kubectl auth can-i --list")
     if any(each.does(task) for each in there):
         return
-    todo = f"To look what there is: {place.caller.prefix} tree {name}"
+    todo, name = f"To look what there is: {place.caller.line('tree', place.store.get(key))}", key.name
     if not there:
         raise CliError(f"No worker of {name} is there whose log could be read.", todo)
     tasks = ", ".join(sorted({each.task for each in there}))

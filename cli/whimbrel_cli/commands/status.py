@@ -2,14 +2,17 @@
 
 import time
 from collections.abc import Sequence
+from typing import Final
 
 import click
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
 from whimbrel_api.migration import Migration, Phase
 from whimbrel_api.reverse_sync import ReverseSync
 from whimbrel_cli.commands.run import outcome
+from whimbrel_cli.drawing import Trimmed, canvas
 from whimbrel_cli.exits import EXIT_CODES, CliError, Exit
 from whimbrel_cli.figures import span
 from whimbrel_cli.guidance import Resource, condition, finished
@@ -64,7 +67,7 @@ def status(
         return _watch(place, key)
     if output != "table":
         return dump(place.document(key), output)
-    console = Console()
+    console = canvas()
     console.print(picture(console, [Watcher(place.store, key, place.caller).look()]))
     for line in place.whereabouts(key):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -102,14 +105,29 @@ def _list(place: Place, resources: Sequence[Resource]) -> None:
     if not resources:
         click.echo(f"There is no resource here yet. Start one with: {place.start}")
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("NAMESPACE", "NAME", "KIND", "PHASE", "PROGRESS", "LAG", "STATE"):
-        table.add_column(heading, no_wrap=heading in ("NAME", "KIND", "PHASE"))
-    for each in resources:
-        meta, status = each.metadata, each.status
-        progress = "" if isinstance(each, ReverseSync) else each.status.progress
-        table.add_row(meta.namespace, meta.name, each.kind, status.phase.value, progress, *_rest(each))
-    Console().print(table)
+    console = canvas()
+    columns = [*zip(_HEADINGS, *map(_cells, resources), strict=True)]
+    for heading in _FIRST_TO_GO:
+        if sum(max(map(cell_len, column)) + _GAP for column in columns) - _GAP > console.width:
+            columns = [column for column in columns if column[0] != heading]
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    for heading, *_ in columns:
+        table.add_column(heading, no_wrap=True)
+    for row in zip(*(cells for _, *cells in columns), strict=True):
+        table.add_row(*row)
+    console.print(Trimmed(table))
+
+
+_HEADINGS: Final = ("NAMESPACE", "NAME", "KIND", "PHASE", "PROGRESS", "LAG", "STATE")
+_FIRST_TO_GO: Final = ("PROGRESS", "LAG", "NAMESPACE")
+"""What a narrow terminal loses, in this order; `status NAME` has it."""
+_GAP: Final = 2
+
+
+def _cells(resource: Resource) -> tuple[str, ...]:
+    meta, status = resource.metadata, resource.status
+    progress = "" if isinstance(resource, ReverseSync) else resource.status.progress
+    return meta.namespace, meta.name, resource.kind, status.phase.value, progress, *_rest(resource)
 
 
 def _rest(resource: Resource) -> tuple[str, str]:

@@ -3,16 +3,14 @@
 from datetime import UTC, datetime
 
 import click
-from rich.console import Console
 
 from whimbrel_cli import tree as trees
+from whimbrel_cli.drawing import canvas
 from whimbrel_cli.exits import EXIT_CODES, Exit
 from whimbrel_cli.family import family
 from whimbrel_cli.naming import name_argument
 from whimbrel_cli.output import SCRIPTS, dump
 from whimbrel_cli.places import Where, find
-
-_ENDLESS = 500
 
 
 @click.command(epilog=EXIT_CODES)
@@ -40,9 +38,7 @@ def tree(where: Where, *, name: str, namespace: str | None, output: str) -> int:
     found, hidden = family(place, find(place, name, namespace))
     if output in SCRIPTS:
         return dump(found.document(), output)
-    console = Console()
-    if output == "wide" or not console.is_terminal:
-        console.width = max(console.width, _ENDLESS)
+    console = canvas(uncut=output == "wide")
     plain = not console.encoding.lower().startswith("utf")
     console.print(trees.drawn(found, datetime.now(UTC), width=console.width, ascii_only=plain))
     if hidden:

@@ -106,12 +106,12 @@ class ClusterStore:
         return sorted((_event(item) for item in items or []), key=lambda event: event.at)[-limit:]
 
     def reports(self, key: Key) -> Mapping[str, WorkerReport]:
-        """The newest report of each worker, by the WorkerReport's name. One that was never written is left out."""
-        return {
-            item["metadata"]["name"]: WorkerReport.model_validate(item["status"])
-            for item in self.owned(key, "worker reports")
-            if item.get("status")
-        }
+        """The newest report of each worker, by the WorkerReport's name.
+
+        One that was never written is left out, as is one that another version of whimbrel wrote in its own words.
+        """
+        read = ((item["metadata"]["name"], _report(item)) for item in self.owned(key, "worker reports"))
+        return {name: report for name, report in read if report is not None}
 
     def log_tail(self, key: Key, lines: int = 50) -> Mapping[str, Sequence[str]]:
         """The last lines that each worker wrote, by pod. A pod that cannot be asked says why in its place."""
@@ -194,6 +194,13 @@ def _parsed(kind: str, item: JSON) -> Resource:
         why = f"this whimbrel does not understand {', '.join(names[:5])}"
         todo = f"use the version of the operator; meanwhile: kubectl get {_PLURALS[kind]} -o yaml"
         raise Refused(f"the {kind} cannot be read", where=str(_key(item)), why=why, todo=todo) from None
+
+
+def _report(item: JSON) -> WorkerReport | None:
+    try:
+        return WorkerReport.model_validate(item["status"]) if item.get("status") else None
+    except ValidationError:
+        return None
 
 
 def _event(item: JSON) -> RecordedEvent:
