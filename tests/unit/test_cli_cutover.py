@@ -1,11 +1,13 @@
 """`whimbrel cutover --dry-run` and what a person is told of a cutover's time, over the local store."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from support.live_states import STATES, migration
 from whimbrel_api.cutover import Cutover, CutoverMode
@@ -73,11 +75,14 @@ def test_what_is_shut_is_named_and_the_exit_code_says_so(store: LocalStore, caps
     assert out.splitlines()[-1] == "Not ready. Shut: LagWithinThreshold"
 
 
-def test_scripts_have_all_of_it_as_json(store: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("output", "read"), [("json", json.loads), ("yaml", yaml.safe_load)])
+def test_scripts_have_all_of_it(
+    output: str, read: Callable[[str], Any], store: LocalStore, capsys: pytest.CaptureFixture[str]
+) -> None:
     key = following(store)
     store.patch_spec(key, {"paused": True})
-    assert invoke(["cutover", "shop", "--dry-run", "-o", "json"]) == Exit.FAILED
-    found = json.loads(capsys.readouterr().out)
+    assert invoke(["cutover", "shop", "--dry-run", "-o", output]) == Exit.FAILED
+    found = read(capsys.readouterr().out)
     assert found["ready"] is False
     assert [gate["type"] for gate in found["gates"] if gate["open"]] == list(OPEN)
     assert "spec.paused is true" in found["obstacles"]

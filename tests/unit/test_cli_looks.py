@@ -108,6 +108,7 @@ def test_logs_of_a_task_that_nobody_does_name_those_that_are_there(tmp_path: Pat
     code, _, errors = run("logs", "shop", "--task", "reverse")
     assert code == Exit.USAGE
     assert "No worker of shop does 'reverse'; there are: check-0, stream." in errors
+    assert "whimbrel tree shop" in errors
 
 
 def test_following_logs_ends_with_the_migration_and_shows_all_of_it(tmp_path: Path, run: Run) -> None:
@@ -174,6 +175,32 @@ def test_without_a_list_the_examples_of_the_workers_are_shown(tmp_path: Path, ru
     shown = run("diff", "shop")[1]
     assert 'Examples flights.flights {"id": "7"}: changed in tailnum' in shown
     assert "with a Validation of its own" in shown
+
+
+def test_examples_can_be_of_one_table(tmp_path: Path, run: Run) -> None:
+    store = keep(tmp_path, "following", validation=DIFFERENT)
+    examples = ['flights.flights {"id": "7"}: changed in tailnum', 'flights.weather {"hour": "5"}: missing']
+    keep_worker(
+        store, "check-0", "check", state="Done", exit_code=0, check={"result": "Different", "examples": examples}
+    )
+    shown = run("diff", "shop", "--table", "flights.weather")[1]
+    assert examples[1] in shown
+    assert examples[0] not in shown
+
+
+def test_values_that_would_look_alike_are_told_apart_and_steer_no_terminal(tmp_path: Path, run: Run) -> None:
+    store = keep(tmp_path, "following", validation=DIFFERENT)
+    pairs = [("ab", "ab "), ("a b", "a  b"), ("", None), ("NULL", None), ("x\x1b[2J", "x\u2028y"), ("é ", "é")]
+    columns = {f"c{number}": {"source": one, "target": other} for number, (one, other) in enumerate(pairs)}
+    row = {"table": "shop.a", "kind": "changed", "key": {"id": "7 "}, "columns": columns}
+    keep_differences(store, "check-0").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+    code, shown, errors = run("diff", "shop")
+    assert (code, errors) == (Exit.DIFFERENT, "")
+    assert shown.splitlines()[1:14] == [
+        'shop.a id="7 ": changed',
+        "  - c0: ab", '  + c0: "ab "', "  - c1: a b", '  + c1: "a  b"', '  - c2: ""', "  + c2: NULL",
+        '  - c3: "NULL"', "  + c3: NULL", '  - c4: "x\\u001b[2J"', '  + c4: "x\\u2028y"', '  - c5: "é "', "  + c5: é",
+    ]  # fmt: skip
 
 
 def test_what_is_not_kept_any_more_is_said(tmp_path: Path, run: Run) -> None:

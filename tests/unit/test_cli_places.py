@@ -19,7 +19,7 @@ from whimbrel_cli.main import invoke, main, whimbrel
 from whimbrel_cli.naming import PLUGIN
 from whimbrel_operator.errors import ClusterAway, Forbidden, NotFound, NotInstalled, OperatorError, Refused
 from whimbrel_operator.runtime.cluster_access import Cluster, refusal
-from whimbrel_operator.runtime.cluster_store import OperatorSeen, kept_in_git, operator_seen
+from whimbrel_operator.runtime.cluster_store import OperatorSeen, kept_in_git, operator_seen, report_of
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 NOBODY = 9  # the discard port: nothing listens there
@@ -209,3 +209,13 @@ def test_nobody_at_work_is_said_and_nothing_where_it_is_not_known() -> None:
 )
 def test_who_keeps_it_as_git_has_it_shows_by_his_marks(metadata: dict[str, Any], who: str) -> None:
     assert kept_in_git(metadata) == who
+
+
+def test_a_report_of_another_version_is_none_that_could_stop_a_view() -> None:
+    word = {"task": "stream", "taskId": "stream", "state": "Running", "observedAt": NOW.isoformat()}
+    found = report_of({"status": word})
+    assert found is not None
+    assert found.task_id == "stream"
+    assert report_of({}) is None
+    assert report_of({"status": word | {"task": "levitate"}}) is None
+    assert report_of({"status": word | {"aNewField": 1}}) is None

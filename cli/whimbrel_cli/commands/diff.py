@@ -97,20 +97,27 @@ def _labelled(label: str, text: str, style: str = "") -> Text:
 
 def _row(row: Mapping[str, Any]) -> Iterator[Text]:
     """One row: which, and below it what each side has."""
-    key = ", ".join(f"{name}={_value(value)}" for name, value in (row.get("key") or {}).items())
+    key = ", ".join(f"{one_line(name)}={_value(value)}" for name, value in (row.get("key") or {}).items())
     reason = f" ({row['reason']})" if row.get("reason") else ""
-    yield Text(one_line(f"{row.get('table', '?')} {key}: {row.get('kind', '?')}{reason}"), "bold")
+    told = f"{row.get('kind', '?')}{reason}"
+    yield Text(f"{one_line(row.get('table', '?'))} {key}: {one_line(told)}", "bold")
     for name, sides in (row.get("columns") or row.get("attributes") or {}).items():
         for side, style, sign in (("source", "red", "-"), ("target", "green", "+")):
             if side in sides:
-                yield Text(f"  {sign} {one_line(name)}: {one_line(_value(sides[side]))}", style)
+                yield Text(f"  {sign} {one_line(name)}: {_value(sides[side])}", style)
     for side, style, sign in (("source", "red", "-"), ("target", "green", "+")):
         if side in row:
-            yield Text(f"  {sign} {one_line(_value(row[side]))}", style)
+            yield Text(f"  {sign} {_value(row[side])}", style)
 
 
 def _value(value: object) -> str:
-    return value if isinstance(value, str) else "NULL" if value is None else json.dumps(value, ensure_ascii=False)
+    """A value on one line; as JSON where two that differ would look alike, such as by a blank at their ends."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, str) and value not in ("", "NULL") and value == one_line(value):
+        return value
+    text = json.dumps(value, ensure_ascii=False)
+    return text if text.isprintable() else json.dumps(value)
 
 
 def _where_the_rest_is(found: Comparison) -> Sequence[str]:

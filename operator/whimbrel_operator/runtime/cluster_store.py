@@ -110,7 +110,7 @@ class ClusterStore:
 
         One that was never written is left out, as is one that another version of whimbrel wrote in its own words.
         """
-        read = ((item["metadata"]["name"], _report(item)) for item in self.owned(key, "worker reports"))
+        read = ((item["metadata"]["name"], report_of(item)) for item in self.owned(key, "worker reports"))
         return {name: report for name, report in read if report is not None}
 
     def log_tail(self, key: Key, lines: int = 50) -> Mapping[str, Sequence[str]]:
@@ -196,7 +196,8 @@ def _parsed(kind: str, item: JSON) -> Resource:
         raise Refused(f"the {kind} cannot be read", where=str(_key(item)), why=why, todo=todo) from None
 
 
-def _report(item: JSON) -> WorkerReport | None:
+def report_of(item: JSON) -> WorkerReport | None:
+    """What a WorkerReport says; None where it says nothing yet, or nothing that this version understands. Pure."""
     try:
         return WorkerReport.model_validate(item["status"]) if item.get("status") else None
     except ValidationError:
