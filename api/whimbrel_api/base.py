@@ -30,7 +30,7 @@ SecretKey = Annotated[
         min_length=1,
         max_length=253,
         pattern=r"^[-._a-zA-Z0-9]+$",
-        description="A key of a Secret: letters, digits, dots, dashes and underscores.",
+        description="A key of a Secret or ConfigMap: letters, digits, dots, dashes and underscores.",
     ),
 ]
 Host = Annotated[

@@ -1,13 +1,16 @@
 """Structural OpenAPI schemas, as Kubernetes asks for them, out of the pydantic types. No file is written here."""
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
 
 from whimbrel_api.forms import form_of
 
 Node = dict[str, Any]
+_SPELT: Final = re.compile(r"`([a-z]+(?:_[a-z]+)+)`")
 
 _KEPT = (
     "type", "format", "enum", "pattern", "minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems",
@@ -52,8 +55,12 @@ class _Builder:
         return built
 
     def _words(self, flat: Node) -> str:
-        """What the field is for; for the API server, whose schema is all that kubectl explains, also its form."""
-        words, form = flat["description"], "" if self._told else form_of(flat.get("pattern", ""))
+        """What the field is for; for the API server, whose schema is all that kubectl explains, also its form.
+
+        What a type says of its fields names them as Python does; a reader finds them as they stand in the resource.
+        """
+        words = _SPELT.sub(lambda name: f"`{to_camel(name[1])}`", flat["description"])
+        form = "" if self._told else form_of(flat.get("pattern", ""))
         return f"{words} {form}" if form and form not in words else words
 
     def _flat(self, schema: Node) -> Node:

@@ -1,5 +1,6 @@
 """docs/reference.md: as generated, complete, and true of what is fixed once the work has begun."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ MIGRATION = DEFINITIONS[0]
 BARE = {
     "A duration such as 200ms, 5s, 10m or 1h30m.",
     "A Kubernetes name: lower-case letters, digits, dots and dashes.",
-    "A key of a Secret: letters, digits, dots, dashes and underscores.",
+    "A key of a Secret or ConfigMap: letters, digits, dots, dashes and underscores.",
     "A TCP port.",
     "The name of a database, user or column.",
 }
@@ -70,6 +71,12 @@ def test_every_field_is_told_and_no_other(definition: Definition) -> None:
 def test_every_field_says_what_it_is_for(definition: Definition) -> None:
     rows = [*spec_rows(definition), *status_rows(definition)]
     assert [row.path for row in rows if row.node.get("description", "") in {"", *BARE}] == []
+
+
+@pytest.mark.parametrize("definition", DEFINITIONS, ids=lambda each: each.kind)
+def test_fields_are_named_as_they_stand_in_the_resource(definition: Definition) -> None:
+    words = [row.node["description"] for row in [*spec_rows(definition), *status_rows(definition)]]
+    assert [each for each in words if re.search(r"`[a-z]+_[a-z_]+`", each)] == []
 
 
 def test_what_is_fixed_is_what_the_rules_hold_in_place() -> None:
