@@ -86,12 +86,18 @@ def _word(report: WorkerReport) -> str:
     return f"{count(report.rows_done)} of {count(report.rows_total)} rows" if report.rows_total else ""
 
 
-def of_process(name: str, known: Known | None, report: WorkerReport | None) -> Piece:
-    """A worker of this machine with its report. One that has not been started yet is known by its folder alone."""
+def of_process(name: str, known: Known | None, report: WorkerReport | None, *, alive: bool = True) -> Piece:
+    """A worker of this machine with its report. One that has not been started yet is known by its folder alone.
+
+    `alive`: whether a process whose end nobody has seen is still there.
+    """
     told = (of_report(name, report),) if report is not None else ()
     if known is None:
         return Piece("Process", name, "not started", children=told)
     since = datetime.fromisoformat(known.started_at)
+    if known.running and not alive:
+        said = "nobody saw its end; `whimbrel run` goes on from there"
+        return Piece("Process", name, "gone", None, said, since, told)
     if known.running:
         state = "stopping" if known.stopping_since else "running"
         return Piece("Process", name, state, None, f"pid {known.pid}", since, told)

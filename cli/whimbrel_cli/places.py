@@ -15,6 +15,7 @@ from whimbrel_cli.logbook import LogSource
 from whimbrel_cli.pieces import Piece, of_process
 from whimbrel_operator.errors import Forbidden, NotFound
 from whimbrel_operator.runtime.port import Key
+from whimbrel_operator.runtime.processes import is_alive
 from whimbrel_operator.runtime.resources import Resources
 from whimbrel_operator.runtime.store import LocalStore, default_root
 
@@ -97,7 +98,11 @@ class LocalPlace:
 
     def pieces(self, key: Key) -> Sequence[Piece]:
         """The processes that work on it, or did."""
-        return [of_process(each.name, each.known(), each.report()[0]) for each in self._store.instances(key)]
+        found = ((each.name, each.known(), each.report()[0]) for each in self._store.instances(key))
+        return [
+            of_process(name, known, report, alive=known is not None and is_alive(known.pid, known.birth))
+            for name, known, report in found
+        ]
 
     def hidden(self) -> Sequence[str]:
         """Nothing: a folder is readable or is not."""

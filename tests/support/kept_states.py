@@ -1,6 +1,7 @@
 """A folder of this machine with a migration as a run has left it: workers, logs, events, differences. No test here."""
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from whimbrel_api.validation import Validation, ValidationStatus
 from whimbrel_operator.domain.decision import Event
 from whimbrel_operator.runtime.instances import Instance, Known
 from whimbrel_operator.runtime.port import Key
+from whimbrel_operator.runtime.processes import birth_of
 from whimbrel_operator.runtime.store import LocalStore
 
 KEY = Key("default", "Migration", "shop")
@@ -43,15 +45,18 @@ def keep_worker(
     kind: str,
     *,
     log: str = "",
-    ago: float = 60,
+    ago: float = 3630,
     exit_code: int | None = None,
     **said: Any,
 ) -> Instance:
-    """A worker of that task with its log and its report; `ago` in seconds: when it was started."""
+    """A worker of that task with its log and its report. It is this process.
+
+    `ago`: when it was started, in seconds; by default so that a slow machine shows an hour too.
+    """
     now = datetime.now(UTC)
     instance = Instance(store.folder(KEY) / "tasks" / f"{task}-0")
     started = (now - timedelta(seconds=ago)).isoformat()
-    instance.keep(Known(kind, task, 0, started, pid=4711, exit_code=exit_code))
+    instance.keep(Known(kind, task, 0, started, os.getpid(), birth_of(os.getpid()), exit_code=exit_code))
     instance.log_file.write_text(log, encoding="utf-8")
     word = {"task": kind, "taskId": task, "state": "Running", "observedAt": now} | said
     report = WorkerReport.model_validate(word)

@@ -1,7 +1,9 @@
 """`tree`, `logs`, `diff` and `report` on a folder of this machine, as a run has left it."""
 
 import json
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -67,13 +69,23 @@ def test_the_tree_shows_every_worker_with_its_report_and_the_validations(tmp_pat
     lines = [" ".join(line.split()) for line in shown.splitlines()]
     assert lines[0] == "NAME STATE AGE SAYS"
     assert lines[1].startswith("Migration/shop Following")
-    assert lines[2].startswith("├─ Process/check-0-0 ended with 0 1 m 0 s")
+    assert lines[2].startswith("├─ Process/check-0-0 ended with 0 1 h 0 m")
     assert lines[3].startswith("│ └─ WorkerReport/check-0-0 Done")
     assert lines[3].endswith("364,100 rows compared, 0 differences")
-    assert lines[4].startswith("├─ Process/stream-0 running 1 m 0 s pid 4711")
+    assert lines[4].startswith(f"├─ Process/stream-0 running 1 h 0 m pid {os.getpid()}")
     assert lines[5].endswith("lag 0.4 s, 1,204 changes")
     assert lines[6].startswith("└─ Validation/weekly Completed")
     assert lines[6].endswith("Different, 3 differences")
+
+
+def test_a_process_that_died_unseen_is_not_told_to_run(tmp_path: Path, run: Run) -> None:
+    store = keep(tmp_path, "following")
+    kept = keep_worker(store, "stream", "stream")
+    known = kept.known()
+    assert known is not None
+    kept.keep(replace(known, birth="of a former one with this number"))
+    line = " ".join(run("tree", "shop")[1].splitlines()[2].split())
+    assert line.startswith("└─ Process/stream-0 gone 1 h 0 m nobody saw its end")
 
 
 @pytest.mark.parametrize("output", ["json", "yaml"])
