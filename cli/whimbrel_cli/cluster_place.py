@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from whimbrel_cli.cluster_logs import ClusterLogs
+from whimbrel_cli.drawing import hidden_line
 from whimbrel_cli.figures import ago, span
 from whimbrel_cli.guidance import Caller, Resource, finished
 from whimbrel_cli.logbook import LogSource
@@ -50,8 +51,8 @@ class ClusterPlace:
             yield f"{'Logs' if number == 0 else '':<9}kubectl logs -n {key.namespace} job/{name}{all_of_them}"
         if not finished(self._store.get(key)) and (idle := idleness(self._store.operators(), datetime.now(UTC))):
             yield f"Idle     {idle}"
-        if self._store.withheld:
-            yield f"Hidden   you may not read here: {', '.join(sorted(self._store.withheld))}"
+        if hidden := hidden_line(self._store.withheld):
+            yield hidden
 
     def kept_in_git(self, key: Key) -> str:
         """Argo CD or Flux, by the marks that they leave."""

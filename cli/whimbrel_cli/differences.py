@@ -12,6 +12,7 @@ from whimbrel_api.reports import WorkerReport
 from whimbrel_api.validation import Validation
 from whimbrel_cli.exits import CliError, Exit
 from whimbrel_cli.family import key_of, relatives
+from whimbrel_cli.guidance import Resource
 from whimbrel_cli.output import stamp
 from whimbrel_cli.places import Place
 from whimbrel_operator.domain.validation import check_id
@@ -21,7 +22,8 @@ from whimbrel_operator.runtime.port import Key
 @dataclass(frozen=True)
 class Comparison:
     """The last comparison. `tables`: rows that differ by table, where that is known; `rows`: those that were listed,
-    as the worker wrote them; `examples`: sentences that name rows, of those not listed; `files`: where all are.
+    as the worker wrote them; `examples`: sentences that name rows, of those not listed; `files`: where all are;
+    `hidden`: what may not be read, and might tell more.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Comparison:
     rows: Sequence[dict[str, Any]] = ()
     examples: Sequence[str] = ()
     files: Sequence[Path] = ()
+    hidden: Sequence[str] = ()
 
     def document(self) -> dict[str, Any]:
         """The same for a script."""
@@ -50,6 +53,7 @@ class Comparison:
             "rows": [*self.rows],
             "examples": [*self.examples],
             "files": [str(path) for path in self.files],
+            "hidden": [*self.hidden],
         }
 
 
@@ -62,7 +66,8 @@ def last_comparison(place: Place, key: Key) -> Comparison:
     if status.result is None:
         todo = f"To look how far it is: {place.caller.line('status', resource)}"
         raise CliError(f"{key.name} has not been compared yet.", todo)
-    origin, task = _origin(place, resource)
+    others, unread = relatives(place, resource)
+    origin, task = _origin(resource, others)
     words = [word for word in place.store.reports(origin).values() if word.task_id == task and word.check is not None]
     files = place.difference_files(origin, task)
     rows = [row for path in files for row in _rows(path)]
@@ -78,14 +83,16 @@ def last_comparison(place: Place, key: Key) -> Comparison:
         rows=rows,
         examples=() if rows else [each for word in words if word.check for each in word.check.examples],
         files=files,
+        hidden=sorted({*unread, *place.hidden()}),
     )
 
 
-def _origin(place: Place, resource: Migration | Validation) -> tuple[Key, str]:
+def _origin(resource: Migration | Validation, others: Sequence[Resource]) -> tuple[Key, str]:
     """Whose workers compared, and by which task: a Validation's where the Migration's status names one."""
     name = resource.status.validation.name if isinstance(resource, Migration) else resource.metadata.name
-    there = [resource, *relatives(place, resource)[0]]
-    found = next((each for each in there if isinstance(each, Validation) and each.metadata.name == name), None)
+    found = next(
+        (each for each in (resource, *others) if isinstance(each, Validation) and each.metadata.name == name), None
+    )
     return (key_of(found), check_id(found.spec)) if found is not None else (key_of(resource), name)
 
 

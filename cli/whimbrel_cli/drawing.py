@@ -60,6 +60,12 @@ def joined(parts: Iterable[str], signs: Glyphs) -> str:
     return f" {signs.between} ".join(part for part in parts if part)
 
 
+def hidden_line(what: Iterable[str]) -> str:
+    """The line that names what was left out because it may not be read; empty where nothing was."""
+    named = ", ".join(sorted({*what}))
+    return f"{'Hidden':<{LABEL}}you may not read here: {named}" if named else ""
+
+
 def canvas(*, uncut: bool = False) -> Console:
     """Where a command draws. Nothing is cut off where that is no terminal, unless COLUMNS says how wide it is."""
     console = Console()

@@ -160,9 +160,10 @@ def test_what_may_not_be_read_is_named(pods: Pods, run: Run, tmp_path: Path) -> 
     code, shown, _ = run("tree", "shop", kubeconfig=own)
     assert code == Exit.DONE
     assert "Hidden   you may not read here: jobs, pods, reverse syncs, validations, worker reports" in shown
-    code, _, errors = run("logs", "shop", kubeconfig=own)
-    assert code == Exit.FAILED
-    assert "You may not read here: pods." in errors
+    for follow in ((), ("-f",)):
+        code, _, errors = run("logs", "shop", *follow, kubeconfig=own)
+        assert code == Exit.FAILED
+        assert "You may not read here: pods." in errors
     value = json.loads(run("report", "shop", "-o", "json", kubeconfig=own)[1])
     assert any("events, reverse syncs, validations" in each for each in value["notKnown"])
 

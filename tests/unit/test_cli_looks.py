@@ -12,7 +12,10 @@ import pytest
 import yaml
 
 from support.kept_states import KEY, keep, keep_differences, keep_validation, keep_worker
+from whimbrel_api.migration import CheckResult, Differences
 from whimbrel_api.validation import Validation
+from whimbrel_cli.commands.diff import where_the_rest_is
+from whimbrel_cli.differences import Comparison
 from whimbrel_cli.exits import Exit
 from whimbrel_cli.main import invoke
 from whimbrel_operator.domain.decision import Event
@@ -131,6 +134,14 @@ def test_following_logs_ends_with_the_migration_and_shows_all_of_it(tmp_path: Pa
     assert shown.rstrip().endswith("the last one")
 
 
+def test_following_a_task_that_nobody_does_yet_says_that_it_waits(tmp_path: Path, run: Run) -> None:
+    store = keep(tmp_path, "completed")
+    assert "No worker of shop is there yet; waiting." in run("logs", "shop", "-f")[2]
+    keep_worker(store, "stream", "stream", exit_code=0, state="Done")
+    assert "No worker of shop does 'straem' yet; waiting." in run("logs", "shop", "-f", "--task", "straem")[2]
+    assert run("logs", "shop", "-f", "--task", "stream")[2] == ""
+
+
 def test_a_comparison_that_found_nothing_is_said_with_exit_code_0(tmp_path: Path, run: Run) -> None:
     keep(tmp_path, "following")
     code, shown, _ = run("diff", "shop")
@@ -198,6 +209,12 @@ def test_examples_can_be_of_one_table(tmp_path: Path, run: Run) -> None:
     shown = run("diff", "shop", "--table", "flights.weather")[1]
     assert examples[1] in shown
     assert examples[0] not in shown
+
+
+def test_what_may_not_be_read_is_not_told_to_be_gone() -> None:
+    found = Comparison("x", CheckResult.DIFFERENT, Differences(changed=1), 0, 9, "", None, hidden=("worker reports",))
+    assert where_the_rest_is(found) == ["Hidden   you may not read here: worker reports"]
+    assert found.document()["hidden"] == ["worker reports"]
 
 
 def test_values_that_would_look_alike_are_told_apart_and_steer_no_terminal(tmp_path: Path, run: Run) -> None:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from whimbrel_api.migration import CheckResult
 from whimbrel_cli.differences import Comparison, last_comparison
+from whimbrel_cli.drawing import LABEL, hidden_line
 from whimbrel_cli.exits import EXIT_CODES, Exit
 from whimbrel_cli.figures import ago, count, one_line, span
 from whimbrel_cli.naming import name_argument
@@ -18,7 +19,6 @@ from whimbrel_cli.output import SCRIPTS, dump
 from whimbrel_cli.places import Where, find
 
 _TABLES = 20
-_LABEL = 9
 
 
 @click.command(epilog=EXIT_CODES)
@@ -54,7 +54,7 @@ def diff(where: Where, *, name: str, namespace: str | None, table: str, limit: i
     console = Console()
     for text in lines(found, datetime.now(UTC), table=table, limit=limit):
         console.print(text, soft_wrap=True, highlight=False)
-    for line in _where_the_rest_is(found):
+    for line in where_the_rest_is(found):
         console.print(line, markup=False, soft_wrap=True, highlight=False)
     return code
 
@@ -92,7 +92,7 @@ def _head(found: Comparison, now: datetime) -> Text:
 
 
 def _labelled(label: str, text: str, style: str = "") -> Text:
-    return Text.assemble((label.ljust(_LABEL), "bold cyan"), (text, style))
+    return Text.assemble((label.ljust(LABEL), "bold cyan"), (text, style))
 
 
 def _row(row: Mapping[str, Any]) -> Iterator[Text]:
@@ -120,16 +120,18 @@ def _value(value: object) -> str:
     return text if text.isprintable() else json.dumps(value)
 
 
-def _where_the_rest_is(found: Comparison) -> Sequence[str]:
+def where_the_rest_is(found: Comparison) -> Sequence[str]:
     """How to see all of it; nothing where there is nothing to see."""
     if found.result is CheckResult.EQUAL:
         return ()
     if found.files:
-        return [f"{'Files' if number == 0 else '':<{_LABEL}}{path}" for number, path in enumerate(found.files)]
+        return [f"{'Files' if number == 0 else '':<{LABEL}}{path}" for number, path in enumerate(found.files)]
     again = (
         "To have them with what differs: `whimbrel run` on a machine that reaches both, with a Validation of its own."
     )
+    if found.hidden and not found.examples:
+        return [hidden_line(found.hidden)]
     if not found.examples:
         gone = "Which rows differ is not kept any more: it went with the comparison's worker."
-        return [f"{'Rows':<{_LABEL}}{gone} {again}"]
-    return [f"{'Rows':<{_LABEL}}These are examples. {again}"]
+        return [f"{'Rows':<{LABEL}}{gone} {again}"]
+    return [f"{'Rows':<{LABEL}}These are examples. {again}"]

@@ -64,6 +64,8 @@ def logs(
     shown = Shown(Console(), Since(begin, source.zone), prefix=prefix)
     following = Following(source, task, lines)
     if follow:
+        if not any(each.does(task) for each in source.speakers()):
+            click.echo(f"No worker of {key.name}{f' does {task!r}' if task else ' is there'} yet; waiting.", err=True)
         return _followed(place, key, following, shown)
     found, silent = following.look()
     for line in found:
@@ -77,8 +79,7 @@ def logs(
 def _explain_silence(place: Place, key: Key, source: LogSource, task: str) -> None:
     """Raises CliError where there is no worker whose log could have been shown."""
     there = source.speakers()
-    if hidden := place.hidden():
-        raise CliError(f"You may not read here: {', '.join(hidden)}.", "To see your rights: kubectl auth can-i --list")
+    _refuse_hidden(place)
     if any(each.does(task) for each in there):
         return
     todo, name = f"To look what there is: {place.caller.line('tree', place.store.get(key))}", key.name
@@ -86,6 +87,12 @@ def _explain_silence(place: Place, key: Key, source: LogSource, task: str) -> No
         raise CliError(f"No worker of {name} is there whose log could be read.", todo)
     tasks = ", ".join(sorted({each.task for each in there}))
     raise CliError(f"No worker of {name} does {task!r}; there are: {tasks}.", todo, Exit.USAGE)
+
+
+def _refuse_hidden(place: Place) -> None:
+    """Raises CliError where logs may not be looked for: they would be waited for in vain."""
+    if hidden := place.hidden():
+        raise CliError(f"You may not read here: {', '.join(hidden)}.", "To see your rights: kubectl auth can-i --list")
 
 
 def _followed(place: Place, key: Key, following: Following, shown: "Shown") -> Exit:
@@ -104,6 +111,7 @@ def _look(place: Place, key: Key, following: Following, shown: "Shown", said: se
     try:
         over = _at_its_end(place, key)
         found, troubles = following.look()
+        _refuse_hidden(place)
     except ClusterAway as error:
         over, found, troubles = False, [], [f"whimbrel: {error}"]
     for line in found:

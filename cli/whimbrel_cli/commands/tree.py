@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import click
 
 from whimbrel_cli import tree as trees
-from whimbrel_cli.drawing import canvas
+from whimbrel_cli.drawing import canvas, hidden_line
 from whimbrel_cli.exits import EXIT_CODES, Exit
 from whimbrel_cli.family import family
 from whimbrel_cli.naming import name_argument
@@ -41,6 +41,6 @@ def tree(where: Where, *, name: str, namespace: str | None, output: str) -> int:
     console = canvas(uncut=output == "wide")
     plain = not console.encoding.lower().startswith("utf")
     console.print(trees.drawn(found, datetime.now(UTC), width=console.width, ascii_only=plain))
-    if hidden:
-        console.print(f"Hidden   you may not read here: {', '.join(sorted({*hidden}))}", highlight=False)
+    if line := hidden_line(hidden):
+        console.print(line, markup=False, highlight=False)
     return Exit.DONE
