@@ -191,6 +191,15 @@ def test_a_live_view_on_a_low_terminal_keeps_what_to_do_next_and_stays_one_pictu
         assert terminal.screen.above == []
 
 
+def test_a_live_view_of_what_is_deleted_ends_and_says_so(tmp_path: Path) -> None:
+    store = keep(tmp_path, "following", **recent("following"))
+    with Terminal([*WHIMBREL, "status", "shop", "-w"], 100, 30, environment(tmp_path)) as terminal:
+        eventually(lambda: heads(terminal) == ["shop", "Next"], terminal.look)
+        store.delete(KEY)
+        assert terminal.end() == 1
+        assert terminal.screen.lines[-1] == "whimbrel: Migration shop is gone: it was deleted."
+
+
 @pytest.mark.parametrize("command", [["status", "shop"], ["diff", "shop"]])
 def test_no_color_is_obeyed(command: list[str], tmp_path: Path) -> None:
     compared(tmp_path)

@@ -21,7 +21,7 @@ from whimbrel_cli.output import dump
 from whimbrel_cli.places import Place, Where, find
 from whimbrel_cli.screen import Screen, picture
 from whimbrel_cli.watcher import Watcher
-from whimbrel_operator.errors import ClusterAway
+from whimbrel_operator.errors import ClusterAway, NotFound
 from whimbrel_operator.runtime.port import Key
 
 _CUTOVER_MATTERS = (Phase.FOLLOWING, Phase.CUTTING_OVER, Phase.COMPLETED)
@@ -82,6 +82,10 @@ def _watch(place: Place, key: Key) -> Exit:
                 time.sleep(place.every)
     except KeyboardInterrupt:
         raise CliError("Stopped watching; the work itself was not touched.", code=Exit.INTERRUPTED) from None
+    except NotFound:
+        # The end of a way back is that it goes.
+        code = Exit.DONE if key.kind == "ReverseSync" else Exit.FAILED
+        raise CliError(f"{key.kind} {key.name} is gone: it was deleted.", code=code) from None
     return outcome([resource])
 
 
