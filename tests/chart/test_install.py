@@ -5,12 +5,14 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import helm_python
 import pytest
 
 from support.chart import CHART, IMAGE, REVERSE
+from support.chart_account import signed_in
 from support.patience import eventually
 from whimbrel_testbed.cache import TestbedError
 from whimbrel_testbed.kubernetes.cluster import KubernetesCluster
@@ -83,6 +85,29 @@ def test_releases_of_one_name_look_after_namespaces_of_their_own(cluster: Kubern
         for watched in (namespace, other):
             cluster.kubectl("-n", watched, "delete", "rsync", "back", "--timeout=30s")
     cluster.kubectl("delete", "namespace", other, "--wait=false")
+
+
+def test_all_rights_within_its_namespaces_are_enough_to_install_it(
+    cluster: KubernetesCluster, namespace: str, tmp_path: Path
+) -> None:
+    """Kubernetes' own role admin is not: nobody may give rights that he does not have."""
+    values = {**SHARED, "namespaces": [namespace], "guards": {"uninstall": False, "namespaces": False}, "replicas": 1}
+    cluster.kubectl("-n", namespace, "create", "serviceaccount", "installer")
+    cluster.kubectl("-n", namespace, *bound("admin", namespace))
+    token = cluster.kubectl("-n", namespace, "create", "token", "installer").strip()
+    kubeconfig = signed_in(cluster.kubeconfig, token, tmp_path / "installer")
+    with helm_python.Config(kubeconfig_path=str(kubeconfig), namespace=namespace) as helm:
+        with pytest.raises(helm_python.HelmError, match="not currently held"):
+            helm.install(str(CHART), "short", values, timeout=60)
+        cluster.kubectl("-n", namespace, *bound("cluster-admin", namespace))
+        helm.uninstall("short")
+        helm.install(str(CHART), "whimbrel", values, wait="watcher", timeout=120)
+        helm.uninstall("whimbrel")
+
+
+def bound(role: str, namespace: str) -> tuple[str, ...]:
+    """The command that gives the installer a ClusterRole in its namespace."""
+    return ("create", "rolebinding", role, f"--clusterrole={role}", f"--serviceaccount={namespace}:installer")
 
 
 def until_answered(cluster: KubernetesCluster, namespace: str) -> None:
