@@ -46,15 +46,21 @@ def choose(environment: Mapping[str, str] | None = None) -> Choice:
 
     $WHIMBREL_NODE asks for one of them; TestbedError where it asks for a kubelet, and the machine does not allow it.
     """
-    wanted = (os.environ if environment is None else environment).get(CHOICE, "")
-    if wanted not in ("", *Node):
-        raise TestbedError(f"{CHOICE}={wanted} is neither {Node.KUBELET} nor {Node.AGENT}.")
-    if wanted == Node.AGENT:
-        return Choice(Node.AGENT, f"{CHOICE}={wanted} asks for it")
+    asked = wanted(environment)
+    if asked == Node.AGENT:
+        return Choice(Node.AGENT, f"{CHOICE}={asked} asks for it")
     programs, why_not = probed()
-    if why_not and wanted == Node.KUBELET:
-        raise TestbedError(f"This machine cannot run a kubelet, which {CHOICE}={wanted} asks for: {why_not}.")
+    if why_not and asked == Node.KUBELET:
+        raise TestbedError(f"This machine cannot run a kubelet, which {CHOICE}={asked} asks for: {why_not}.")
     return Choice(Node.AGENT, why_not) if programs is None else Choice(Node.KUBELET, programs=programs)
+
+
+def wanted(environment: Mapping[str, str] | None = None) -> str:
+    """Return which node $WHIMBREL_NODE asks for, "" where it asks for none. Raises TestbedError where it is no node."""
+    asked = (os.environ if environment is None else environment).get(CHOICE, "")
+    if asked not in ("", *Node):
+        raise TestbedError(f"{CHOICE}={asked} is neither {Node.KUBELET} nor {Node.AGENT}.")
+    return asked
 
 
 def probed() -> tuple[Programs | None, str]:
