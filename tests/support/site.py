@@ -47,13 +47,17 @@ _ADVICE = "of a killed run, by `make cluster-down`, or as docs/install.md says u
 
 @dataclass(frozen=True)
 class Site:
-    """A cluster and what a person does in it. `node`: what runs its pods; empty where it is not the test bed's."""
+    """A cluster and what a person does in it. `node`: what runs its pods; empty where it is not the test bed's.
+
+    `seconds`: how long a deletion may take where a run is tidied up.
+    """
 
     cluster: KubernetesCluster
     shell: Shell
     helm: Helm
     node: str
     before: frozenset[str]
+    seconds: int = 90
 
     @property
     def console(self) -> Console:
@@ -151,7 +155,7 @@ class Site:
 
     def _without_resources(self) -> None:
         if left := self._resources():
-            self.shell.run("delete", *left, "-n", SHOP, "--timeout=90s")
+            self.shell.run("delete", *left, "-n", SHOP, f"--timeout={self.seconds}s")
 
     def _let_go(self) -> None:
         """The operator cannot take its finalizer away: what it would tidy up in the databases goes with them."""
@@ -164,7 +168,7 @@ class Site:
 
     def _without_spaces(self) -> None:
         if left := self.spaces():
-            self.shell.run("delete", "namespace", *left, "--timeout=90s")
+            self.shell.run("delete", "namespace", *left, f"--timeout={self.seconds}s")
 
     def _tell_rest(self) -> None:
         if left := self.made():

@@ -75,6 +75,12 @@ def test_a_cluster_with_another_node_than_is_asked_for_is_refused() -> None:
         STATE.as_asked("agent")
 
 
+def test_one_that_does_not_answer_is_known_all_the_same(folder: Path) -> None:
+    state = asdict(STATE) | {"pid": os.getpid(), "born": _born(os.getpid()), "logs": {"etcd": "/e"}}
+    (folder / "state.json").write_text(json.dumps(state))
+    assert standing.known() == standing.Standing(**state)
+
+
 def test_a_state_that_is_none_is_named(folder: Path) -> None:
     (folder / "state.json").write_text('{"pid": 1}')
     with pytest.raises(TestbedError, match=r"state\.json is not what a cluster writes: remove it"):

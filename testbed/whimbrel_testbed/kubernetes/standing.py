@@ -88,7 +88,7 @@ class Standing:
 
 def found() -> Standing | None:
     """Return the cluster that runs, None where none does. Raises TestbedError where its API server does not answer."""
-    state = _read()
+    state = known()
     if state is None:
         return None
     try:
@@ -96,6 +96,20 @@ def found() -> Standing | None:
     except TestbedError as error:
         raise TestbedError(f"The cluster at {state.server} does not answer: make cluster-down. {error}") from error
     return state
+
+
+def known() -> Standing | None:
+    """Return the cluster that runs, whether it answers or not; None where none does, or one still starts.
+
+    Raises TestbedError where what it has written about itself cannot be read.
+    """
+    told = _told()
+    if told.keys() <= {"pid", "born"}:
+        return None
+    try:
+        return Standing(**told)
+    except TypeError as error:
+        raise TestbedError(f"{_folder() / _STATE} is of another version: make cluster-down. {error}") from error
 
 
 def up(progress: Callable[[str], None] = announce) -> tuple[Standing, bool]:
@@ -138,10 +152,12 @@ def _start(progress: Callable[[str], None]) -> Standing:
     _ended()
     folder = _folder()
     folder.mkdir(mode=0o700)
+    # The address of the last cluster, maybe, which went with it.
+    environment = {name: text for name, text in os.environ.items() if name != ADDRESS}
     with (folder / _LOG).open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", __spec__.name if __spec__ else __name__, "serve"], stdin=subprocess.DEVNULL,
-            stdout=log, stderr=log, cwd="/", start_new_session=True,
+            stdout=log, stderr=log, cwd="/", env=environment, start_new_session=True,
         )  # fmt: skip
     try:
         _write({"pid": process.pid, "born": _born(process.pid) or 0})
@@ -155,7 +171,7 @@ def _start(progress: Callable[[str], None]) -> Standing:
 def _followed(process: subprocess.Popen[bytes], log: Path, progress: Callable[[str], None]) -> Standing:
     """Pass on what it says until it runs."""
     told = 0
-    while (state := _read()) is None:
+    while (state := known()) is None:
         ended = process.poll() is not None
         told = _tell(log, told, progress)
         if ended:
@@ -189,17 +205,6 @@ def _end(pid: int, born: int) -> None:
 
 def _folder() -> Path:
     return cache_directory() / _NAME
-
-
-def _read() -> Standing | None:
-    """Return what a running cluster has written about itself; None where none runs yet."""
-    told = _told()
-    if told.keys() <= {"pid", "born"}:
-        return None
-    try:
-        return Standing(**told)
-    except TypeError as error:
-        raise TestbedError(f"{_folder() / _STATE} is of another version: make cluster-down. {error}") from error
 
 
 def _told() -> dict[str, Any]:
