@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from whimbrel_testbed.cache import TestbedError
+from whimbrel_testbed.cache import TestbedError, cache_directory
 from whimbrel_testbed.kubernetes.node import cgroups
 from whimbrel_testbed.kubernetes.node.configuration import NAMESPACES, Places
 from whimbrel_testbed.kubernetes.node.programs import Programs, node_programs
@@ -88,9 +88,14 @@ def _tools() -> str:
 
 
 def _places() -> str:
-    folder = Path(tempfile.gettempdir()).resolve()
-    hidden = [place for place in Places(folder, folder).mounted if folder.is_relative_to(place)]
-    return f"temporary files are in {folder}, which a node sees another in: set TMPDIR" if hidden else ""
+    used = [
+        ("temporary files are", Path(tempfile.gettempdir()), "TMPDIR"),
+        ("the cache is", cache_directory(), "WHIMBREL_CACHE"),
+    ]
+    for what, folder, variable in used:
+        if any(folder.resolve().is_relative_to(place) for place in Places(folder, folder).mounted):
+            return f"{what} in {folder}, which a node sees another in: set {variable}"
+    return ""
 
 
 def _groups() -> str:
