@@ -43,7 +43,7 @@ def test_an_interrupted_run_leaves_nothing_though_no_operator_runs(cluster: Kube
     cluster.kubectl("create", "-n", SHOP, "-f", "-", input=json.dumps(migration))
     with pytest.raises(KeyboardInterrupt), site.minded():
         raise KeyboardInterrupt
-    assert site.spaces() == []
+    assert site.namespaces() == []
     said = _said(site)
     assert "Interrupted" in said
     assert "$ kubectl delete migration.whimbrel.dev/flights -n whimbrel-e2e" in said

@@ -29,7 +29,7 @@ def site() -> Iterator[Site]:
     with opened() as found:
         yield found
         # Where only some of the steps were asked for.
-        if found.spaces():
+        if found.namespaces():
             found.tidy()
 
 

@@ -136,14 +136,20 @@ class Site:
 
     def tidy(self) -> None:
         """Take away what a run has left that did not come to its end, as far as that goes; say what stays."""
-        steps = (self._without_resources, self._let_go, self._without_release, self._without_spaces, self._tell_rest)
+        steps = (
+            self._without_resources,
+            self._let_go,
+            self._without_release,
+            self._without_namespaces,
+            self._tell_rest,
+        )
         for step in steps:
             try:
                 step()
             except (TestbedError, helm_python.HelmError) as error:
                 self.say(f"  {error}")
 
-    def spaces(self) -> list[str]:
+    def namespaces(self) -> list[str]:
         """Those of our namespaces that are there."""
         told = self.cluster.kubectl("get", "namespace", SHOP, SYSTEM, "--ignore-not-found", "-o", "name").split()
         return [name.removeprefix("namespace/") for name in told]
@@ -158,16 +164,16 @@ class Site:
             self.shell.run("delete", *left, "-n", SHOP, f"--timeout={self.seconds}s")
 
     def _let_go(self) -> None:
-        """The operator cannot take its finalizer away: what it would tidy up in the databases goes with them."""
+        """Take the finalizer away where the operator does not: what it would tidy up goes with the databases."""
         for name in self._resources():
             self.shell.run("patch", name, "-n", SHOP, "--type=merge", "--patch", _LET_GO)
 
     def _without_release(self) -> None:
-        if SYSTEM in self.spaces():
+        if SYSTEM in self.namespaces():
             self.helm.uninstall()
 
-    def _without_spaces(self) -> None:
-        if left := self.spaces():
+    def _without_namespaces(self) -> None:
+        if left := self.namespaces():
             self.shell.run("delete", "namespace", *left, f"--timeout={self.seconds}s")
 
     def _tell_rest(self) -> None:
@@ -213,7 +219,7 @@ def opened() -> Iterator[Site]:
         cluster = existing_cluster(copy, folder)
         shell = Shell(Console(width=_WIDTH, soft_wrap=True), copy, folder)
         site = Site(cluster, shell, Helm(shell, SYSTEM), node, frozenset(everything(cluster)))
-        if there := [*(f"namespace/{each}" for each in site.spaces()), *definitions(cluster)]:
+        if there := [*(f"namespace/{each}" for each in site.namespaces()), *definitions(cluster)]:
             pytest.fail(f"The whole run makes and deletes {', '.join(there)}, which the cluster has already: {_ADVICE}")
         with interruptible():
             yield site
