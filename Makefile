@@ -71,9 +71,10 @@ cluster: $(RUN_STAMP) ## a Kubernetes to try things on, with kubelet and contain
 cluster-down: $(RUN_STAMP) ## take that down again
 	@$(BIN)/python -m whimbrel_testbed.kubernetes.standing down
 
+# `tee -i`: Ctrl-C reaches all of a pipeline, and what the tests say while they take things away is to be seen.
 e2e: $(DEV_STAMP) ## all of it on a cluster: image, chart, both examples under traffic, cutover, rollback, uninstall
 	@mkdir -p build/e2e
-	@{ $(E2E_GIVEN) $(WITH_CLUSTER) $(BIN)/pytest tests/e2e -x -s -v --no-header --tb=short $(PYTEST); } 2>&1 | tee build/e2e/log
+	@{ $(E2E_GIVEN) $(WITH_CLUSTER) $(BIN)/pytest tests/e2e -x -s -v --no-header --tb=short $(PYTEST); } 2>&1 | tee -i build/e2e/log
 
 test-aws: $(DEV_STAMP) ## the same migration to a real Aurora DSQL cluster of your own: docs/testing-aws.md
 	@code=0; PYTHONPATH=tests $(BIN)/python -m support.lent_dsql $(if $(CLEAN),clean,check) || code=$$?; \

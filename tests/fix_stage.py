@@ -12,12 +12,13 @@ import pytest
 import yaml
 
 from support.stage import ROLE, Cluster, Play, Rights, Stage, stage
-from whimbrel_operator.specs.rights import cluster_role
+from whimbrel_operator.specs.rights import OPERATOR_RULES
 
 
 @pytest.fixture(scope="module")
 def rights(cluster: Cluster) -> Iterator[Rights]:
-    cluster.kubectl("create", "-f", "-", input=json.dumps(cluster_role(ROLE)))
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": ROLE}}
+    cluster.kubectl("create", "-f", "-", input=json.dumps({**role, "rules": OPERATOR_RULES}))
     told = yaml.safe_load(cluster.kubectl("config", "view", "--raw", "--flatten", "--minify"))["clusters"][0]["cluster"]
     where = urlsplit(told["server"])
     environ = {"KUBERNETES_SERVICE_HOST": str(where.hostname), "KUBERNETES_SERVICE_PORT": str(where.port)}

@@ -341,7 +341,8 @@ class MigrationValidationStatus(Model):
     rows_compared: int = Field(default=0, description="How many rows were compared.")
     tables_compared: int = Field(default=0, description="0 where they were not counted.")
     tables_total: int = Field(default=0, description="How many tables there were.")
-    took_seconds: float | None = Field(default=None, description="From the start of its worker to the result.")
+    took_seconds: float | None = Field(default=None, description="From the order to start its worker to the result.")
+    start_seconds: float | None = Field(default=None, description="Of that, until its worker ran.")
     sampled: bool = Field(default=False, description="Whether only a sample was compared.")
     compared: str = Field(default="", max_length=300, description="What was compared, where it was not every row.")
     validated_through: str = Field(

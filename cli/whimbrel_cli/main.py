@@ -12,7 +12,7 @@ import click
 
 from whimbrel_api.errors import ManifestError
 from whimbrel_cli.commands.assess import assess
-from whimbrel_cli.commands.completion import completion
+from whimbrel_cli.commands.completion import completion, for_kubectl
 from whimbrel_cli.commands.cutover import cutover
 from whimbrel_cli.commands.delete import delete
 from whimbrel_cli.commands.demo import demo
@@ -118,6 +118,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     sys.exit(invoke(arguments, PLUGIN if Path(sys.argv[0]).stem == "kubectl-whimbrel" else "whimbrel"))
+
+
+def kubectl_complete() -> None:
+    """The entry of kubectl_complete-whimbrel, which kubectl asks when its user presses TAB."""
+    click.echo(for_kubectl(whimbrel, sys.argv[1:]))
 
 
 def invoke(arguments: Sequence[str] | None = None, called: str = "whimbrel") -> int:

@@ -7,7 +7,7 @@ is changed here.
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import aiohttp
@@ -34,8 +34,8 @@ async def troubles(api: client.ApiClient, namespace: str, selector: str) -> list
     if missing:
         return [f"the cluster does not serve {', '.join(missing)}: install the definitions with crds.enabled=true"]
     asked = Api(api)
-    pods = await asked.list(PODS, namespace, selector)
-    found = [each async for each in _unready(pods)]
+    pods = [pod for pod in await asked.list(PODS, namespace, selector) if alive(pod)]
+    found = await _unready(pods)
     if not pods:
         found.append(f"there is no pod: kubectl -n {namespace} describe deployment -l {selector}")
     lease = await asked.get(LEASES, namespace, LEASE)
@@ -44,29 +44,34 @@ async def troubles(api: client.ApiClient, namespace: str, selector: str) -> list
     return found
 
 
-async def _unready(pods: Sequence[Mapping[str, Any]]) -> AsyncIterator[str]:
-    """The pods that are not ready, with their own words."""
+def alive(pod: Mapping[str, Any]) -> bool:
+    """Whether it is there to work: not on its way out, nor ended, such as one that was evicted and is kept. Pure."""
+    return "deletionTimestamp" not in pod["metadata"] and _phase(pod) not in ("Succeeded", "Failed")
+
+
+def _phase(pod: Mapping[str, Any]) -> str:
+    return str((pod.get("status") or {}).get("phase") or "not known")
+
+
+async def _unready(pods: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The pods that are not ready, with their own words; all are asked at once."""
     async with aiohttp.ClientSession(timeout=_ONE_ANSWER) as session:
-        for pod in pods:
-            said = await _readyz(session, pod)
-            if said:
-                yield f"pod {pod['metadata']['name']}: {said}"
+        said = await asyncio.gather(*(_readyz(session, pod) for pod in pods))
+    return [f"pod {pod['metadata']['name']}: {word}" for pod, word in zip(pods, said, strict=True) if word]
 
 
 async def _readyz(session: aiohttp.ClientSession, pod: Mapping[str, Any]) -> str:
-    """Why a pod is not ready, empty where it is; one that is on its way out is not asked."""
+    """Why a pod is not ready, empty where it is."""
     address = (pod.get("status") or {}).get("podIP", "")
-    if "deletionTimestamp" in pod["metadata"]:
-        return ""
     if not address:
-        return f"has no address yet (phase {(pod.get('status') or {}).get('phase', 'not known')})"
+        return f"has no address yet (phase {_phase(pod)})"
     host = f"[{address}]" if ":" in address else address
     try:
         async with session.get(f"http://{host}:{PORT}/readyz") as answer:
             said = (await answer.text()).strip()
-            return "" if answer.status == 200 else said
+            return "" if answer.status == 200 else said or f"/readyz answers {answer.status}"
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        return f"/readyz at {host}:{PORT} does not answer: {error or type(error).__name__}"
+        return f"/readyz at {host}:{PORT} does not answer: {str(error) or type(error).__name__}"
 
 
 def holder(lease: Mapping[str, Any] | None) -> str:

@@ -22,6 +22,7 @@ from whimbrel_operator.settings import way_in
 FREE, HELD, UNKNOWN = 0, 1, 2
 _TIMEOUT: Final = 60.0
 _MOST_TOLD: Final = 20
+_KINDS: Final = ",".join(kind.plural for kind in RESOURCES.values())
 
 
 @dataclass(frozen=True, order=True)
@@ -63,22 +64,25 @@ def verdict(found: Sequence[Held]) -> str:
     """What a person reads: what holds the release, and what to do. Pure."""
     if not found:
         return "nothing waits for the operator; the release can go"
-    lines = [f"  {each}" for each in found[:_MOST_TOLD]]
-    more = [f"  and {len(found) - _MOST_TOLD} more"] if len(found) > _MOST_TOLD else []
+    many = "1 resource holds" if len(found) == 1 else f"{len(found)} resources hold"
     places = sorted({each.namespace for each in found})
-    commands = [f"  kubectl -n {place} delete migrations,validations,reversesyncs --all" for place in places]
     return "\n".join(
         [
-            f"not uninstalled: {len(found)} resources hold the finalizer {FINALIZER}, which the running operator alone",
-            "takes away, once their workers have ended:",
-            *lines,
-            *more,
+            f"not uninstalled: {many} the finalizer {FINALIZER}, which the running operator alone",
+            "takes away, once the workers have ended:",
+            *_cut([f"  {each}" for each in found], "more"),
             "Delete them first; that ends migrations under way, and targets keep their data:",
-            *commands[:_MOST_TOLD],
+            *_cut([f"  kubectl -n {place} delete {_KINDS} --all" for place in places], "namespaces more"),
             "then `helm uninstall` again; or go on as before with `helm rollback RELEASE REVISION`, the last revision.",
             "Where the operator cannot run any more: docs/install.md, Uninstall.",
         ]
     )
+
+
+def _cut(lines: Sequence[str], more: str) -> list[str]:
+    """As many as a person reads, and how many there are besides."""
+    left = len(lines) - _MOST_TOLD
+    return [*lines[:_MOST_TOLD], *([f"  and {left} {more}"] if left > 0 else [])]
 
 
 async def _ask(namespaces: Sequence[str]) -> list[Held]:

@@ -101,6 +101,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"networkPolicy": {"workers": {"endpoints": [{"to": [PEER], "ports": [70000]}]}}}, "ports"),
     ({"networkPolicy": {"apiServer": {"cidrs": ["api.example.com"]}}}, "cidrs"),
     ({"topologySpreadConstraints": [{"topologyKey": "zone"}]}, "maxSkew"),
+    ({"nameOverride": "Mine"}, "nameOverride"),
+    ({"fullnameOverride": "2nd"}, "fullnameOverride"),
 ]
 WORKERS: dict[str, Any] = {
     "resources": {"snapshot": {"requests": {"cpu": 2}, "limits": {"memory": "4Gi"}}, "stream": {}},
@@ -130,8 +132,10 @@ def test_every_object_passes_the_strict_schemas(values: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("values", "named"), REFUSED, ids=[str(values) for values, _ in REFUSED])
 def test_wrong_values_are_refused_by_name(values: dict[str, Any], named: str) -> None:
-    with pytest.raises(helm_python.HelmError, match=named):
+    with pytest.raises(helm_python.HelmError) as refused:
         rendered(values)
+    # Helm's first lines name the chart, whatever is wrong.
+    assert named in str(refused.value).split("whimbrel:\n", 1)[1]
 
 
 @pytest.mark.parametrize("name", OWN_VARIABLES)
@@ -141,6 +145,13 @@ def test_a_variable_of_whimbrels_own_is_no_extra_one_for_workers(name: str) -> N
         rendered({"workers": given})
     with pytest.raises(ValueError, match=f"{name} is set by Whimbrel itself"):
         pods_form.parse(json.dumps(given))
+
+
+def test_no_variable_that_the_chart_sets_is_an_extra_one_for_the_operator() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    refused = schema["definitions"]["env"]["items"]["properties"]["name"]["not"]["enum"]
+    (container,) = pod_specs(of_kind(rendered({}), "Deployment"))[0]["containers"]
+    assert refused == [each["name"] for each in container["env"]]
 
 
 def test_an_account_of_ones_own_needs_a_name() -> None:
@@ -209,6 +220,15 @@ def test_the_operator_reads_what_the_chart_says_about_workers() -> None:
     assert (list(pods.volumes), list(pods.volume_mounts)) == (WORKERS["extraVolumes"], WORKERS["extraVolumeMounts"])
 
 
+def test_a_variable_within_a_worker_s_variable_is_left_to_the_worker() -> None:
+    """The kubelet reads `$(NAME)` in the operator's variables too, and makes `$$` one dollar."""
+    variable = {"name": "COLLECTOR", "value": "http://$(WHIMBREL_NAMESPACE):4317/$$(A)"}
+    told = environment({"workers": {"extraEnv": [variable]}})["WHIMBREL_PODS"]
+    assert "$" not in told.replace("$$", "")
+    pods = pods_form.parse(told.replace("$$", "$")).settings("image", "Always")
+    assert list(pods.env) == [variable]
+
+
 def test_the_usual_values_leave_workers_as_the_code_has_them() -> None:
     told = environment({})
     assert pods_form.parse(told["WHIMBREL_PODS"]).settings("image", "Always") == PodSettings("image", "Always")
@@ -223,6 +243,18 @@ def test_the_chart_offers_every_task_and_the_form_all_that_the_chart_offers() ->
     renamed = {"podLabels": "labels", "podAnnotations": "annotations"}
     fields = {field.alias or name for name, field in pods_form.PodsForm.model_fields.items()}
     assert {renamed.get(name, name) for name in offered} | {"imagePullSecrets"} == fields
+
+
+def test_names_that_yaml_takes_for_numbers_stay_names() -> None:
+    values = {**VALUES[4], "namespaces": ["2024", "1e3"], "priorityClassName": "100", "serviceAccount": {"name": "7"}}
+    monitored = {"serviceMonitor": {"enabled": True}, "dashboard": {"enabled": True}}
+    objects = rendered({**values, "metrics": monitored}, name="42", namespace="0007")
+    for each in objects:
+        if each["kind"] not in OWN_KINDS:
+            kubernetes_validate.validate(each, KUBERNETES, strict=True)
+    assert {each["metadata"].get("namespace") for each in objects} == {None, "0007", "2024", "1e3"}
+    (monitor,) = of_kind(objects, "ServiceMonitor")
+    assert monitor["spec"]["namespaceSelector"] == {"matchNames": ["0007"]}
 
 
 def test_labels_of_ones_own_never_hide_the_selectors() -> None:

@@ -136,6 +136,14 @@ def test_workers_reach_names_the_api_server_and_their_databases_alone() -> None:
     assert all(rule["to"] for rule in worker["egress"])
 
 
+@pytest.mark.parametrize(("cidrs", "said"), [([], True), (["10.0.0.1/32"], False)])
+def test_the_notes_say_where_the_network_policy_leaves_the_world_open(cidrs: list[str], said: bool) -> None:
+    on = {"enabled": True, "apiServer": {"cidrs": cidrs}, "workers": {"endpoints": ENDPOINTS}}
+    notes = files({"namespaces": ["shop"], "networkPolicy": on})["whimbrel/templates/NOTES.txt"]
+    assert ("pods reach every address at 443, 6443" in notes) is said
+    assert "networkPolicy" not in files({})["whimbrel/templates/NOTES.txt"]
+
+
 def test_hooks_of_a_migration_are_not_taken_for_workers() -> None:
     on = {"enabled": True, "workers": {"endpoints": ENDPOINTS}}
     worker = policies({"namespaces": ["shop"], "networkPolicy": on})["shop", "whimbrel-workers"]

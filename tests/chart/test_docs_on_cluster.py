@@ -18,7 +18,7 @@ import helm_python
 import pytest
 import yaml
 
-from support.chart import CHART, rendered
+from support.chart import CHART, IMAGE, rendered
 from support.docs_cluster import Helm, helm, kubectl, merged
 from support.docs_commands import PAGES, ROOT, Block, Command, blocks, commands, inline, simple
 from support.patience import eventually
@@ -27,7 +27,6 @@ from whimbrel_testbed.kubernetes.kubectl import kubectl_binary
 
 SYSTEM = "whimbrel-system"
 PLACES = ("default", "flights", "shop", "argocd")
-IMAGE = {"repository": "whimbrel", "tag": "test"}
 VALUES: dict[str, Any] = {"image": IMAGE, "crds": {"enabled": False}, "namespaces": [SYSTEM], "replicas": 1}
 FILES = ("username", "password", "ca.crt", "accessKeyId", "secretAccessKey")
 pytestmark = pytest.mark.timeout(300)

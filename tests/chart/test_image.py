@@ -11,7 +11,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from image import bare
-from support.image import Container, base, build, buildah, locked, needs_builder
+from support.image import Container, base, built, locked, needs_builder
 from support.image import container as mounted
 
 IMAGE = "localhost/whimbrel-test:dev"
@@ -23,9 +23,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), needs_builder]
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    build(IMAGE, base(tmp_path_factory.mktemp("base")), REVISION="tested", SOURCE=SOURCE)
-    yield IMAGE
-    buildah("rmi", IMAGE)
+    with built(IMAGE, base(tmp_path_factory.mktemp("base")), REVISION="tested", SOURCE=SOURCE):
+        yield IMAGE
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,8 @@
 """The chart installed on a real cluster: the operator comes up under the chart's own rights and does its work."""
 
 import json
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,27 +11,15 @@ from typing import Any
 import helm_python
 import pytest
 
+from support.chart import CHART, IMAGE, REVERSE
+from support.chart_account import signed_in
+from support.patience import eventually
 from whimbrel_testbed.cache import TestbedError
 from whimbrel_testbed.kubernetes.cluster import KubernetesCluster
 
-CHART = Path(__file__).parents[2] / "charts" / "whimbrel"
-REVERSE = {
-    "apiVersion": "whimbrel.dev/v1alpha1",
-    "kind": "ReverseSync",
-    "metadata": {"name": "back"},
-    "spec": {"migrationRef": {"name": "shop"}},
-}
-IMAGE = {"repository": "whimbrel", "tag": "test"}
 # The cluster has the definitions already, and several releases share it.
 SHARED = {"image": IMAGE, "crds": {"enabled": False}, "userRoles": {"enabled": False}}
 pytestmark = pytest.mark.timeout(240)
-
-
-def wait_until(holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.2)
 
 
 def leader_among(pods: list[dict[str, Any]]) -> str:
@@ -64,13 +51,13 @@ def test_it_brings_the_operator_up_without_a_right_on_secrets(cluster: Kubernete
 
     assert kubectl("get", "deployment", "whimbrel", "-o", "jsonpath={.status.readyReplicas}") == "2"
     refuse_secrets(cluster, release)
-    holder = ("get", "lease", "whimbrel-operator", "-o", "jsonpath={.spec.holderIdentity}")
-    wait_until(lambda: bool(kubectl(*holder)), "somebody holds the Lease")
+    holder = ("get", "lease", "whimbrel-operator", "--ignore-not-found", "-o", "jsonpath={.spec.holderIdentity}")
+    eventually(lambda: kubectl(*holder), lambda: "nobody holds the Lease")
     first = kubectl(*holder)
     kubectl("apply", "-f", "-", told=json.dumps(REVERSE))
-    wait_until(lambda: answered(cluster, release), "the operator answers")
+    until_answered(cluster, release)
     kubectl("delete", "pod", leader_among(json.loads(kubectl("get", "pods", "-o", "json"))["items"]), "--wait=false")
-    wait_until(lambda: kubectl(*holder) not in ("", first), "the second replica takes over")
+    eventually(lambda: kubectl(*holder) not in ("", first), lambda: f"the Lease stays with {first}")
     kubectl("delete", "rsync", "back", "--timeout=30s")
 
 
@@ -89,7 +76,7 @@ def test_releases_of_one_name_look_after_namespaces_of_their_own(cluster: Kubern
     with two_releases(cluster, [namespace, other]) as helms:
         for watched in (namespace, other):
             cluster.kubectl("-n", watched, "apply", "-f", "-", input=json.dumps(REVERSE))
-            wait_until(partial(answered, cluster, watched), f"{watched} is answered")
+            until_answered(cluster, watched)
         account = f"--as=system:serviceaccount:{namespace}:whimbrel"
         with pytest.raises(TestbedError, match="exit code 1"):
             cluster.kubectl("-n", other, "auth", "can-i", "list", "migrations", account)
@@ -100,10 +87,34 @@ def test_releases_of_one_name_look_after_namespaces_of_their_own(cluster: Kubern
     cluster.kubectl("delete", "namespace", other, "--wait=false")
 
 
-def answered(cluster: KubernetesCluster, namespace: str) -> bool:
-    """The operator has looked at a ReverseSync, and tells that its Migration is not there."""
+def test_all_rights_within_its_namespaces_are_enough_to_install_it(
+    cluster: KubernetesCluster, namespace: str, tmp_path: Path
+) -> None:
+    """Kubernetes' own role admin is not: nobody may give rights that he does not have."""
+    values = {**SHARED, "namespaces": [namespace], "guards": {"uninstall": False, "namespaces": False}, "replicas": 1}
+    cluster.kubectl("-n", namespace, "create", "serviceaccount", "installer")
+    cluster.kubectl("-n", namespace, *bound("admin", namespace))
+    token = cluster.kubectl("-n", namespace, "create", "token", "installer").strip()
+    kubeconfig = signed_in(cluster.kubeconfig, token, tmp_path / "installer")
+    with helm_python.Config(kubeconfig_path=str(kubeconfig), namespace=namespace) as helm:
+        with pytest.raises(helm_python.HelmError, match="not currently held"):
+            helm.install(str(CHART), "short", values, timeout=60)
+        cluster.kubectl("-n", namespace, *bound("cluster-admin", namespace))
+        helm.uninstall("short")
+        helm.install(str(CHART), "whimbrel", values, wait="watcher", timeout=120)
+        helm.uninstall("whimbrel")
+
+
+def bound(role: str, namespace: str) -> tuple[str, ...]:
+    """The command that gives the installer a ClusterRole in its namespace."""
+    return ("create", "rolebinding", role, f"--clusterrole={role}", f"--serviceaccount={namespace}:installer")
+
+
+def until_answered(cluster: KubernetesCluster, namespace: str) -> None:
+    """Wait until the operator has looked at a ReverseSync, and tells that its Migration is not there."""
     ready = 'jsonpath={.status.conditions[?(@.type=="Ready")].message}'
-    return "Migration shop not found" in cluster.kubectl("-n", namespace, "get", "rsync", "back", "-o", ready)
+    ask = partial(cluster.kubectl, "-n", namespace, "get", "rsync", "back", "-o", ready)
+    eventually(lambda: "Migration shop not found" in ask(), ask)
 
 
 @contextmanager

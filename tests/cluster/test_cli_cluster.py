@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,27 +11,18 @@ from typing import Any
 import pytest
 import yaml
 
+from support.command_line import Run, on_namespace
 from support.live_states import PLAN, SPEC, STATES
 from whimbrel_api.migration import MigrationStatus
 from whimbrel_cli.exits import Exit
-from whimbrel_cli.main import invoke
 from whimbrel_testbed.kubernetes.cluster import KubernetesCluster
 
 API = "whimbrel.dev/v1alpha1"
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
 def run(cluster: KubernetesCluster, namespace: str, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command line on the test's namespace: exit code, output, errors."""
-
-    def call(command: str, *arguments: str, kubeconfig: Path = cluster.kubeconfig) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = invoke(["--kubeconfig", str(kubeconfig), command, *arguments, "-n", namespace])
-        shown = capsys.readouterr()
-        return code, shown.out, shown.err
-
-    return call
+    return on_namespace(cluster, namespace, capsys)
 
 
 def found(cluster: KubernetesCluster, namespace: str, what: str) -> dict[str, Any]:

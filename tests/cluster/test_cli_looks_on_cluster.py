@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,17 @@ from typing import Any
 import pytest
 import yaml
 
+from support.command_line import Run, on_namespace
 from support.live_states import SPEC, STATES
 from support.node import Pods, TestNode, eventually, running_node
 from whimbrel_api.migration import MigrationStatus
 from whimbrel_cli.exits import Exit
-from whimbrel_cli.main import invoke
 from whimbrel_testbed.kubernetes.cluster import KubernetesCluster
 from whimbrel_testbed.kubernetes.kubectl import kubectl_binary
 
 API = "whimbrel.dev/v1alpha1"
 JOB = "shop-check-0-0a1b2c3d"
 DIFFERENT = {"name": "check-0", "result": "Different", "rowsCompared": 9, "differences": {"changed": 1}}
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +39,7 @@ def pods(node: TestNode, namespace: str) -> Pods:
 
 @pytest.fixture
 def run(cluster: KubernetesCluster, namespace: str, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command line on the test's namespace: exit code, output, errors."""
-
-    def call(command: str, *arguments: str, kubeconfig: Path = cluster.kubeconfig) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = invoke(["--kubeconfig", str(kubeconfig), command, *arguments, "-n", namespace])
-        shown = capsys.readouterr()
-        return code, shown.out, shown.err
-
-    return call
+    return on_namespace(cluster, namespace, capsys)
 
 
 def put_status(pods: Pods, plural: str, name: str, status: dict[str, Any]) -> None:
@@ -175,7 +166,7 @@ def plugin(folder: Path) -> None:
             "kubectl-whimbrel",
             "import sys; sys.argv[0] = 'kubectl-whimbrel'; from whimbrel_cli.main import main; main()",
         ),
-        ("kubectl_complete-whimbrel", "from whimbrel_cli.commands.completion import kubectl_complete as f; f()"),
+        ("kubectl_complete-whimbrel", "from whimbrel_cli.main import kubectl_complete as f; f()"),
     ):
         (folder / name).write_text(f'#!/bin/sh\nexec {sys.executable} -c "{call}" "$@"\n')
         (folder / name).chmod(0o755)

@@ -16,6 +16,7 @@ from support.cluster_run import NAME
 from support.cluster_ways_back import CUTOVER_SECONDS, WayBackRun, awaiting
 from support.item_faults import Application
 from support.item_moves import ItemMove, fill
+from support.panels import Answers, queries_of
 from support.patience import eventually
 from whimbrel_api.base import GROUP, VERSION
 from whimbrel_api.cutover import CutoverState
@@ -24,6 +25,7 @@ from whimbrel_api.reverse_sync import ReverseSyncPhase
 from whimbrel_cli.main import invoke
 from whimbrel_testbed.kubernetes.cluster import KubernetesCluster
 from whimbrel_testbed.polardb.server import PolarDBServer
+from whimbrel_testbed.prometheus import prometheus_server
 
 pytestmark = [pytest.mark.timeout(700), pytest.mark.slow]
 ITEMS = 120
@@ -84,6 +86,7 @@ def test_there_and_back(run: WayBackRun, moving: ItemMove, cluster: KubernetesCl
         run.until_equal(table)
         run.until_ready()
         assert len(run.slots()) == 1
+        shown(run, {"Log held back by the slot", "Lag of the way back"})
         told = ("--kubeconfig", str(cluster.kubeconfig), "rollback", NAME, "-n", run.namespace, "--yes")
         assert invoke(told) == 0
         run.until_state(CutoverState.ROLLED_BACK)
@@ -94,6 +97,13 @@ def test_there_and_back(run: WayBackRun, moving: ItemMove, cluster: KubernetesCl
         run.until_equal(table)
         status = run.until(lambda status: status.phase is Phase.FOLLOWING, CUTOVER_SECONDS)
         assert (status.plan.attempt, status.cutover.state) == (2, CutoverState.ROLLED_BACK)
+
+
+def shown(run: WayBackRun, panels: set[str]) -> None:
+    """Panels of the dashboard have answers: a Prometheus of its own scrapes the operator as it is now."""
+    with prometheus_server([f"127.0.0.1:{run.operator.port}"]) as prometheus:
+        answers = Answers(prometheus, queries_of(panels))
+        eventually(answers.ask, lambda: f"no answer yet: {answers.open}\n{run.told()}")
 
 
 def test_what_is_in_its_way_is_named_and_a_deletion_while_it_is_armed_leaves_nothing(
@@ -109,6 +119,7 @@ def test_what_is_in_its_way_is_named_and_a_deletion_while_it_is_armed_leaves_not
         run.until_said(GATE, "True", "Passed")
         run.approve()
         assert "may not create reversesyncs" in run.until_said("Stalled", "True", "Forbidden")
+        shown(run, {"A person must act", "Passes that failed"})
         assert run.back() is None
         with run.nothing_arms():
             grant(run.kubectl, run.namespace)

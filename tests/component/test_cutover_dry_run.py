@@ -53,7 +53,11 @@ def test_it_says_what_is_missing_and_then_that_nothing_is(
         found = wait_for(live, 0, [])
         assert live.store.get(live.key).spec == asked
         assert (found["ready"], found["plan"]["hash"], found["approval"]["open"]) == (True, plan, False)
-        assert (found["pause"]["atMost"], found["pause"]["longerThanTimeout"]) == (True, False)
+        assert [each["name"] for each in found["steps"] if each["takes"]["atMost"]] == ["FinalCheck"]
+        assert (found["pause"]["atMost"], found["pause"]["longerThanTimeout"]) == (False, False)
+        started = live.status().validation.start_seconds
+        assert started is not None
+        assert found["pause"]["seconds"] > 3 * started
         said = live.say("cutover", "--dry-run", "shop")[1]
         approve = f"whimbrel approve shop --plan {plan}"
         assert approve in said

@@ -25,23 +25,23 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
-def site(request: pytest.FixtureRequest) -> Iterator[Site]:
-    failed = request.session.testsfailed
+def site() -> Iterator[Site]:
     with opened() as found:
         yield found
-        if request.session.testsfailed > failed:
-            found.keep()
+        # Where only some of the steps were asked for.
+        if found.namespaces():
             found.tidy()
 
 
 def test_image_and_chart_are_installed(site: Site, tmp_path: Path) -> None:
     site.heading("The image, and the chart")
-    values = site.image(tmp_path)
-    site.shell.run("create", "namespace", SYSTEM)
-    site.shell.run("label", "namespace", SYSTEM, "pod-security.kubernetes.io/enforce=restricted")
-    site.helm.install({**values, "crds.keep": False})
-    site.shell.run("get", "nodes,pods", "-n", SYSTEM, "-o", "wide")
-    site.helm.test()
+    with site.minded():
+        values = site.image(tmp_path)
+        site.shell.run("create", "namespace", SYSTEM)
+        site.shell.run("label", "namespace", SYSTEM, "pod-security.kubernetes.io/enforce=restricted")
+        site.helm.install({**values, "crds.keep": False})
+        site.shell.run("get", "nodes,pods", "-n", SYSTEM, "-o", "wide")
+        site.helm.test()
 
 
 @pytest.mark.parametrize("pair", list(Pair))
@@ -51,18 +51,20 @@ def test_an_example_moves_a_live_database(site: Site, pair: Pair) -> None:
     options = Options(pair.example, pair, rows=ROWS, timeout=PATIENCE, way_back=way_back)
     with ExitStack() as stack:
         stage = set_stage(stack, site.console, options)
+        stack.enter_context(site.minded())
         assert move(stage, options, site.shell, SHOP) is Exit.DONE
         site.console.print()
         site.shell.run("delete", "migration", "flights", "--timeout=110s")
         eventually(lambda: not in_namespace(site.cluster, SHOP), lambda: in_namespace(site.cluster, SHOP))
         site.say(f"In the namespace {SHOP} are left its Secrets alone.")
         assert stage.left_behind() == []
-    site.shell.run("delete", "namespace", SHOP, "--timeout=110s")
+        site.shell.run("delete", "namespace", SHOP, "--timeout=110s")
 
 
 def test_nothing_is_left(site: Site) -> None:
     site.heading("The end")
-    site.helm.uninstall()
-    site.shell.run("delete", "namespace", SYSTEM, "--timeout=110s")
-    eventually(lambda: not site.made(), site.made)
+    with site.minded():
+        site.helm.uninstall()
+        site.shell.run("delete", "namespace", SYSTEM, "--timeout=110s")
+        eventually(lambda: not site.made(), site.made)
     site.say("In the cluster is nothing that was not there before.")

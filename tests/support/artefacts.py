@@ -50,7 +50,7 @@ def _answer(cluster: KubernetesCluster, arguments: Sequence[str]) -> str:
 def keep_servers(folder: Path) -> None:
     """Write what the test bed's control plane and node have printed last."""
     try:
-        state = standing.found()
+        state = standing.known()
     except TestbedError as error:
         (folder / "cluster.txt").write_text(f"{error}\n", encoding="utf-8")
         return

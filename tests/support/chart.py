@@ -1,4 +1,4 @@
-"""The chart rendered by Helm's own library, without a cluster."""
+"""The chart rendered by Helm's own library, without a cluster; and what the tests that install it have in common."""
 
 from __future__ import annotations
 
@@ -9,6 +9,15 @@ import helm_python
 import yaml
 
 CHART = Path(__file__).parents[2] / "charts" / "whimbrel"
+IMAGE = {"repository": "whimbrel", "tag": "test"}
+"""What the chart is told to run; the test bed's agent runs a container's command as a process, whatever the image."""
+REVERSE = {
+    "apiVersion": "whimbrel.dev/v1alpha1",
+    "kind": "ReverseSync",
+    "metadata": {"name": "back"},
+    "spec": {"migrationRef": {"name": "shop"}},
+}
+"""A resource that the operator takes charge of, and that needs no database: its Migration is not there."""
 Object = dict[str, Any]
 
 

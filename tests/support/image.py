@@ -6,13 +6,15 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from whimbrel_testbed.debian import choose_mirror, machine_sources
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "Dockerfile"
@@ -37,31 +39,38 @@ def locked() -> dict[str, dict[str, set[str]]]:
 
 def buildah(*arguments: str | Path) -> str:
     """What a buildah command printed; fails with its words."""
-    done = subprocess.run(["buildah", *map(str, arguments)], capture_output=True, text=True, check=False)
+    return _run(["buildah", *map(str, arguments)])
+
+
+def _run(command: Sequence[str], **settings: Any) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **settings)
+    return _printed(done)
+
+
+def _printed(done: subprocess.CompletedProcess[str]) -> str:
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout.strip()
 
 
-def _debian_mirror() -> str:
-    """The package server that this machine's apt uses."""
-    told = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(REPO_URI)"], capture_output=True, text=True, check=True
-    )
-    return next(line for line in told.stdout.split() if line.rstrip("/").endswith("/debian")).rstrip("/")
-
-
 def base(folder: Path) -> str:
-    """A small Debian with Python, as an image, made in a folder where there is none yet; its name."""
+    """A small Debian with Python, as an image, made where there is none yet in a folder that goes again; its name."""
     if buildah("images", "--quiet", "--filter", f"reference={BASE}"):
         return BASE
+    mirror = choose_mirror(machine_sources())
+    assert mirror is not None, "this machine's apt sources name no Debian mirror, which debootstrap needs"
     packages = "--include=python3,python3-venv,ca-certificates"
-    told = ["debootstrap", "--variant=minbase", packages, "trixie", str(folder), _debian_mirror()]
-    subprocess.run(told, check=True, capture_output=True)
-    for packed in ("var/cache/apt", "var/lib/apt/lists"):
-        shutil.rmtree(folder / packed)
     container = buildah("from", "scratch")
-    buildah("add", "--quiet", container, folder, "/")
-    buildah("commit", "--quiet", "--rm", container, BASE)
+    try:
+        # What it mounts in there goes with it, however it ends.
+        apart = ["unshare", "--mount", "debootstrap", "--variant=minbase", packages, "trixie", str(folder), mirror.uri]
+        _run(apart)
+        for packed in ("var/cache/apt", "var/lib/apt/lists"):
+            shutil.rmtree(folder / packed)
+        buildah("add", "--quiet", container, folder, "/")
+        buildah("commit", "--quiet", container, BASE)
+    finally:
+        buildah("rm", container)
+        shutil.rmtree(folder, ignore_errors=True)
     return BASE
 
 
@@ -77,9 +86,17 @@ def build(name: str, base_image: str, **variables: str) -> str:
     told["ARGS"] = f"--isolation chroot --timestamp 0 --layers=false {lent}"
     command = ["make", "image", *(f"{key}={value}" for key, value in (told | variables).items())]
     apart = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=apart)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return done.stdout.strip()
+    return _run(command, cwd=ROOT, env=apart)
+
+
+@contextmanager
+def built(name: str, base_image: str, **variables: str) -> Iterator[str]:
+    """The image for as long as it is needed, and what building it said."""
+    told = build(name, base_image, **variables)
+    try:
+        yield told
+    finally:
+        buildah("rmi", name)
 
 
 @dataclass(frozen=True)
@@ -105,9 +122,7 @@ class Container:
 
     def run(self, *command: str) -> str:
         """What a command printed; fails with its words."""
-        done = self.outcome(*command)
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-        return done.stdout.strip()
+        return _printed(self.outcome(*command))
 
 
 @contextmanager

@@ -6,6 +6,8 @@ from whimbrel_testbed.kubernetes.cluster import KubernetesCluster
 
 # What a cluster itself makes and drops as time goes.
 _PASSING = {"events", "events.events.k8s.io", "endpoints", "endpointslices.discovery.k8s.io"}
+# A node's sign of life, which it gives when it comes to it.
+_HEARTBEAT = "Lease/kube-node-lease/"
 _OF_EVERY_NAMESPACE = {"ServiceAccount/default", "ConfigMap/kube-root-ca.crt"}
 
 
@@ -14,7 +16,8 @@ def everything(cluster: KubernetesCluster) -> set[str]:
     kinds = set(cluster.kubectl("api-resources", "--verbs=list", "-o", "name").split()) - _PASSING
     kinds = {kind for kind in kinds if not kind.endswith(".whimbrel.dev")}
     shown = "{range .items[*]}{.kind}/{.metadata.namespace}/{.metadata.name}{'\\n'}{end}"
-    return set(cluster.kubectl("get", ",".join(sorted(kinds)), "-A", "-o", f"jsonpath={shown}").split())
+    found = cluster.kubectl("get", ",".join(sorted(kinds)), "-A", "-o", f"jsonpath={shown}").split()
+    return {each for each in found if not each.startswith(_HEARTBEAT)}
 
 
 def in_namespace(cluster: KubernetesCluster, namespace: str) -> set[str]:

@@ -6,8 +6,9 @@ What is played, and in which order, stands in tests/e2e.
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,10 +23,12 @@ from support.artefacts import keep, keep_servers
 from support.helm import Helm
 from support.inventory import everything
 from whimbrel_cli.demo.shell import Shell
+from whimbrel_cli.demo.stage import interruptible
 from whimbrel_cli.figures import clock
 from whimbrel_testbed.cache import TestbedError
 from whimbrel_testbed.kubernetes import standing
 from whimbrel_testbed.kubernetes.cluster import KubernetesCluster, existing_cluster
+from whimbrel_testbed.kubernetes.kubectl import TIMEOUT_SECONDS, run_kubectl
 from whimbrel_testbed.kubernetes.node.probe import Node
 from whimbrel_testbed.kubernetes.own import own_kubeconfig
 
@@ -33,20 +36,28 @@ SYSTEM, SHOP = "whimbrel-system", "whimbrel-e2e"
 KEPT = Path("build/e2e/kept")
 """Where the artefacts of a failed run go."""
 
+_KINDS = "migrations,reversesyncs,validations"
+"""Those of ours that hold a finalizer."""
+_LET_GO = '{"metadata": {"finalizers": null}}'
 _IMAGE = "WHIMBREL_E2E_IMAGE"
 _BUILT = "localhost/whimbrel:e2e"
 _WIDTH = 150
+_ADVICE = "of a killed run, by `make cluster-down`, or as docs/install.md says under Uninstall"
 
 
 @dataclass(frozen=True)
 class Site:
-    """A cluster and what a person does in it. `node`: what runs its pods; empty where it is not the test bed's."""
+    """A cluster and what a person does in it. `node`: what runs its pods; empty where it is not the test bed's.
+
+    `seconds`: how long a deletion may take where a run is tidied up.
+    """
 
     cluster: KubernetesCluster
     shell: Shell
     helm: Helm
     node: str
     before: frozenset[str]
+    seconds: int = 90
 
     @property
     def console(self) -> Console:
@@ -85,40 +96,100 @@ class Site:
         lacking, reason = image.needs_builder.args[0], image.needs_builder.kwargs["reason"]
         if lacking:
             pytest.fail(f"{reason}. Or name an image by IMAGE=…, or have pods run as processes: WHIMBREL_NODE=agent.")
-        root = folder / "base"
-        root.mkdir()
-        base = image.base(root)
+        base, archive = image.base(folder / "base"), folder / "whimbrel.tar"
         self.shell.show(f"make image IMAGE={_BUILT} BASE={base}")
-        image.build(_BUILT, base)
-        archive = folder / "whimbrel.tar"
-        self.shell.show(f"buildah push {_BUILT} docker-archive:{archive.name}:{_BUILT}")
-        image.buildah("push", "--quiet", _BUILT, f"docker-archive:{archive}:{_BUILT}")
-        self.say(f"{archive.stat().st_size / 1e6:.0f} MB, not compressed")
-        self.shell.show(f"ctr --namespace k8s.io images import {archive.name}")
-        standing.load(archive)
-        archive.unlink()
+        try:
+            with image.built(_BUILT, base) as told:
+                self.say(_of_our_stages(told))
+                self.shell.show(f"buildah push {_BUILT} docker-archive:{archive.name}:{_BUILT}")
+                image.buildah("push", "--quiet", _BUILT, f"docker-archive:{archive}:{_BUILT}")
+            self.say(f"{archive.stat().st_size / 1e6:.0f} MB, not compressed")
+            self.shell.show(f"ctr --namespace k8s.io images import {archive.name}")
+            standing.load(archive)
+        finally:
+            archive.unlink(missing_ok=True)
+
+    @contextmanager
+    def minded(self) -> Iterator[None]:
+        """Where the steps within fail or are interrupted, keep what says why, and take away what they have made.
+
+        To be left before the databases end, which the operator asks when a resource is deleted.
+        """
+        try:
+            yield
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                self.say("\nInterrupted. What was made is taken away now.")
+            else:
+                self.keep()
+            self.tidy()
+            raise
 
     def keep(self) -> None:
         """Write what a person needs to see why it failed, and say where."""
         folder = KEPT.absolute()
+        shutil.rmtree(folder, ignore_errors=True)
         keep(self.cluster, (SYSTEM, SHOP), folder)
         if self.node:
             keep_servers(folder)
         self.say(f"\nIt failed. What cluster, operator and workers said is kept in {KEPT}.")
 
     def tidy(self) -> None:
-        """Take away what a failed run has left, as far as that goes; say what stays."""
-        ours, spaces = "migrations,reversesyncs,validations", (SHOP, SYSTEM)
-        steps: list[Callable[[], None]] = [
-            lambda: self.shell.run("delete", ours, "--all", "-n", SHOP, "--timeout=90s"),
-            self.helm.uninstall,
-            lambda: self.shell.run("delete", "namespace", *spaces, "--ignore-not-found", "--timeout=90s"),
-        ]
+        """Take away what a run has left that did not come to its end, as far as that goes; say what stays."""
+        steps = (
+            self._without_resources,
+            self._let_go,
+            self._without_release,
+            self._without_namespaces,
+            self._tell_rest,
+        )
         for step in steps:
             try:
                 step()
             except (TestbedError, helm_python.HelmError) as error:
                 self.say(f"  {error}")
+
+    def namespaces(self) -> list[str]:
+        """Those of our namespaces that are there."""
+        told = self.cluster.kubectl("get", "namespace", SHOP, SYSTEM, "--ignore-not-found", "-o", "name").split()
+        return [name.removeprefix("namespace/") for name in told]
+
+    def _resources(self) -> list[str]:
+        if not definitions(self.cluster):
+            return []
+        return self.cluster.kubectl("get", _KINDS, "-n", SHOP, "-o", "name").split()
+
+    def _without_resources(self) -> None:
+        if left := self._resources():
+            self.shell.run("delete", *left, "-n", SHOP, f"--timeout={self.seconds}s")
+
+    def _let_go(self) -> None:
+        """Take the finalizer away where the operator does not: what it would tidy up goes with the databases."""
+        for name in self._resources():
+            self.shell.run("patch", name, "-n", SHOP, "--type=merge", "--patch", _LET_GO)
+
+    def _without_release(self) -> None:
+        if SYSTEM in self.namespaces():
+            self.helm.uninstall()
+
+    def _without_namespaces(self) -> None:
+        if left := self.namespaces():
+            self.shell.run("delete", "namespace", *left, f"--timeout={self.seconds}s")
+
+    def _tell_rest(self) -> None:
+        if left := self.made():
+            self.say(f"Still in the cluster: {', '.join(sorted(left))}")
+
+
+def definitions(cluster: KubernetesCluster) -> list[str]:
+    """The definitions of ours that a cluster has."""
+    told = cluster.kubectl("get", "customresourcedefinitions", "-o", "name").split()
+    return [name for name in told if name.endswith(".whimbrel.dev")]
+
+
+def _of_our_stages(told: str) -> str:
+    """What our own stages say while an image is built; the rest is the builder's and pip's."""
+    return "\n".join(line for line in told.splitlines() if line.startswith(("bare: ", "slim: ", "whole: ")))
 
 
 def named(name: str) -> dict[str, object]:
@@ -144,11 +215,18 @@ def opened() -> Iterator[Site]:
     with tempfile.TemporaryDirectory(prefix="whimbrel-e2e-") as name:
         folder = Path(name)
         copy = folder / "kubeconfig"
-        copy.touch(mode=0o600)
-        copy.write_bytes(kubeconfig.read_bytes())
+        _copy(kubeconfig, copy)
         cluster = existing_cluster(copy, folder)
-        for each in (SYSTEM, SHOP):
-            if cluster.kubectl("get", "namespace", each, "--ignore-not-found"):
-                pytest.fail(f"The namespace {each} is there already, and the whole run makes and deletes it")
         shell = Shell(Console(width=_WIDTH, soft_wrap=True), copy, folder)
-        yield Site(cluster, shell, Helm(shell, SYSTEM), node, frozenset(everything(cluster)))
+        site = Site(cluster, shell, Helm(shell, SYSTEM), node, frozenset(everything(cluster)))
+        if there := [*(f"namespace/{each}" for each in site.namespaces()), *definitions(cluster)]:
+            pytest.fail(f"The whole run makes and deletes {', '.join(there)}, which the cluster has already: {_ADVICE}")
+        with interruptible():
+            yield site
+
+
+def _copy(kubeconfig: Path, copy: Path) -> None:
+    """Copy a kubeconfig, its current context alone; with the files that it names, whose paths may be relative to it."""
+    copy.touch(mode=0o600)
+    words = ("config", "view", "--raw", "--minify", "--flatten")
+    copy.write_text(run_kubectl([f"--kubeconfig={kubeconfig}"], words, None, TIMEOUT_SECONDS), encoding="utf-8")

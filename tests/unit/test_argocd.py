@@ -203,12 +203,32 @@ def test_the_defaults_that_an_api_server_fills_in_change_nothing(moment: Moment)
         ("rollback-given-up", "rollback", "withdraw it first"),
         ("completed", "cancel", "it is Completed already"),
         ("cancelled", "cancel", "it is Cancelled already"),
+        ("completed", "pause", "it is Completed already"),
+        ("cancelled", "pause", "it is Cancelled already"),
     ],
 )
 def test_an_action_that_comes_too_late_or_too_early_refuses_with_the_reason(name: str, action: str, why: str) -> None:
     assert action not in offered(migration(name))
     with pytest.raises(ScriptFailed, match=why):
         act(action, migration(name))
+
+
+def test_a_way_back_that_has_ended_is_not_paused() -> None:
+    ended = BY_NAME["ReverseSync", "ended"]
+    assert offered(ended) == set()
+    with pytest.raises(ScriptFailed, match="it is Stopped already"):
+        act("pause", ended)
+
+
+def test_one_that_is_paused_at_the_switch_can_be_resumed() -> None:
+    """Its hooks begin no more until then."""
+    obj = live_with(migration("hook-runs"), "Paused", "True", "")
+    paused = {**obj, "spec": {**obj["spec"], "paused": True}}
+    found, message = health(paused)
+    assert (paused["status"]["phase"], found) == ("Completed", "Suspended")
+    assert message.startswith("hook start (after switch) has not ended")
+    assert "the action resume" in message
+    assert offered(paused) == {"resume"}
 
 
 def test_every_action_is_defined_and_discovered_by_the_same_name() -> None:

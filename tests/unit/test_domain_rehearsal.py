@@ -137,8 +137,17 @@ def test_the_pause_of_a_log_is_bounded_by_the_last_whole_comparison() -> None:
         "FinalCheck": 12.0,
         "Confirm": 0.5,
     }
-    assert (found.pause.seconds, found.pause.at_most) == (18.0, True)
+    assert [stage.name for stage in found.stages if stage.takes.at_most] == ["FinalCheck"]
+    assert (found.pause.seconds, found.pause.at_most) == (18.0, False)
     assert "Fence" in found.pause.basis
+
+
+def test_each_worker_of_the_pause_is_taken_to_start_as_that_of_the_last_comparison_did() -> None:
+    found = rehearse(following(validation=EQUAL.model_copy(update={"start_seconds": 4.0})), START)
+    times = {stage.name: stage.takes.seconds for stage in found.stages if stage.takes.seconds is not None}
+    assert times == {"Freeze": 7.0, "Drain": 2.5, "FinalCheck": 12.0, "Confirm": 4.5, "Fence": 4.0}
+    assert found.pause.seconds == 30.0
+    assert "Fence" not in found.pause.basis
 
 
 def test_the_pause_of_shards_holds_a_whole_comparison() -> None:

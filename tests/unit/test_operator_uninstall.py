@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from whimbrel_operator.installed import holder
+from whimbrel_operator.installed import alive, holder
 from whimbrel_operator.runtime.kubernetes.api import Call
 from whimbrel_operator.runtime.kubernetes.kinds import MIGRATIONS
 from whimbrel_operator.uninstall import Held, held, verdict
@@ -38,6 +38,16 @@ def test_a_long_list_is_cut_and_says_so() -> None:
     assert len(told.splitlines()) < 40
 
 
+def test_many_namespaces_are_cut_and_said_so_too() -> None:
+    told = verdict([Held("Migration", f"n{number:02}", "shop", "", ends=False) for number in range(25)])
+    assert told.count("--all") == 20
+    assert "and 5 namespaces more" in told
+
+
+def test_one_that_holds_it_is_one() -> None:
+    assert "1 resource holds the finalizer" in verdict([held("Migration", body("flights"))])
+
+
 def test_nothing_held_is_said_in_a_line() -> None:
     assert verdict([]).count("\n") == 0
 
@@ -48,6 +58,21 @@ def test_nothing_held_is_said_in_a_line() -> None:
 )
 def test_a_lease_that_was_given_back_has_no_holder(lease: dict[str, Any] | None, who: str) -> None:
     assert holder(lease) == who
+
+
+@pytest.mark.parametrize(
+    ("pod", "counts"),
+    [
+        ({"metadata": {}}, True),
+        ({"metadata": {}, "status": {"phase": "Running"}}, True),
+        ({"metadata": {}, "status": {"phase": "Pending"}}, True),
+        ({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": {"phase": "Running"}}, False),
+        # The API server keeps a pod that was evicted until somebody deletes it.
+        ({"metadata": {}, "status": {"phase": "Failed", "reason": "Evicted"}}, False),
+    ],
+)
+def test_only_a_pod_that_shall_work_must_be_ready(pod: dict[str, Any], counts: bool) -> None:
+    assert alive(pod) is counts
 
 
 def test_an_empty_namespace_is_all_of_them() -> None:

@@ -128,3 +128,11 @@ def test_the_environment_chooses() -> None:
     assert "WHIMBREL_NODE=agent" in chosen.why_not
     with pytest.raises(TestbedError, match="neither kubelet nor agent"):
         probe.choose({"WHIMBREL_NODE": "docker"})
+
+
+def test_folders_that_a_node_would_not_see_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(configuration, "_REPLACED", (str(tmp_path / "replaced"),))
+    monkeypatch.setenv("WHIMBREL_CACHE", str(tmp_path / "cache"))
+    assert probe._places() == ""
+    monkeypatch.setenv("WHIMBREL_CACHE", str(tmp_path / "replaced" / "cache"))
+    assert probe._places().endswith("which a node sees another in: set WHIMBREL_CACHE")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import asdict
@@ -41,6 +42,43 @@ def test_a_cluster_whose_process_has_ended_is_none(folder: Path) -> None:
         state = asdict(STATE) | {"pid": pid, "born": born}
         (folder / "state.json").write_text(json.dumps(state))
         assert standing.found() is None
+
+
+def test_one_that_still_starts_is_none_and_goes_down(folder: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]) as starting:
+        (folder / "state.json").write_text(json.dumps({"pid": starting.pid, "born": _born(starting.pid)}))
+        assert standing.found() is None
+        assert standing.down() is True
+        assert starting.wait() == -signal.SIGTERM
+    assert standing.down() is False
+
+
+def test_one_of_another_version_is_named_and_goes_down(folder: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]) as running:
+        state = {"pid": running.pid, "born": _born(running.pid), "colour": "red"}
+        (folder / "state.json").write_text(json.dumps(state))
+        with pytest.raises(TestbedError, match=r"of another version: make cluster-down\. .*colour"):
+            standing.found()
+        assert standing.down() is True
+    assert running.returncode == -signal.SIGTERM
+
+
+def _born(pid: int) -> int:
+    """When a process began, in clock ticks since the machine's start."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+
+
+def test_a_cluster_with_another_node_than_is_asked_for_is_refused() -> None:
+    assert STATE.as_asked("") is STATE
+    assert STATE.as_asked("kubelet") is STATE
+    with pytest.raises(TestbedError, match=r"runs already, with a real node; WHIMBREL_NODE=agent asks for another"):
+        STATE.as_asked("agent")
+
+
+def test_one_that_does_not_answer_is_known_all_the_same(folder: Path) -> None:
+    state = asdict(STATE) | {"pid": os.getpid(), "born": _born(os.getpid()), "logs": {"etcd": "/e"}}
+    (folder / "state.json").write_text(json.dumps(state))
+    assert standing.known() == standing.Standing(**state)
 
 
 def test_a_state_that_is_none_is_named(folder: Path) -> None:

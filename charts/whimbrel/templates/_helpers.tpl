@@ -12,8 +12,8 @@
 {{- end -}}
 
 {{- define "whimbrel.release" -}}
-app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "whimbrel.selector" -}}
@@ -71,7 +71,7 @@ enableServiceLinks: false
 imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 securityContext:
   runAsNonRoot: true
@@ -104,12 +104,13 @@ env:
 resources: {requests: {cpu: 50m, memory: 64Mi}, limits: {memory: 256Mi}}
 {{- end -}}
 
-{{- /* How worker pods run, as operator/whimbrel_operator/specs/pods_form.py reads it. */ -}}
+{{- /* How worker pods run, as operator/whimbrel_operator/specs/pods_form.py reads it. The kubelet would put the operator's
+variables in for a `$(NAME)` that is meant for the worker's; `$$` it makes one again. */ -}}
 {{- define "whimbrel.pods" -}}
 {{- $pulls := list -}}
 {{- range .Values.imagePullSecrets }}{{ $pulls = append $pulls .name }}{{ end -}}
 {{- $told := dict "imagePullSecrets" $pulls "labels" .Values.workers.podLabels "annotations" .Values.workers.podAnnotations -}}
-{{- mustToJson (merge $told (omit .Values.workers "podLabels" "podAnnotations")) -}}
+{{- mustToJson (merge $told (omit .Values.workers "podLabels" "podAnnotations")) | replace "$" "$$" -}}
 {{- end -}}
 
 {{- /* Egress of every pod: names, and the API server. */ -}}

@@ -1,6 +1,5 @@
 """`whimbrel completion`, and what kubectl asks when its user presses TAB behind `kubectl whimbrel`."""
 
-import sys
 from collections.abc import Sequence
 from typing import Final
 
@@ -52,10 +51,3 @@ def for_kubectl(group: click.Command, words: Sequence[str]) -> str:
 
 def _proposal(item: CompletionItem[str]) -> str:
     return f"{item.value}\t{item.help}" if item.help else item.value
-
-
-def kubectl_complete() -> None:
-    """The entry of kubectl_complete-whimbrel."""
-    from whimbrel_cli.main import whimbrel
-
-    click.echo(for_kubectl(whimbrel, sys.argv[1:]))

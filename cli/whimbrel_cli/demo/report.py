@@ -48,7 +48,7 @@ def _pauses(director: Director, pauses: Sequence[Pause]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
     table.add_column("From, to")
     table.add_column("Measured", justify="right")
-    table.add_column("whimbrel cutover --dry-run had said (without the start of each step's worker)", overflow="fold")
+    table.add_column("whimbrel cutover --dry-run had said")
     for pause in pauses:
         table.add_row(*pause_row(director, pause))
     return table

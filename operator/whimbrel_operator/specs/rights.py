@@ -3,11 +3,13 @@
 None on Secrets: workers read those as files. What a task may do stands in access.
 """
 
-from typing import Any, Final
+from typing import Final
 
 from whimbrel_api.base import GROUP
 
 Rule = dict[str, list[str]]
+_KINDS: Final = ["migrations", "validations", "reversesyncs"]
+_STATUSES: Final = [f"{kind}/status" for kind in _KINDS]
 
 
 def _rule(group: str, resources: list[str], verbs: list[str]) -> Rule:
@@ -16,12 +18,12 @@ def _rule(group: str, resources: list[str], verbs: list[str]) -> Rule:
 
 OPERATOR_RULES: Final[tuple[Rule, ...]] = (
     # `patch` puts the finalizer there and takes it away.
-    _rule(GROUP, ["migrations", "validations", "reversesyncs"], ["get", "list", "watch", "patch"]),
+    _rule(GROUP, _KINDS, ["get", "list", "watch", "patch"]),
     # A cutover with a way back makes its ReverseSync; giving up and rolling back take it away.
     _rule(GROUP, ["reversesyncs"], ["create", "delete"]),
-    _rule(GROUP, ["migrations/status", "validations/status", "reversesyncs/status"], ["update"]),
+    _rule(GROUP, _STATUSES, ["update"]),
     # Owner references that block a deletion need it where OwnerReferencesPermissionEnforcement is on.
-    _rule(GROUP, ["migrations/finalizers", "validations/finalizers", "reversesyncs/finalizers"], ["update"]),
+    _rule(GROUP, [f"{kind}/finalizers" for kind in _KINDS], ["update"]),
     # `get`, and `patch` on status, are also what a task's Role gives: nobody may give what he does not have.
     _rule(GROUP, ["workerreports"], ["get", "list", "watch", "create", "patch", "delete"]),
     _rule(GROUP, ["workerreports/status"], ["patch"]),
@@ -37,11 +39,9 @@ OPERATOR_RULES: Final[tuple[Rule, ...]] = (
 LEASE_RULES: Final[tuple[Rule, ...]] = (_rule("coordination.k8s.io", ["leases"], ["get", "create", "update"]),)
 """In the operator's own namespace."""
 
-_KINDS: Final = ["migrations", "validations", "reversesyncs"]
-
 VIEWER_RULES: Final[tuple[Rule, ...]] = (
     _rule(GROUP, [*_KINDS, "workerreports"], ["get", "list", "watch"]),
-    _rule(GROUP, [f"{kind}/status" for kind in _KINDS], ["get"]),
+    _rule(GROUP, _STATUSES, ["get"]),
     # What status, tree and logs of the command line show more; Kubernetes' own role view has these already.
     _rule("", ["pods", "events"], ["get", "list", "watch"]),
     _rule("", ["pods/log"], ["get"]),
@@ -63,14 +63,3 @@ TEST_RULES: Final[tuple[Rule, ...]] = (
     _rule("coordination.k8s.io", ["leases"], ["get"]),
 )
 """In the operator's own namespace, of whoever looks whether it works."""
-
-
-def cluster_role(name: str) -> dict[str, Any]:
-    """The ClusterRole with OPERATOR_RULES; a RoleBinding gives it in one namespace, a ClusterRoleBinding in all."""
-    meta = {"name": name, "labels": {"app.kubernetes.io/part-of": "whimbrel"}}
-    return {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRole",
-        "metadata": meta,
-        "rules": [dict(rule) for rule in OPERATOR_RULES],
-    }

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from whimbrel_testbed.cache import TestbedError, announce, cache_directory, locked
+from whimbrel_testbed.endings import end_by_exception, run_to_its_end
 from whimbrel_testbed.kubernetes import own
 from whimbrel_testbed.kubernetes.build import control_plane_binary
 from whimbrel_testbed.kubernetes.cluster import KubernetesCluster, kubernetes_cluster
@@ -75,10 +76,19 @@ class Standing:
             f"export KUBECONFIG={shlex.quote(self.kubeconfig)}"
         )
 
+    def as_asked(self, wanted: str) -> Standing:
+        """Return it where its node is the one that is asked for ("": any). Raises TestbedError where it is not."""
+        if wanted not in ("", self.node):
+            raise TestbedError(
+                f"A cluster runs already, with {self.words}; {probe.CHOICE}={wanted} asks for another: "
+                "make cluster-down, and again."
+            )
+        return self
+
 
 def found() -> Standing | None:
     """Return the cluster that runs, None where none does. Raises TestbedError where its API server does not answer."""
-    state = _read()
+    state = known()
     if state is None:
         return None
     try:
@@ -88,21 +98,43 @@ def found() -> Standing | None:
     return state
 
 
+def known() -> Standing | None:
+    """Return the cluster that runs, whether it answers or not; None where none does, or one still starts.
+
+    Raises TestbedError where what it has written about itself cannot be read.
+    """
+    told = _told()
+    if told.keys() <= {"pid", "born"}:
+        return None
+    try:
+        return Standing(**told)
+    except TypeError as error:
+        raise TestbedError(f"{_folder() / _STATE} is of another version: make cluster-down. {error}") from error
+
+
 def up(progress: Callable[[str], None] = announce) -> tuple[Standing, bool]:
-    """Return the cluster that runs, and whether it was started now. Raises TestbedError with the end of its log."""
+    """Return the cluster that runs, and whether it was started now.
+
+    Raises TestbedError where none can be started, and where the one that runs is not what $WHIMBREL_NODE asks for.
+    """
+    wanted = probe.wanted()
     with locked(_NAME):
         there = found()
-        return (there, False) if there is not None else (_start(progress), True)
+        return (there.as_asked(wanted), False) if there is not None else (_start(progress), True)
 
 
 def down() -> bool:
-    """End the cluster and wait until nothing of it is left; False where none ran."""
+    """End the cluster, one that still starts too, and wait until nothing of it is left; False where there was none."""
     with locked(_NAME):
-        state = _read()
-        if state is not None:
-            _end(state)
-        shutil.rmtree(_folder(), ignore_errors=True)
-        return state is not None
+        return _ended()
+
+
+def _ended() -> bool:
+    told = _told()
+    if told:
+        _end(told["pid"], told["born"])
+    shutil.rmtree(_folder(), ignore_errors=True)
+    return bool(told)
 
 
 def load(archive: Path) -> None:
@@ -116,15 +148,19 @@ def load(archive: Path) -> None:
 
 
 def _start(progress: Callable[[str], None]) -> Standing:
+    # One whose starter was killed starts still, with nobody to follow it.
+    _ended()
     folder = _folder()
-    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
+    # The address of the last cluster, maybe, which went with it.
+    environment = {name: text for name, text in os.environ.items() if name != ADDRESS}
     with (folder / _LOG).open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", __spec__.name if __spec__ else __name__, "serve"], stdin=subprocess.DEVNULL,
-            stdout=log, stderr=log, cwd="/", start_new_session=True,
+            stdout=log, stderr=log, cwd="/", env=environment, start_new_session=True,
         )  # fmt: skip
     try:
+        _write({"pid": process.pid, "born": _born(process.pid) or 0})
         return _followed(process, folder / _LOG, progress)
     except BaseException:
         process.terminate()
@@ -135,7 +171,7 @@ def _start(progress: Callable[[str], None]) -> Standing:
 def _followed(process: subprocess.Popen[bytes], log: Path, progress: Callable[[str], None]) -> Standing:
     """Pass on what it says until it runs."""
     told = 0
-    while (state := _read()) is None:
+    while (state := known()) is None:
         ended = process.poll() is not None
         told = _tell(log, told, progress)
         if ended:
@@ -155,14 +191,14 @@ def _tell(log: Path, told: int, progress: Callable[[str], None]) -> int:
     return told + len(whole)
 
 
-def _end(state: Standing) -> None:
+def _end(pid: int, born: int) -> None:
     deadline = time.monotonic() + _DOWN_SECONDS
     with suppress(ProcessLookupError):
-        os.kill(state.pid, signal.SIGTERM)
-        while _born(state.pid) == state.born:
+        os.kill(pid, signal.SIGTERM)
+        while _born(pid) == born:
             if time.monotonic() > deadline:
                 # What watches over its servers ends them then.
-                os.kill(state.pid, signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
                 raise TestbedError(f"The cluster did not end within {_DOWN_SECONDS:.0f} s and was killed.")
             time.sleep(_POLL_SECONDS)
 
@@ -171,15 +207,21 @@ def _folder() -> Path:
     return cache_directory() / _NAME
 
 
-def _read() -> Standing | None:
-    """Return what a running cluster has written about itself."""
+def _told() -> dict[str, Any]:
+    """Return what is written of a cluster whose process lives, while it starts that process alone; else nothing."""
     try:
-        state = Standing(**json.loads((_folder() / _STATE).read_text(encoding="utf-8")))
+        told: dict[str, Any] = json.loads((_folder() / _STATE).read_text(encoding="utf-8"))
+        return told if _born(told["pid"]) == told["born"] else {}
     except FileNotFoundError:
-        return None
-    except (ValueError, TypeError) as error:
-        raise TestbedError(f"{_folder() / _STATE} is not what a cluster writes: remove it. {error}") from error
-    return state if _born(state.pid) == state.born else None
+        return {}
+    except (ValueError, TypeError, KeyError) as error:
+        raise TestbedError(f"{_folder() / _STATE} is not what a cluster writes: remove it. {error!r}") from error
+
+
+def _write(told: Mapping[str, Any]) -> None:
+    written = _folder() / f"{_STATE}.new"
+    written.write_text(json.dumps(told), encoding="utf-8")
+    written.rename(_folder() / _STATE)
 
 
 def _born(pid: int) -> int | None:
@@ -194,21 +236,14 @@ def _born(pid: int) -> int | None:
 
 @contextmanager
 def _kept() -> Iterator[Mapping[str, Any]]:
-    """Run a cluster, and say of it in the folder while it runs."""
+    """Run a cluster, and say of it in the folder that it runs."""
     choice = probe.choose()
     with kubernetes_cluster(real_node=choice.programs) as cluster:
-        folder = _folder()
-        kubeconfig = folder / _KUBECONFIG
+        kubeconfig = _folder() / _KUBECONFIG
         shutil.copy(cluster.kubeconfig, kubeconfig)
         state = asdict(_standing(cluster, choice, kubeconfig))
-        written = folder / f"{_STATE}.new"
-        written.write_text(json.dumps(state), encoding="utf-8")
-        written.rename(folder / _STATE)
-        try:
-            yield state
-        finally:
-            with suppress(FileNotFoundError):
-                (folder / _STATE).unlink()
+        _write(state)
+        yield state
 
 
 def _standing(cluster: KubernetesCluster, choice: Choice, kubeconfig: Path) -> Standing:
@@ -227,9 +262,9 @@ def _standing(cluster: KubernetesCluster, choice: Choice, kubeconfig: Path) -> S
 def run_with(command: list[str]) -> int:
     """Run a command with a cluster, the one that runs or one for it alone; return its exit code."""
     state, started = up()
-    print(state.told(), flush=True)
     try:
-        return subprocess.run(command, env={**os.environ, **state.environment()}, check=False).returncode
+        print(state.told(), flush=True)
+        return run_to_its_end(command, state.environment())
     finally:
         if started:
             down()
@@ -243,6 +278,8 @@ def main(arguments: list[str]) -> int:
     except TestbedError as error:
         announce(str(error))
         return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
 
 
 def _main(what: str = "", *rest: str) -> int:
@@ -265,4 +302,5 @@ def _main(what: str = "", *rest: str) -> int:
 
 
 if __name__ == "__main__":
+    end_by_exception()
     sys.exit(main(sys.argv[1:]))

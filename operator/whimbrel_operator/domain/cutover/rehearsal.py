@@ -4,7 +4,7 @@ The status may be old: what can be judged anew from its figures and the time is,
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -26,6 +26,8 @@ from whimbrel_operator.domain.observed import Memory, Observed, is_fresh
 
 REPORT_SECONDS: Final = 2.0
 """The interval at which a stream reports and takes orders: so long a drained position may wait to be seen."""
+_STARTS_A_WORKER: Final = ("Freeze", "Confirm", "Seal", "Arm", "Fence")
+"""Besides FinalCheck, whose figure holds the start already."""
 _STATUS_SECONDS: Final = 10.0
 """A status is written with each report that says something new; three of these without one, and nobody speaks."""
 
@@ -85,10 +87,9 @@ class Rehearsal:
         if unknown:
             return Estimate(None, f"not measured: {', '.join(unknown)}")
         left_out = [each.name for each in self.stages if each.takes.seconds is None]
-        basis = "the sum of the steps below; the start of each step's worker is not measured"
-        basis += f", nor is {', '.join(left_out)}" if left_out else ""
-        bounded = any(each.takes.at_most for each in self.stages)
-        return Estimate(sum(each.takes.seconds or 0.0 for each in self.stages), basis, at_most=bounded)
+        basis = "the sum of the steps below"
+        basis += f"; not measured: {', '.join(left_out)}" if left_out else ""
+        return Estimate(sum(each.takes.seconds or 0.0 for each in self.stages), basis)
 
     @property
     def too_long(self) -> bool:
@@ -190,7 +191,17 @@ def _obstacles(view: View) -> Iterator[str]:
 def _takes(step: str, view: View) -> Estimate:
     known = {"Freeze": _freeze, "Drain": _drain, "FinalCheck": _final_check, "Confirm": _confirm}
     found = (known | {"Seal": _last_look, "Fence": _last_look} if view.sharded else known).get(step)
-    return found(view) if found is not None else Estimate(None, "not measured, mostly a second or two", small=True)
+    takes = found(view) if found is not None else Estimate(None, "not measured, mostly a second or two", small=True)
+    return _with_start(takes, view) if step in _STARTS_A_WORKER else takes
+
+
+def _with_start(takes: Estimate, view: View) -> Estimate:
+    """Each step's worker takes about as long to start as that of the last comparison did."""
+    start = view.status.validation.start_seconds
+    if start is None:
+        return replace(takes, basis=f"{takes.basis}; the start of its worker is not measured")
+    basis = f"{takes.basis}; its worker takes {text(start)} to start, as the last comparison's did"
+    return replace(takes, seconds=(takes.seconds or 0.0) + start, basis=basis)
 
 
 def _freeze(view: View) -> Estimate:

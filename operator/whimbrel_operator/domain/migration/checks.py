@@ -43,9 +43,15 @@ def _finished_check(view: View) -> Iterable[MigrationValidationStatus]:
     task_id = check_id(view.status.validation)
     state, word = view.tasks.find(task_id), view.result(task_id)
     if state is not None and word is not None and word.check is not None and word.check.result is not None:
-        took = (word.observed_at - state.started_at).total_seconds()
         found = from_check(word.check, word.observed_at, task_id)
-        yield found.model_copy(update={"took_seconds": round(took, 1) if took >= 0 else None})
+        took, start = (_passed(state.started_at, until) for until in (word.observed_at, word.started_at))
+        yield found.model_copy(update={"took_seconds": took, "start_seconds": start})
+
+
+def _passed(since: datetime, until: datetime | None) -> float | None:
+    """The seconds between; None where they are not known, or by the clocks of two machines less than none."""
+    passed = (until - since).total_seconds() if until is not None else -1.0
+    return round(passed, 1) if passed >= 0 else None
 
 
 def _children(view: View) -> Iterable[MigrationValidationStatus]:

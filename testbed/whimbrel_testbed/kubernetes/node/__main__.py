@@ -20,6 +20,7 @@ from whimbrel_testbed.kubernetes.node.configuration import NAMESPACES, Places
 from whimbrel_testbed.kubernetes.node.network import Network
 
 _COMMAND_SECONDS = 30.0
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 class _Ended(BaseException):
@@ -28,17 +29,19 @@ class _Ended(BaseException):
 
 def main(directory: Path, name: str, network: Network) -> int:
     """Hold the namespaces; 1 where they cannot be had or end by themselves."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ENDING:
         signal.signal(number, _end)
-    first = 0
+    first, group = 0, ""
     holder: subprocess.Popen[str] | None = None
     try:
         holder = _namespaces(directory, name)
         first = _first_process(holder)
-        # A node of that number that was killed has left its own.
-        cgroups.sweep(network.group)
-        cgroups.make(network.group)
+        # Two nodes cannot make a link of one name: whose it is, its are the number and the group.
         _join(network, first)
+        group = network.group
+        # A node of that number that was killed has left its own.
+        cgroups.sweep(group)
+        cgroups.make(group)
         written = directory / "pid.new"
         written.write_text(str(first))
         written.rename(Places(directory, directory).first_process)
@@ -51,13 +54,18 @@ def main(directory: Path, name: str, network: Network) -> int:
     except _Ended:
         return 0
     finally:
-        _clear(holder, first, network)
+        _take_no_signals()
+        _clear(holder, first, group)
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
-    for ending in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(ending, signal.SIG_IGN)
+    _take_no_signals()
     raise _Ended
+
+
+def _take_no_signals() -> None:
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _namespaces(directory: Path, name: str) -> subprocess.Popen[str]:
@@ -86,15 +94,18 @@ def _join(network: Network, first: int) -> None:
         run(command, what=f"`{' '.join(command)}`", timeout=_COMMAND_SECONDS)
 
 
-def _clear(holder: subprocess.Popen[str] | None, first: int, network: Network) -> None:
-    """Kill the first process, with which the kernel kills all others of the node, and remove their control groups."""
+def _clear(holder: subprocess.Popen[str] | None, first: int, group: str) -> None:
+    """Kill the first process, with which the kernel kills all others of the node, and remove their control groups.
+
+    Both are as far as it has come to them: 0 and "" where it has not.
+    """
     if holder is None:
         return
     if holder.poll() is None:
         os.kill(first or holder.pid, signal.SIGKILL)
     holder.wait()
-    for group in cgroups.sweep(network.group):
-        announce(f"{group} is still in use: a process of the node lives on. Look with: cat {group}/cgroup.procs")
+    for left in cgroups.sweep(group) if group else ():
+        announce(f"{left} is still in use: a process of the node lives on. Look with: cat {left}/cgroup.procs")
 
 
 if __name__ == "__main__":

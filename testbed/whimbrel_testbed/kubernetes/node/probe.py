@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from whimbrel_testbed.cache import TestbedError
+from whimbrel_testbed.cache import TestbedError, cache_directory
 from whimbrel_testbed.kubernetes.node import cgroups
 from whimbrel_testbed.kubernetes.node.configuration import NAMESPACES, Places
 from whimbrel_testbed.kubernetes.node.programs import Programs, node_programs
@@ -46,15 +46,21 @@ def choose(environment: Mapping[str, str] | None = None) -> Choice:
 
     $WHIMBREL_NODE asks for one of them; TestbedError where it asks for a kubelet, and the machine does not allow it.
     """
-    wanted = (os.environ if environment is None else environment).get(CHOICE, "")
-    if wanted not in ("", *Node):
-        raise TestbedError(f"{CHOICE}={wanted} is neither {Node.KUBELET} nor {Node.AGENT}.")
-    if wanted == Node.AGENT:
-        return Choice(Node.AGENT, f"{CHOICE}={wanted} asks for it")
+    asked = wanted(environment)
+    if asked == Node.AGENT:
+        return Choice(Node.AGENT, f"{CHOICE}={asked} asks for it")
     programs, why_not = probed()
-    if why_not and wanted == Node.KUBELET:
-        raise TestbedError(f"This machine cannot run a kubelet, which {CHOICE}={wanted} asks for: {why_not}.")
+    if why_not and asked == Node.KUBELET:
+        raise TestbedError(f"This machine cannot run a kubelet, which {CHOICE}={asked} asks for: {why_not}.")
     return Choice(Node.AGENT, why_not) if programs is None else Choice(Node.KUBELET, programs=programs)
+
+
+def wanted(environment: Mapping[str, str] | None = None) -> str:
+    """Return which node $WHIMBREL_NODE asks for, "" where it asks for none. Raises TestbedError where it is no node."""
+    asked = (os.environ if environment is None else environment).get(CHOICE, "")
+    if asked not in ("", *Node):
+        raise TestbedError(f"{CHOICE}={asked} is neither {Node.KUBELET} nor {Node.AGENT}.")
+    return asked
 
 
 def probed() -> tuple[Programs | None, str]:
@@ -82,9 +88,14 @@ def _tools() -> str:
 
 
 def _places() -> str:
-    folder = Path(tempfile.gettempdir()).resolve()
-    hidden = [place for place in Places(folder, folder).mounted if folder.is_relative_to(place)]
-    return f"temporary files are in {folder}, which a node sees another in: set TMPDIR" if hidden else ""
+    used = [
+        ("temporary files are", Path(tempfile.gettempdir()), "TMPDIR"),
+        ("the cache is", cache_directory(), "WHIMBREL_CACHE"),
+    ]
+    for what, folder, variable in used:
+        if any(folder.resolve().is_relative_to(place) for place in Places(folder, folder).mounted):
+            return f"{what} in {folder}, which a node sees another in: set {variable}"
+    return ""
 
 
 def _groups() -> str:

@@ -7,6 +7,8 @@ local gates = {
   "CutoverDue", "CutoverApproved",
 }
 
+local paused = "it is paused; to go on set spec.paused to false (in Argo CD: the action resume)"
+
 local function health(word, message)
   return {status = word, message = message}
 end
@@ -80,6 +82,9 @@ local function completed(status, cutover, asked)
   end
   if asked.rollback then
     return health("Progressing", first(cutover.message, "a rollback is asked for"))
+  end
+  if because("HooksSucceeded", "InProgress") and is("Paused", "True") then
+    return health("Suspended", told("HooksSucceeded", "applications are switched to the target") .. "; " .. paused)
   end
   if because("HooksSucceeded", "InProgress") then
     return health("Progressing", told("HooksSucceeded", "applications are switched to the target"))
@@ -174,7 +179,7 @@ if bad ~= nil then
   return bad
 end
 if because("Reconciling", "Held") then
-  return health("Suspended", phase .. ": it is paused; to go on set spec.paused to false (in Argo CD: the action resume)")
+  return health("Suspended", phase .. ": " .. paused)
 end
 if phase == "CuttingOver" then
   return health("Progressing", first(cutover.state, "Freezing") .. ": " .. first(cutover.message, told("Reconciling", "cutting over")))

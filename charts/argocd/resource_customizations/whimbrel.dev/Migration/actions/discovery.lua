@@ -1,4 +1,4 @@
--- Which actions make sense for a Migration now. Each action looks again before it changes anything.
+-- Which actions make sense for a Migration now. Those that could come too late look again before they change anything.
 
 local status, spec = obj.status or {}, obj.spec or {}
 local asked = spec.cutover or {}
@@ -30,7 +30,8 @@ return {
   ["resume"] = {
     displayName = "Resume",
     iconClass = "fa fa-fw fa-play",
-    disabled = over or spec.paused ~= true,
+    -- After the switch too: while it is paused no hook begins that is still to come.
+    disabled = spec.paused ~= true,
   },
   ["cancel"] = {
     displayName = "Cancel for good",
