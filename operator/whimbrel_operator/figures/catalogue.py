@@ -94,7 +94,9 @@ CONDITION: Final = _gauge(
     "resource_condition", "A condition, gates too: 1 is True, 0 is False, -1 is Unknown.", "condition", of=_KIND
 )
 RECONCILED_AT: Final = _gauge(
-    "resource_reconciled_timestamp_seconds", "When the last pass over the resource came to its end.", of=_KIND
+    "resource_reconciled_timestamp_seconds",
+    "When the last pass over the resource came to its end; before that of the first, when that began.",
+    of=_KIND,
 )
 
 WORKERS: Final = _gauge("worker_running", "Workers of a task that run.", of=_TASK)
