@@ -262,8 +262,8 @@ class Following:
         progress = self._board.progress()
         return self._meter.sample(time.time() + self._offset, routed, progress.oldest_pending, progress.newest_routed)
 
-    def _fetch_lag(self) -> float | None:
-        lag = self._meter.fetch_lag(time.time() + self._offset, self._board.position())
+    def _fetch_lag(self, newest_routed: float | None) -> float | None:
+        lag = self._meter.fetch_lag(time.time() + self._offset, self._board.position(), newest_routed)
         return None if lag is None else round(lag, 3)
 
     def _result(self, sample: Sample) -> StreamResult:
@@ -277,7 +277,7 @@ class Following:
             position=self._least(),
             lag_seconds=None if sample.seconds is None else round(sample.seconds, 3),
             lag_observed_at=_moment(sample.observed_at - self._offset),
-            fetch_lag_seconds=self._fetch_lag(),
+            fetch_lag_seconds=self._fetch_lag(progress.newest_routed),
             changes_applied=progress.changes_applied,
             last_change_time=_moment(progress.newest_applied),
             end_of_log_at=_moment(sample.end_of_log_at and sample.end_of_log_at - self._offset),
