@@ -44,7 +44,9 @@ LAG: Final = _gauge(
     "migration_lag_seconds", "Apply lag: age of the oldest source commit not yet in the target; absent if unknown."
 )
 FETCH_LAG: Final = _gauge(
-    "migration_fetch_lag_seconds", "Fetch lag: age of the oldest source commit not yet read; absent if unknown."
+    "migration_fetch_lag_seconds",
+    "Fetch lag: age of the oldest source commit not yet read; absent if unknown, and from DynamoDB, whose pages are "
+    "applied as they are read.",
 )
 LAG_THRESHOLD: Final = _gauge("migration_lag_threshold_seconds", "The lag that spec.thresholds.lag allows.")
 QUIET: Final = _gauge("migration_stream_quiet", "1 while every shard is quiet, so that no lag can be told.")
