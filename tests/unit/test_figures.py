@@ -154,6 +154,13 @@ def test_a_worker_that_never_spoke_is_silent_since_its_start_and_an_ended_one_is
     assert found["whimbrel_worker_failures_in_a_row", "check"] == 4
 
 
+def test_a_worker_whose_pod_was_replaced_is_silent_since_the_former_ones_last_word() -> None:
+    metrics, spoke = Metrics(), worker(Counters(), 7000)
+    for state in (spoke, worker(None)):
+        metrics.seen(KEY, MigrationStatus(), Observed(migration(), Tasks((state,))))
+    assert samples(metrics)["whimbrel_worker_last_report_timestamp_seconds", "stream"] == later(7001).timestamp()
+
+
 def test_fetch_and_apply_lag_stand_apart_and_old_ones_are_not_told() -> None:
     state = worker(Counters(), stream=StreamResult(fetch_lag_seconds=0.5))
     fresh = StreamStatus(lag_seconds=7.5, lag_observed_at=START)

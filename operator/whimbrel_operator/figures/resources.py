@@ -56,7 +56,7 @@ def samples(kind: str, known: Known) -> Iterator[Sample]:
     for condition, truth in _conditions(known).items():
         yield is_.CONDITION, (kind, condition), truth
     yield is_.RECONCILED_AT, (kind,), known.at
-    for figure, labels, value in (*_workers(known.tasks), *_counted(known.account)):
+    for figure, labels, value in (*_workers(known), *_counted(known.account)):
         yield figure, (kind, *labels), value
 
 
@@ -146,20 +146,21 @@ def _way_back(status: ReverseSyncStatus) -> Iterator[Sample]:
     )
 
 
-def _workers(tasks: Tasks) -> Iterator[Sample]:
+def _workers(known: Known) -> Iterator[Sample]:
     by_kind: dict[TaskKind, list[TaskState]] = {}
-    for state in tasks.instances:
+    for state in known.tasks.instances:
         by_kind.setdefault(state.kind, []).append(state)
     for kind, states in by_kind.items():
         running = [state for state in states if state.running]
         yield is_.WORKERS, (kind.value,), len(running)
         yield is_.FAILURES, (kind.value,), max(state.failures for state in states)
         if running:
-            yield is_.HEARTBEAT, (kind.value,), min(_spoke(state) for state in running).timestamp()
+            yield is_.HEARTBEAT, (kind.value,), min(_spoke(state, known.account) for state in running).timestamp()
 
 
-def _spoke(state: TaskState) -> datetime:
-    return max(state.word.observed_at, state.started_at) if state.word is not None else state.started_at
+def _spoke(state: TaskState, account: Account) -> datetime:
+    """A pod that replaces another has not spoken yet; what it is a part of may have been started long ago."""
+    return max(account.heard.get(state.ref, state.started_at), state.started_at)
 
 
 def _counted(account: Account) -> Iterator[Sample]:
