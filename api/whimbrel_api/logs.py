@@ -69,8 +69,10 @@ def about(record: logging.LogRecord) -> dict[str, object]:
 def places(error: BaseException) -> str:
     """Where an error happened, and those that it came of: types and places, no texts, which may quote a row."""
     chain: list[str] = []
+    met: set[int] = set()
     cause: BaseException | None = error
-    while cause is not None:
+    while cause is not None and id(cause) not in met:
+        met.add(id(cause))
         chain.append("".join(traceback.format_tb(cause.__traceback__)) + type(cause).__name__)
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return "\nwhich came while handling this:\n".join(chain)
@@ -81,7 +83,7 @@ def catch_what_nobody_catches() -> None:
     log = logging.getLogger(__name__)
 
     def told(where: str, error: BaseException) -> None:
-        log.error("%s ended by an error that nobody foresaw:\n%s", where, places(error))
+        log.error("%s ended by an error that nobody foresaw: %s", where, type(error).__name__, exc_info=error)
 
     sys.excepthook = lambda _, error, __: told("the process", error)
     threading.excepthook = lambda each: told("a thread", each.exc_value or RuntimeError())

@@ -43,11 +43,6 @@ class Repeats:
         log.log(level, line, *values, **more)
         return True
 
-    def over(self, key: Hashable) -> bool:
-        """It has ended: the next time is news at once. Whether it had been said."""
-        with self._lock:
-            return self._said.pop(key, None) is not None
-
     def _news(self, key: Hashable) -> int | None:
         """How often it was held back, where it is to be said now; None where it is not."""
         with self._lock:

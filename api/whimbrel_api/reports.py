@@ -300,7 +300,7 @@ class FreezeResult(Model):
 class Counters(Model):
     """What a worker has done since it started. `retries` and the like are the target's, `source_…` the source's."""
 
-    rows: int = Field(default=0, description="Rows written or compared.")
+    rows: int = Field(default=0, description="Rows written.")
     bytes: int = Field(default=0, description="Bytes of them.")
     transactions: int = Field(default=0, description="Transactions in the target.")
     retries: int = Field(default=0, description="Tries that the target made necessary.")

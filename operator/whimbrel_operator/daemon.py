@@ -83,8 +83,7 @@ class Shared:
 
     `leads`: whether the Lease still holds, by the clock; without it nothing is begun. `clear` takes a step towards
     nothing of a resource being left, and says whether something is. `refuse` says in a resource's status why it cannot
-    be worked on until a person acts. `repeats` keeps what goes on from being logged with each pass,
-    `steps` what flaps.
+    be worked on until a person acts. `repeats` keeps what goes on from being logged with each pass, `steps` what flaps.
     """
 
     reconciler: Reconciler
@@ -109,6 +108,7 @@ async def _refuse(shared: Shared, key: Key, error: OperatorError) -> bool:
         line = "its status could not say so, tries again: %s"
         shared.repeats.log(LOG, logging.WARNING, (key, "unsaid"), line, told(second).line)
         return False
+    shared.metrics.refused(key)
     return True
 
 
@@ -147,6 +147,7 @@ class Daemon:
         if not self._shared.leads():
             return Rest(NEAREST, patient=True)
         self._wakeup.begin()
+        self._shared.metrics.begins(self._key)
         started = self._shared.clock()
         try:
             return await self._pass()
@@ -231,6 +232,7 @@ class Clearing:
             await self._run()
 
     async def _run(self) -> None:
+        self._shared.metrics.clears(self._key)
         try:
             while not await self._done():
                 await asyncio.sleep(self._shared.nearest)
@@ -250,6 +252,7 @@ class Clearing:
             await self._failed(error)
             return False
         self._failures, self._steps, self._wakeup.due = 0, self._steps + 1, math.inf
+        self._shared.metrics.cleared(self._key)
         await _ring_or(self._wakeup, min(_STILL_ENDING, NEAREST * 2.0**self._steps))
         return False
 

@@ -47,15 +47,32 @@ class Metrics:
         if not leads:
             self._resources.known.clear()
 
+    def begins(self, key: Key) -> None:
+        """A pass over a resource begins. Where none ever comes to its end, a series must be there to show that."""
+        self._known(key)
+
     def seen(self, key: Key, status: AnyStatus, observed: Observation | None = None) -> None:
         """What a pass has decided for a resource, and from what; without that, what was seen before stays."""
-        known = self._resources.known.setdefault(key, Known(status, self._clock()))
-        known.status, known.at = status, self._clock()
+        known = self._known(key)
+        known.status, known.at, known.refused = status, self._clock(), False
         if isinstance(observed, Observed):
             known.spec = observed.resource.spec
         if observed is not None:
             known.tasks = observed.tasks
             known.account.look(observed.tasks)
+
+    def refused(self, key: Key) -> None:
+        """Its status says by now that it cannot be worked on until a person acts."""
+        self._known(key).refused = True
+
+    def clears(self, key: Key) -> None:
+        """It is being deleted: what was known of it and its workers is so no more."""
+        self._resources.known[key] = Known(self._clock())
+
+    def cleared(self, key: Key) -> None:
+        """A step of its end was taken, and something is left."""
+        known = self._known(key)
+        known.at, known.refused = self._clock(), False
 
     def forget(self, key: Key) -> None:
         """A resource is gone; its series end."""
@@ -64,6 +81,9 @@ class Metrics:
     def text(self) -> bytes:
         """All figures in Prometheus' text format."""
         return generate_latest(self.registry)
+
+    def _known(self, key: Key) -> Known:
+        return self._resources.known.setdefault(key, Known(self._clock()))
 
 
 class _Resources(Collector):

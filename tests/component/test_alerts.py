@@ -90,6 +90,7 @@ CASES = [
     Case("quiet", "WhimbrelLagUnknown", [phase("Following"), always(catalogue.QUIET, 1)], None),
     Case("paused", "WhimbrelLagUnknown", [phase("Following"), condition("Paused", 1)], None),
     Case("not there yet", "WhimbrelLagUnknown", [phase("Snapshot")], None),
+    Case("the stream has ended", "WhimbrelLagUnknown", [phase("CuttingOver")], None),
     Case("stalled", "WhimbrelStalled", [condition("Stalled", 1)], MIGRATION),
     Case("a way back", "WhimbrelStalled", [condition("Stalled", 1, kind="ReverseSync")], BACK),
     Case("stalled for a moment", "WhimbrelStalled", [condition("Stalled", 1)], None, minute=2),
@@ -127,6 +128,10 @@ CASES = [
         always(catalogue.DIFFERENCES, 1, difference="changed"),
         always(catalogue.VALIDATION_PHASE, 1, phase="Running")], None),
     Case("silent", "WhimbrelWorkerDead", [always(catalogue.HEARTBEAT, 0, task="stream")], STREAM, minute=10),
+    Case("silent at the last look", "WhimbrelWorkerDead", [
+        always(catalogue.HEARTBEAT, 0, task="stream"), series(catalogue.RECONCILED_AT, "0+60x240")], STREAM, minute=10),
+    Case("nobody has looked", "WhimbrelWorkerDead", [
+        always(catalogue.HEARTBEAT, 0, task="stream"), always(catalogue.RECONCILED_AT, 0)], None, minute=10),
     Case("reports", "WhimbrelWorkerDead", [series(catalogue.HEARTBEAT, "0+60x240", task="stream")], None),
     Case("fails", "WhimbrelWorkerFailing", [always(catalogue.FAILURES, 5, task="stream")], STREAM),
     Case("failed once", "WhimbrelWorkerFailing", [always(catalogue.FAILURES, 1, task="stream")], None),

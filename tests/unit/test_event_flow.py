@@ -13,6 +13,7 @@ from kubernetes.aio import client
 from support.memory_runtime import KEY, UID, migration
 from whimbrel_api.tasks import TaskKind
 from whimbrel_operator.domain.decision import Event, WantedTask, Work
+from whimbrel_operator.domain.news import MOST_ALIKE
 from whimbrel_operator.domain.observed import Memory, TaskRef
 from whimbrel_operator.errors import Forbidden, OperatorError, Refused, ResourceUnreadable
 from whimbrel_operator.runtime.kubernetes.api import Api
@@ -115,6 +116,12 @@ def test_what_differs_each_time_becomes_one_event() -> None:
     assert [each.combined for each in written[:ALIKE]] == [False] * ALIKE
     assert all(each.combined for each in written[ALIKE:])
     assert len(written) <= ALIKE + BURST + 1000 // 300 + 1
+
+
+def test_all_that_one_pass_tells_of_one_reason_is_told_as_it_is() -> None:
+    flow = Flow()
+    found = [flow.passed(UID, Event("Warning", "NotCarried", f"view {number}"), T0) for number in range(MOST_ALIKE)]
+    assert [each is not None and not each.combined for each in found] == [True] * MOST_ALIKE
 
 
 def test_what_flaps_takes_nothing_from_a_step_of_the_cutover() -> None:

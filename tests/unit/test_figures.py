@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from support.argo_lua import script
 from support.memory_runtime import KEY, START, migration
+from whimbrel_api.base import Condition
 from whimbrel_api.cutover import Cutover, TargetExclusive
 from whimbrel_api.migration import (
     CheckResult,
@@ -24,6 +25,7 @@ from whimbrel_api.migration import (
 from whimbrel_api.reports import Counters, StreamResult, WorkerReport, WorkerState
 from whimbrel_api.tasks import TaskKind
 from whimbrel_operator.domain.cutover.gates import approval_gate, gates
+from whimbrel_operator.domain.migration.gate_news import GATES
 from whimbrel_operator.domain.migration.view import View
 from whimbrel_operator.domain.observed import Memory, Observed, TaskRef, Tasks, TaskState
 from whimbrel_operator.figures import catalogue, dashboard
@@ -152,6 +154,13 @@ def test_a_worker_that_never_spoke_is_silent_since_its_start_and_an_ended_one_is
     assert found["whimbrel_worker_failures_in_a_row", "check"] == 4
 
 
+def test_a_worker_whose_pod_was_replaced_is_silent_since_the_former_ones_last_word() -> None:
+    metrics, spoke = Metrics(), worker(Counters(), 7000)
+    for state in (spoke, worker(None)):
+        metrics.seen(KEY, MigrationStatus(), Observed(migration(), Tasks((state,))))
+    assert samples(metrics)["whimbrel_worker_last_report_timestamp_seconds", "stream"] == later(7001).timestamp()
+
+
 def test_fetch_and_apply_lag_stand_apart_and_old_ones_are_not_told() -> None:
     state = worker(Counters(), stream=StreamResult(fetch_lag_seconds=0.5))
     fresh = StreamStatus(lag_seconds=7.5, lag_observed_at=START)
@@ -175,6 +184,37 @@ def test_the_last_comparison_has_its_time_and_its_differences() -> None:
     assert found["whimbrel_migration_validation_max_age_seconds", "shop"] == 3600
     assert found["whimbrel_resource_reconciled_timestamp_seconds", "Migration"] == 1234
     assert ("whimbrel_migration_validation_timestamp_seconds", "shop") not in seen(MigrationStatus())
+
+
+def test_a_resource_of_which_no_pass_ends_shows_since_when() -> None:
+    metrics, now = Metrics(lambda: now[0]), [100.0]
+    metrics.begins(KEY)
+    now[0] = 900.0
+    metrics.begins(KEY)
+    assert samples(metrics) == {("whimbrel_resource_reconciled_timestamp_seconds", "Migration"): 100.0}
+    metrics.seen(KEY, MigrationStatus())
+    assert samples(metrics)["whimbrel_resource_reconciled_timestamp_seconds", "Migration"] == 900.0
+
+
+def test_a_resource_that_cannot_be_worked_on_is_stalled_until_a_pass_comes_to_its_end() -> None:
+    metrics = Metrics()
+    metrics.refused(KEY)
+    assert samples(metrics)["whimbrel_resource_condition", "Stalled"] == 1
+    goes_on = Condition(type="Stalled", status="False", reason="x", last_transition_time=START)
+    metrics.seen(KEY, MigrationStatus(conditions=[goes_on]))
+    assert samples(metrics)["whimbrel_resource_condition", "Stalled"] == 0
+    metrics.refused(KEY)
+    found = samples(metrics)
+    assert (found["whimbrel_resource_condition", "Stalled"], found["whimbrel_migration_phase", "Pending"]) == (1, 1)
+
+
+def test_of_a_resource_that_is_being_deleted_only_the_last_look_is_known() -> None:
+    metrics, now = Metrics(lambda: now[0]), [100.0]
+    metrics.seen(KEY, MigrationStatus(), Observed(migration(), Tasks((worker(Counters(rows=1)),))))
+    metrics.clears(KEY)
+    now[0] = 200.0
+    metrics.cleared(KEY)
+    assert samples(metrics) == {("whimbrel_resource_reconciled_timestamp_seconds", "Migration"): 200.0}
 
 
 @pytest.mark.parametrize("figure", catalogue.ALL, ids=lambda figure: figure.name)
@@ -209,7 +249,8 @@ def test_the_dashboard_and_argo_cd_know_every_gate() -> None:
     resource = migration(cutover=strict, reverse_sync=ReverseSyncPolicy(enabled=True))
     view = View(Observed(resource, Tasks(())), START, Memory())
     found = [each.type for each in (*gates(view, MigrationValidationStatus()), approval_gate(view))]
-    assert list(dashboard.GATES) == found
+    assert list(GATES) == found
+    assert any(f'condition=~"{"|".join(GATES)}"' in expr for _, expr in dashboard.queries())
     # In Argo CD's script TargetExclusive has a branch of its own, because it is a gate only where it is required.
     (told,) = re.findall(r"local gates = \{(.*?)\}", script("Migration"), re.DOTALL)
     assert re.findall(r'"(\w+)"', told) == [each for each in found if each != "TargetExclusive"]

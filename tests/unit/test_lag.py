@@ -79,10 +79,18 @@ def test_stale_means_unknown() -> None:
 
 def test_the_fetch_lag_is_zero_while_all_is_read_and_then_the_age_of_the_newest_reading_that_was() -> None:
     lag = meter()
-    assert lag.fetch_lag(100.0, at(5)) is None
+    assert lag.fetch_lag(100.0, at(5), None) is None
     lag.read(Reading(at(5), 100.0))
-    assert lag.fetch_lag(100.5, at(5)) == 0.0, "though nothing of it is in the target yet"
+    assert lag.fetch_lag(100.5, at(5), None) == 0.0, "though nothing of it is in the target yet"
     lag.read(Reading(at(9), 101.0))
-    assert lag.fetch_lag(101.5, at(7)) == 1.5
-    assert lag.fetch_lag(101.6, at(9)) == 0.0
-    assert lag.fetch_lag(105.0, at(9)) is None, "the source has not said anything lately"
+    assert lag.fetch_lag(101.5, at(7), None) == 1.5
+    assert lag.fetch_lag(101.6, at(9), None) == 0.0
+    assert lag.fetch_lag(105.0, at(9), None) is None, "the source has not said anything lately"
+
+
+def test_the_fetch_lag_of_a_reader_that_stays_behind_for_long_does_not_grow() -> None:
+    lag = meter()
+    assert lag.fetch_lag(99.0, at(0), 50.0) is None, "the source has said nothing yet"
+    for second in range(200):
+        lag.read(Reading(at(100 + second), 100.0 + second))
+        assert lag.fetch_lag(100.5 + second, at(second), second + 0.5) == 100.0

@@ -90,6 +90,11 @@ class Stage:
     def daemon(self, key: Key = KEY, uid: str = "1") -> asyncio.Task[None]:
         return asyncio.create_task(Daemon(self.shared, self.board.join(key, uid)).run())
 
+    def stalled(self) -> float | None:
+        """What the figures say of the condition."""
+        labels = {"namespace": KEY.namespace, "name": KEY.name, "kind": KEY.kind, "condition": "Stalled"}
+        return self.metrics.registry.get_sample_value("whimbrel_resource_condition", labels)
+
     async def until(self, holds: Callable[[], bool], seconds: float = 20.0) -> None:
         async with asyncio.timeout(seconds):
             while not holds():
@@ -322,8 +327,10 @@ def test_what_a_person_must_put_right_is_said_in_the_status_until_it_works(error
         runtime.trouble = raising(error)
         stage.daemon()
         await stage.until(lambda: stage.refused == [KEY])
+        assert stage.stalled() == 1
         runtime.trouble = None
         await stage.until(lambda: runtime.resource.status.phase is Phase.PREFLIGHT)
+        await stage.until(lambda: stage.stalled() == 0)
 
     run(story)
 
@@ -416,9 +423,11 @@ def test_clearing_goes_on_until_nothing_is_left_whatever_goes_wrong(caplog: pyte
     async def story(runtime: Watched) -> None:
         stage = Stage(runtime)
         stage.metrics.seen(KEY, MigrationStatus())
+        shown: list[bool] = []
         failed = iter([True, False, False, False])
 
         async def clear(key: Key, uid: str) -> bool:
+            shown.append(b"whimbrel_migration_phase{" in stage.metrics.text())
             if next(failed):
                 raise ClusterAway("away")
             return await stage.clear(key, uid)
@@ -426,6 +435,7 @@ def test_clearing_goes_on_until_nothing_is_left_whatever_goes_wrong(caplog: pyte
         stage.shared.clear = clear
         await asyncio.wait_for(Clearing(stage.shared, KEY, "1").run(), 20)
         assert stage.left == 0
+        assert shown == [False] * 4, "its workers end: what was known of it is so no more"
         assert b'name="shop"' not in stage.metrics.text()
 
     with caplog.at_level(logging.INFO):
@@ -448,6 +458,7 @@ def test_a_deletion_that_waits_for_a_person_says_so_in_the_status() -> None:
         stage.shared.clear = clear
         clearing = asyncio.create_task(Clearing(stage.shared, KEY, "1").run())
         await stage.until(lambda: stage.refused == [KEY])
+        assert stage.stalled() == 1
         wrong.clear()
         await asyncio.wait_for(clearing, 20)
 

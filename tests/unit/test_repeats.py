@@ -42,14 +42,11 @@ def test_what_goes_on_is_said_once_and_again_with_how_often(caplog: pytest.LogCa
     assert len(lines(caplog, logging.DEBUG)) == 98, "each single one is there for whoever looks for it"
 
 
-def test_another_thing_is_news_and_so_is_one_that_had_ended(caplog: pytest.LogCaptureFixture) -> None:
+def test_another_thing_is_news(caplog: pytest.LogCaptureFixture) -> None:
     repeats = Repeats(60.0, Clock())
     for key in ("a", "b", "a", "b"):
         repeats.log(LOG, logging.WARNING, key, "%s", key)
-    assert repeats.over("a")
-    assert not repeats.over("a")
-    repeats.log(LOG, logging.WARNING, "a", "%s again", "a")
-    assert lines(caplog, logging.WARNING) == ["a", "b", "a again"]
+    assert lines(caplog, logging.WARNING) == ["a", "b"]
 
 
 def test_what_it_remembers_is_bounded() -> None:
@@ -124,6 +121,12 @@ def test_places_name_what_it_came_of_and_quote_nothing() -> None:
     assert text.endswith("ValueError")
     assert "KeyError\nwhich came while handling this:" in text
     assert "4711" not in text.replace('raise ValueError("row 4711")', "")
+
+
+def test_an_error_that_names_itself_as_its_cause_has_an_end() -> None:
+    error = KeyError("x")
+    error.__cause__ = error
+    assert places(error) == "KeyError"
 
 
 def test_retries_of_a_worker_are_warned_of_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:

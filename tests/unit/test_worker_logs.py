@@ -78,7 +78,12 @@ def test_the_level_is_as_it_is_set_and_what_is_wrong_is_said() -> None:
     assert stream.getvalue() == ""
     with logging_to(WHIMBREL_LOG_LEVEL="LOUD", WHIMBREL_LOG_FORMAT="xml") as stream:
         logging.getLogger("whimbrel_worker.x").info("on")
-    assert "WHIMBREL_LOG_FORMAT=xml WHIMBREL_LOG_LEVEL=LOUD is not known" in stream.getvalue()
+    assert "WHIMBREL_LOG_FORMAT=xml is not known: plain is taken" in stream.getvalue()
+    assert "WHIMBREL_LOG_LEVEL=LOUD is not known: INFO is taken" in stream.getvalue()
+    assert stream.getvalue().endswith(": on\n")
+    with logging_to(WHIMBREL_LOG_LEVEL="DEBUG", WHIMBREL_LOG_FORMAT="xml") as stream:
+        logging.getLogger("whimbrel_worker.x").debug("on")
+    assert "WHIMBREL_LOG_LEVEL" not in stream.getvalue()
     assert stream.getvalue().endswith(": on\n")
 
 

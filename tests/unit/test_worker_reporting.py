@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from whimbrel_api.logs import places
+from whimbrel_api.logs import JsonFormatter, places, read_line
 from whimbrel_api.reports import ErrorCategory, ReportedError, WorkerReport, WorkerState
 from whimbrel_api.tasks import ExitCode, Orders, TaskFile, TaskKind
 from whimbrel_worker.lastline import LastLine, fitting, level_of
@@ -262,6 +262,11 @@ def test_the_last_line_fits_a_termination_message(caplog: pytest.LogCaptureFixtu
     assert fitting(error).endswith("…; do this")
     short = error.model_copy(update={"why": "why"})
     assert fitting(short) == "ConfigurationError: what; why; do this"
+    told = dict.fromkeys(("what", "where", "why", "todo"), '"x" \\ ' * 500)
+    quoting = fitting(error.model_copy(update=told))
+    record = logging.LogRecord("last", logging.ERROR, "", 0, quoting, None, None)
+    line = f"{JsonFormatter().format(record)}\n".encode()
+    assert read_line(line[-2048:].decode().strip()) in (("", quoting), ("ERROR", quoting))
     log = logging.getLogger("last")
     with LastLine(log) as last:
         last.say("the end")

@@ -1,5 +1,6 @@
 """Makes a given line the log's last: Kubernetes takes a failed pod's termination message from the end of its log."""
 
+import json
 import logging
 
 from whimbrel_api.reports import ReportedError
@@ -45,9 +46,9 @@ def in_full(error: ReportedError) -> str:
 
 
 def fitting(error: ReportedError, room: int = _ROOM - 150) -> str:
-    """The same within `room` bytes: long parts are cut at their ends, so that each still says something."""
+    """The same within `room` bytes, also in JSON: long parts are cut at their ends, so each still says something."""
     whole, longest = in_full(error), room // 4
-    while len(whole.encode()) > room:
+    while len(json.dumps(whole, ensure_ascii=False).encode()) > room:
         parts = {name: _cut(getattr(error, name), longest) for name in ("what", "where", "why", "todo")}
         whole, longest = in_full(error.model_copy(update=parts)), longest * 9 // 10
     return whole

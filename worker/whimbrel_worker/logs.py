@@ -6,7 +6,7 @@ The table of a line comes from the code around it, `lines_about(table=name)`, or
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, TextIO, get_args
 
 from whimbrel_api.hooks import SwitchOrder
@@ -52,21 +52,27 @@ def _in_brackets(found: Mapping[str, object]) -> str:
 
 def configure(environment: Mapping[str, str] = os.environ, stream: TextIO | None = None) -> None:
     """Set up the root logger at the start, as the operator's settings of the same names say; one that is stays."""
-    form, level = environment.get(FORMAT_VARIABLE, USUAL_FORMAT), environment.get(LEVEL_VARIABLE, USUAL_LEVEL)
     root = logging.getLogger()
     if root.handlers:
         return
+    form, wrong_form = _chosen(environment, FORMAT_VARIABLE, get_args(LogFormat), USUAL_FORMAT)
+    level, wrong_level = _chosen(environment, LEVEL_VARIABLE, get_args(LogLevel), USUAL_LEVEL)
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else _PlainFormatter(_PLAIN))
     handler.addFilter(_WORK)
     root.addHandler(handler)
-    known = level in get_args(LogLevel)
-    root.setLevel(level if known else USUAL_LEVEL)
+    root.setLevel(level)
     logging.captureWarnings(True)
     for name, least in _QUIET.items():
         logging.getLogger(name).setLevel(least)
-    if not known or form not in get_args(LogFormat):
-        _log.warning("%s=%s %s=%s is not known: plain, INFO are taken", FORMAT_VARIABLE, form, LEVEL_VARIABLE, level)
+    for wrong in filter(None, (wrong_form, wrong_level)):
+        _log.warning("%s", wrong)
+
+
+def _chosen(environment: Mapping[str, str], name: str, known: Sequence[str], usual: str) -> tuple[str, str]:
+    """The value of a variable, the usual one where it is not known; and what is to be said then."""
+    value = environment.get(name, usual)
+    return (value, "") if value in known else (usual, f"{name}={value} is not known: {usual} is taken")
 
 
 def works_for(file: TaskFile) -> None:

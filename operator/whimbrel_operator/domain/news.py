@@ -8,6 +8,8 @@ from whimbrel_operator.domain.decision import Event
 
 LONGEST = 1024
 """Characters of an Event's message."""
+MOST_ALIKE = 20
+"""Events of one reason that one pass may tell with other messages, such as each thing that is not carried."""
 Pairs = Collection[tuple[str, str]]
 RETRYING = ("Reconciling", "Retrying")
 

@@ -44,7 +44,9 @@ LAG: Final = _gauge(
     "migration_lag_seconds", "Apply lag: age of the oldest source commit not yet in the target; absent if unknown."
 )
 FETCH_LAG: Final = _gauge(
-    "migration_fetch_lag_seconds", "Fetch lag: age of the oldest source commit not yet read; absent if unknown."
+    "migration_fetch_lag_seconds",
+    "Fetch lag: age of the oldest source commit not yet read; absent if unknown, and from DynamoDB, whose pages are "
+    "applied as they are read.",
 )
 LAG_THRESHOLD: Final = _gauge("migration_lag_threshold_seconds", "The lag that spec.thresholds.lag allows.")
 QUIET: Final = _gauge("migration_stream_quiet", "1 while every shard is quiet, so that no lag can be told.")
@@ -94,7 +96,9 @@ CONDITION: Final = _gauge(
     "resource_condition", "A condition, gates too: 1 is True, 0 is False, -1 is Unknown.", "condition", of=_KIND
 )
 RECONCILED_AT: Final = _gauge(
-    "resource_reconciled_timestamp_seconds", "When the last pass over the resource came to its end.", of=_KIND
+    "resource_reconciled_timestamp_seconds",
+    "When the last pass over the resource came to its end; before that of the first, when that began.",
+    of=_KIND,
 )
 
 WORKERS: Final = _gauge("worker_running", "Workers of a task that run.", of=_TASK)

@@ -27,12 +27,14 @@ class Account:
     A worker counts from its own start, an operator from its own: at the first look what workers tell is only noted,
     because the operator before this one has counted it. So a sum begins at 0 with each operator, which `rate()` takes
     for the reset that it is. A worker that starts later counts in full, a former one that still speaks not any more.
+    `heard`: when an instance spoke last, whichever of its processes that was.
     """
 
     def __init__(self) -> None:
         self._lives: dict[TaskRef, _Life] = {}
         self._looked = False
         self.totals: Counter[Total] = Counter()
+        self.heard: dict[TaskRef, datetime] = {}
 
     def look(self, tasks: Tasks) -> None:
         """Take in what the workers say now."""
@@ -45,6 +47,7 @@ class Account:
 
     def _hear(self, word: WorkerReport) -> None:
         ref = TaskRef(word.task_id, word.index)
+        self.heard[ref] = word.observed_at
         known, now = self._lives.get(ref), _Life(word.started_at, word.counters)
         if known is not None and _former(now, known):
             return

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from whimbrel_operator.domain.migration.gate_news import GATES
+
 UID: Final = "whimbrel"
 _SOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
 _WIDTH: Final = 24
@@ -13,10 +15,6 @@ _HEIGHT: Final = 8
 _ONE: Final = 'namespace=~"$namespace", name=~"$name"'
 _ALL: Final = 'namespace=~"$namespace"'
 _BY: Final = "max by (namespace, name)"
-GATES: Final = (
-    "LagWithinThreshold", "ValidationPassed", "NoStoppedTable", "IndexesReady", "RetentionSafe", "TargetExclusive",
-    "ReverseSyncReady", "CutoverDue", "CutoverApproved",
-)  # fmt: skip
 _GATE: Final = "|".join(GATES)
 
 

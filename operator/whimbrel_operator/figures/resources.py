@@ -18,6 +18,8 @@ AnyStatus = MigrationStatus | ValidationStatus | ReverseSyncStatus
 Sample = tuple[Figure, tuple[str, ...], float]
 """A figure, the labels that it has beside the resource's own, its value."""
 _TRUTH = {"True": 1.0, "False": 0.0, "Unknown": -1.0}
+_REFUSED = {"Stalled": 1.0, "Reconciling": 0.0}
+"""The conditions of a resource that cannot be worked on, as its status says them too."""
 _PLAIN = {
     "rows": is_.WRITTEN_ROWS,
     "bytes": is_.WRITTEN_BYTES,
@@ -28,10 +30,15 @@ _PLAIN = {
 
 @dataclass
 class Known:
-    """What is known of a resource. `spec` is a Migration's, where its figures need one; `at` in seconds since 1970."""
+    """What is known of a resource. `status` is None until a pass has come to its end.
 
-    status: AnyStatus
+    `at`: when the last one did, or when work on it began, in seconds since 1970. `refused`: its status says by now that
+    it cannot be worked on until a person acts. `spec` is a Migration's, where its figures need one.
+    """
+
     at: float
+    status: AnyStatus | None = None
+    refused: bool = False
     spec: MigrationSpec | None = None
     tasks: Tasks = field(default_factory=Tasks)
     account: Account = field(default_factory=Account)
@@ -46,11 +53,16 @@ def samples(kind: str, known: Known) -> Iterator[Sample]:
             yield from _validation(status)
         case ReverseSyncStatus() as status:
             yield from _way_back(status)
-    for each in known.status.conditions:
-        yield is_.CONDITION, (kind, each.type), _TRUTH[each.status]
+    for condition, truth in _conditions(known).items():
+        yield is_.CONDITION, (kind, condition), truth
     yield is_.RECONCILED_AT, (kind,), known.at
-    for figure, labels, value in (*_workers(known.tasks), *_counted(known.account)):
+    for figure, labels, value in (*_workers(known), *_counted(known.account)):
         yield figure, (kind, *labels), value
+
+
+def _conditions(known: Known) -> Mapping[str, float]:
+    said = known.status.conditions if known.status is not None else ()
+    return {each.type: _TRUTH[each.status] for each in said} | (_REFUSED if known.refused else {})
 
 
 def _migration(status: MigrationStatus, known: Known) -> Iterator[Sample]:
@@ -134,20 +146,21 @@ def _way_back(status: ReverseSyncStatus) -> Iterator[Sample]:
     )
 
 
-def _workers(tasks: Tasks) -> Iterator[Sample]:
+def _workers(known: Known) -> Iterator[Sample]:
     by_kind: dict[TaskKind, list[TaskState]] = {}
-    for state in tasks.instances:
+    for state in known.tasks.instances:
         by_kind.setdefault(state.kind, []).append(state)
     for kind, states in by_kind.items():
         running = [state for state in states if state.running]
         yield is_.WORKERS, (kind.value,), len(running)
         yield is_.FAILURES, (kind.value,), max(state.failures for state in states)
         if running:
-            yield is_.HEARTBEAT, (kind.value,), min(_spoke(state) for state in running).timestamp()
+            yield is_.HEARTBEAT, (kind.value,), min(_spoke(state, known.account) for state in running).timestamp()
 
 
-def _spoke(state: TaskState) -> datetime:
-    return max(state.word.observed_at, state.started_at) if state.word is not None else state.started_at
+def _spoke(state: TaskState, account: Account) -> datetime:
+    """A pod that replaces another has not spoken yet; what it is a part of may have been started long ago."""
+    return max(account.heard.get(state.ref, state.started_at), state.started_at)
 
 
 def _counted(account: Account) -> Iterator[Sample]:

@@ -76,16 +76,20 @@ class LagMeter:
         since = max((moment for moment in (self._proven, newest_routed) if moment is not None), default=None)
         return Sample(None if since is None else max(0.0, now - since), now, self._proven)
 
-    def fetch_lag(self, now: float, routed: str) -> float | None:
+    def fetch_lag(self, now: float, routed: str, newest_routed: float | None) -> float | None:
         """How far behind the reading of the log is, in seconds; None where the source has not said lately where it is.
 
-        0 while all that the source had at its newest reading was read; else the age of the newest that was.
+        0 while all that the source had at its newest reading was read; else the age of the newest that was, whether
+        the source's word or a commit shows it. The arguments are those of `sample`.
         """
         while self._unread and self._covers(routed, self._unread[0].position):
             self._fetched = self._unread.popleft().at
-        if self._fetched is None or self._read_at is None or now - self._read_at > self._fresh:
+        if self._read_at is None or now - self._read_at > self._fresh:
             return None
-        return max(0.0, now - self._fetched) if self._unread else 0.0
+        if not self._unread:
+            return 0.0
+        since = max((moment for moment in (self._fetched, newest_routed) if moment is not None), default=None)
+        return None if since is None else max(0.0, now - since)
 
     def _prove(self, routed: str, oldest_pending: float | None) -> None:
         """A reading is proven when the log was read up to it and nothing committed before it is pending."""

@@ -27,7 +27,7 @@ def run(context: TaskContext) -> None:
     )
     if options.follows:
         context.report.update(stream=kept_from_the_start(context))
-    Copier(context.source, context.target, options, SnapshotGuide(context)).run()
+    Copier(context.source, context.target, options, SnapshotGuide(context), context.report.source_tally).run()
 
 
 def kept_from_the_start(context: TaskContext) -> StreamResult:

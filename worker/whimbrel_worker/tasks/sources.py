@@ -25,7 +25,7 @@ _PATIENCE_SECONDS: Final = 20.0
 def build_source(file: TaskFile, target: Target, stop: threading.Event, tally: Tally | None = None) -> Source:
     """The task's source; the target says what its tables may look like, and keeps the positions of shards.
 
-    `tally` counts the retries of a source that is asked by requests.
+    `tally` counts the tries of a source that is asked by requests; those of another the tasks count.
     """
     secrets = Secrets(file.secrets)
     if file.source.mysql is not None:

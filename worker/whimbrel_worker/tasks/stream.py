@@ -188,7 +188,7 @@ class Following:
                 consume(self._log, self._board, self._catalogue, self._stopping)
                 return
             except Transient as error:
-                self._retries.say(_LOG, "reading the change log was broken off and is begun again: %s", error)
+                self._note_retry("reading the change log was broken off and is begun again: %s", error)
                 self._context.report.update(last_error=error.report())
             if self._board.position() != reached:
                 delays, reached = _RECONNECT.delays(), self._board.position()
@@ -199,7 +199,7 @@ class Following:
             try:
                 self._log = self._context.source.changes(self._board.position(), self._followed())
             except Transient as error:
-                self._retries.say(_LOG, "the change log cannot be read, which is tried again: %s", error)
+                self._note_retry("the change log cannot be read, which is tried again: %s", error)
                 self._context.report.update(last_error=error.report())
             else:
                 self._context.report.update(last_error=None)
@@ -223,8 +223,12 @@ class Following:
                 asked = time.time()
                 self._readings.append((Reading(source.position(), asked + offset), offset))
             except Transient as error:
-                self._retries.say(_LOG, "the source does not say where it stands, so the lag is not known: %s", error)
+                self._note_retry("the source does not say where it stands, so the lag is not known: %s", error)
             self._stopping.wait(self._interval)
+
+    def _note_retry(self, line: str, failure: Transient) -> None:
+        self._retries.say(_LOG, line, failure)
+        self._context.report.source_tally.retries += 1
 
     # What the operator sees
 
@@ -258,8 +262,8 @@ class Following:
         progress = self._board.progress()
         return self._meter.sample(time.time() + self._offset, routed, progress.oldest_pending, progress.newest_routed)
 
-    def _fetch_lag(self) -> float | None:
-        lag = self._meter.fetch_lag(time.time() + self._offset, self._board.position())
+    def _fetch_lag(self, newest_routed: float | None) -> float | None:
+        lag = self._meter.fetch_lag(time.time() + self._offset, self._board.position(), newest_routed)
         return None if lag is None else round(lag, 3)
 
     def _result(self, sample: Sample) -> StreamResult:
@@ -273,7 +277,7 @@ class Following:
             position=self._least(),
             lag_seconds=None if sample.seconds is None else round(sample.seconds, 3),
             lag_observed_at=_moment(sample.observed_at - self._offset),
-            fetch_lag_seconds=self._fetch_lag(),
+            fetch_lag_seconds=self._fetch_lag(progress.newest_routed),
             changes_applied=progress.changes_applied,
             last_change_time=_moment(progress.newest_applied),
             end_of_log_at=_moment(sample.end_of_log_at and sample.end_of_log_at - self._offset),

@@ -104,4 +104,4 @@ def _ended(before: Sequence[Condition], after: Sequence[Condition]) -> Iterable[
 def _not_carried(view: View) -> Iterable[Event]:
     word = view.result(PREFLIGHT)
     warnings = word.preflight.warnings if word is not None and word.preflight is not None else ()
-    return (Event("Warning", "NotCarried", warning) for warning in warnings[:20])
+    return (Event("Warning", "NotCarried", warning) for warning in warnings[: news.MOST_ALIKE])

@@ -11,11 +11,12 @@ from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from whimbrel_operator.domain.decision import Event
+from whimbrel_operator.domain.news import MOST_ALIKE
 
 BURST: Final = 10
 """How often the same Event is written at once; after that one more each ONE_MORE."""
 ONE_MORE: Final = timedelta(minutes=5)
-ALIKE: Final = 10
+ALIKE: Final = MOST_ALIKE
 """Of one reason, with other messages, within WINDOW: those after it are one Event with the newest message."""
 WINDOW: Final = timedelta(minutes=10)
 _MOST: Final = 4096

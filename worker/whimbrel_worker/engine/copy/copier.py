@@ -27,6 +27,7 @@ from whimbrel_worker.engine.ports import (
     Source,
     SourceReader,
     TableRow,
+    Tally,
     Target,
     Upsert,
 )
@@ -74,12 +75,16 @@ class CopyOptions:
 
 @dataclass(slots=True)
 class Copier:
-    """A worker with its session; `run` returns when no chunk is left, whoever copied it."""
+    """A worker with its session; `run` returns when no chunk is left, whoever copied it.
+
+    `source_tally` counts how often the source is asked again.
+    """
 
     source: Source
     target: Target
     options: CopyOptions
     guide: Guide
+    source_tally: Tally = field(default_factory=Tally)
     _control: ControlStore = field(init=False)
     _session: Session = field(init=False)
     _attempt: int = field(default=0, init=False)
@@ -257,7 +262,7 @@ class Copier:
         self._beat()
 
     def _note_retry(self, failure: Transient) -> None:
-        self.target.tally.retries += 1
+        self.source_tally.retries += 1
         line = "reading is tried again: %s"
         self._repeats.log(_log, logging.WARNING, (failure.what, failure.where), line, failure)
 
