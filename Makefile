@@ -24,8 +24,8 @@ WITH_CLUSTER = $(if $(filter existing,$(CLUSTER)),$(OWN_CLUSTER),$(BIN)/python -
 E2E_GIVEN = $(if $(ADDRESS),WHIMBREL_TESTBED_ADDRESS=$(ADDRESS)) \
   $(if $(filter command environment,$(firstword $(origin IMAGE))),WHIMBREL_E2E_IMAGE=$(IMAGE))
 
-.PHONY: help demo test lint unit component apiserver chart faults bench generate check-generated lock clean test-aws \
-  cluster cluster-down e2e image image-figures
+.PHONY: help demo test lint unit control-plane component apiserver chart faults bench generate check-generated lock clean \
+  test-aws cluster cluster-down e2e image image-figures
 
 help: ## explain every target
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,16 +53,20 @@ lint: $(DEV_STAMP) check-generated ## ruff, mypy --strict, import-linter, and ge
 unit: $(DEV_STAMP) ## pure tests, seconds
 	$(RUN_TESTS) tests/unit $(PYTEST)
 
-component: $(DEV_STAMP) ## tests against real MySQL, PostgreSQL and the DSQL stand-in
+# Before the tests, as it takes longer than one of them may; where it fails, those that need it say why.
+control-plane: $(RUN_STAMP) ## build the test bed's Kubernetes where it is not there yet: once, minutes
+	-@$(BIN)/python -m whimbrel_testbed.kubernetes.build
+
+component: $(DEV_STAMP) control-plane ## tests against real MySQL, PostgreSQL and the DSQL stand-in
 	$(RUN_TESTS) tests/component $(PYTEST)
 
-apiserver: $(DEV_STAMP) ## tests against a real Kubernetes API server (built on first use: minutes)
+apiserver: $(DEV_STAMP) control-plane ## tests against a real Kubernetes API server
 	$(RUN_TESTS) tests/cluster $(PYTEST)
 
-chart: $(DEV_STAMP) ## the Helm chart rendered, checked and installed; the image, where buildah is there
+chart: $(DEV_STAMP) control-plane ## the Helm chart rendered, checked and installed; the image, where buildah is there
 	$(BIN)/pytest tests/chart $(PYTEST)
 
-faults: $(DEV_STAMP) ## the fault matrix: kills, lost replies, zombies, purged logs, over the first seeds of each
+faults: $(DEV_STAMP) control-plane ## the fault matrix: kills, lost replies, zombies, purged logs, over the first seeds of each
 	$(if $(SEEDS),WHIMBREL_TEST_SEEDS=$(SEEDS)) $(RUN_TESTS) tests/faults $(PYTEST)
 
 cluster: $(RUN_STAMP) ## a Kubernetes to try things on, with kubelet and containerd where this machine allows it

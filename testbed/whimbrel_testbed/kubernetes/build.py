@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -97,3 +98,17 @@ def _remove_leftovers(directory: Path) -> None:
     for path in directory.parent.glob(f".{entry_name()}.*"):
         if path != directory:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def main() -> int:
+    """Have the program ready; 0, or 1 with the reason."""
+    try:
+        control_plane_binary()
+    except TestbedError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
