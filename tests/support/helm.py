@@ -19,13 +19,22 @@ class Helm:
     def __init__(self, shell: Shell, namespace: str) -> None:
         helm_python.disable_logging()
         self._shell, self._namespace = shell, namespace
+        self._values: Mapping[str, object] = {}
 
     def install(self, values: Mapping[str, object]) -> None:
         """Install the chart, values by their dotted names, and wait until all of it is ready."""
-        told = " ".join(f"--set {shlex.quote(f'{name}={_text(value)}')}" for name, value in values.items())
-        self._show(f"install whimbrel charts/whimbrel -n {self._namespace} {told} --wait")
+        self._values = values
+        self._show(f"install whimbrel charts/whimbrel -n {self._namespace} {_told(values)} --wait")
         with self._config() as helm:
             release = helm.install(str(CHART), "whimbrel", nested(values), wait="watcher", timeout=_SECONDS)
+        self._shell.print(f"STATUS: {release['status']}")
+
+    def upgrade(self, values: Mapping[str, object]) -> None:
+        """Upgrade the release by these values over those it has, and wait until all of it is ready."""
+        self._values = {**self._values, **values}
+        self._show(f"upgrade whimbrel charts/whimbrel -n {self._namespace} {_told(self._values)} --wait")
+        with self._config() as helm:
+            release = helm.upgrade(str(CHART), "whimbrel", nested(self._values), wait="watcher", timeout=_SECONDS)
         self._shell.print(f"STATUS: {release['status']}")
 
     def test(self) -> None:
@@ -62,6 +71,10 @@ def nested(values: Mapping[str, object]) -> dict[str, object]:
             place = inner
         place[last] = value
     return found
+
+
+def _told(values: Mapping[str, object]) -> str:
+    return " ".join(f"--set {shlex.quote(f'{name}={_text(value)}')}" for name, value in values.items())
 
 
 def _text(value: object) -> str:
