@@ -62,6 +62,8 @@ class Ledger:
     doubled: list[str] = field(default_factory=list)
     ways_back: list[str] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
+    _one: threading.Lock = field(default_factory=threading.Lock)
+    """Held by the thread that notes something: each kind is watched by one of its own."""
 
     @contextmanager
     def kept(self) -> Iterator[Ledger]:
@@ -92,7 +94,8 @@ class Ledger:
                 for event in kubernetes.watch.Watch().stream(
                     listed, *place, resource_version=version, timeout_seconds=1, _request_timeout=(2, 5)
                 ):
-                    note(event["type"], event["raw_object"])
+                    with self._one:
+                        note(event["type"], event["raw_object"])
                     version = event["raw_object"]["metadata"]["resourceVersion"]
             except kubernetes.client.ApiException as error:
                 version = "" if error.status == 410 else version
@@ -104,11 +107,12 @@ class Ledger:
         found = json.loads(listed(*place, _preload_content=False, _request_timeout=(2, 5)).data)
         there = {each["metadata"]["uid"] for each in found["items"]}
         told = "Job" if note == self._job else "pod"
-        for what, uids in tuple(self.alive.items()):
-            if what.startswith(told) and note in (self._job, self._pod):
-                uids.intersection_update(there)
-        for each in found["items"]:
-            note("ADDED", each)
+        with self._one:
+            for what, uids in self.alive.items():
+                if what.startswith(told) and note in (self._job, self._pod):
+                    uids.intersection_update(there)
+            for each in found["items"]:
+                note("ADDED", each)
         return str(found["metadata"]["resourceVersion"])
 
     def _migration(self, kind: str, body: dict[str, Any]) -> None:
