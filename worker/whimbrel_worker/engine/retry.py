@@ -34,11 +34,12 @@ def retrying(
     *,
     backoff: Backoff | None = None,
     noticed: Callable[[Transient], None] | None = None,
-    wait: Callable[[float], None] = time.sleep,
+    wait: Callable[[float], None] | None = None,
 ) -> T:
     """The action's result; Transient failures are tried again with backoff. `noticed` hears of each of them.
 
-    `wait` waits that many seconds; what it raises ends the trying, such as that the worker is to stop.
+    `wait` waits that many seconds, by time.sleep where none is given; what it raises ends the trying, such as that the
+    worker is to stop.
     """
     delays = (backoff or Backoff()).delays()
     while True:
@@ -50,4 +51,4 @@ def retrying(
                 raise
             if noticed is not None:
                 noticed(failure)
-        wait(delay)
+        (wait or time.sleep)(delay)
