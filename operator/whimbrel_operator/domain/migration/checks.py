@@ -50,8 +50,9 @@ def _finished_check(view: View) -> Iterable[MigrationValidationStatus]:
 
 def _passed(since: datetime, until: datetime | None) -> float | None:
     """The seconds between; None where they are not known, or by the clocks of two machines less than none."""
-    passed = (until - since).total_seconds() if until is not None else -1.0
-    return round(passed, 1) if passed >= 0 else None
+    if until is None or until < since:
+        return None
+    return round((until - since).total_seconds(), 1)
 
 
 def _children(view: View) -> Iterable[MigrationValidationStatus]:
