@@ -120,6 +120,7 @@ def test_places_name_what_it_came_of_and_quote_nothing() -> None:
         text = places(error)
     assert text.endswith("ValueError")
     assert "KeyError\nwhich came while handling this:" in text
+    assert f"in {test_places_name_what_it_came_of_and_quote_nothing.__name__}" in text
     assert "4711" not in text.replace('raise ValueError("row 4711")', "")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from whimbrel_api.logs import JsonFormatter, places, read_line
+from whimbrel_api.logs import JsonFormatter, read_line
 from whimbrel_api.reports import ErrorCategory, ReportedError, WorkerReport, WorkerState
 from whimbrel_api.tasks import ExitCode, Orders, TaskFile, TaskKind
 from whimbrel_worker.lastline import LastLine, fitting, level_of
@@ -280,19 +280,6 @@ def test_the_last_line_fits_a_termination_message(caplog: pytest.LogCaptureFixtu
     assert [record.levelno for record in caplog.records] == [logging.ERROR], "a termination message is always there"
     assert level_of(ExitCode.FAILED) == level_of(ExitCode.FENCED_OUT) == logging.WARNING
     assert level_of(ExitCode.CONFIGURATION) == level_of(ExitCode.SOURCE_LOG_LOST) == logging.ERROR
-
-
-def test_an_unforeseen_error_shows_places_and_no_values() -> None:
-    try:
-        try:
-            raise ValueError("row 4711")
-        except ValueError as error:
-            raise KeyError("password") from error
-    except KeyError as error:
-        text = places(error)
-    assert "KeyError" in text
-    assert "ValueError" in text
-    assert f"in {test_an_unforeseen_error_shows_places_and_no_values.__name__}" in text
 
 
 def test_a_superseded_workers_last_word_is_tried_briefly(ending: Ending) -> None:
